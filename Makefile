@@ -1,0 +1,44 @@
+# Everything from a bare machine with Python 3.11: `make demo` and `make test` make .venv where there is none.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format bench soak clean
+
+demo: .venv/installed
+	$(BIN)/tinyscene demo
+
+test: .venv/tested
+	$(BIN)/ruff format --check src tests examples benchmarks results
+	$(BIN)/ruff check src tests examples benchmarks results
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What a developer runs in between: the same, on what is installed already.
+check: test
+
+format: .venv/tested
+	$(BIN)/ruff format src tests examples benchmarks results
+	$(BIN)/ruff check --fix src tests examples benchmarks results
+
+# Speed beside peers, as ratios in one run.
+bench: .venv/tested
+	$(BIN)/python benchmarks/run.py
+
+# The long versions of the tests: more kills, more seeds.
+soak: .venv/tested
+	TINYSCENE_SOAK=1 $(BIN)/python -m pytest -n 2 tests/training
+
+# torch first and by itself: asked for through another package, pip would take a build with CUDA.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist runs src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,70 @@
+from . import accounting, augment, compression, data, evaluation, features, models, rules, systems, training
+from .accounting import count
+from .augment import Crop, DeviceImpulseResponse, FreqMixStyle, Gain, Mixup, Noise, SpecAugment, Speed, TimeRoll
+from .compression import FilterPruning, HalfPrecision, ReplaceDense, geometric_median, l1_norm
+from .errors import InputError
+from .evaluation import Reported, Scores, compare, compare_by_device, evaluate
+from .features import LogMel, Standardize
+from .models import create_model, list_models
+from .models.classifier import Prediction, SceneClassifier
+from .models.published import create_classifier
+from .systems import System, count_system, load_system, override, reproduce, scale_system
+from .training import SGD, Adam, AdamW, Constant, Cosine, CrossEntropy, EarlyStopping, Fit, Run, Step
+
+__version__: str
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "Crop",
+    "CrossEntropy",
+    "DeviceImpulseResponse",
+    "EarlyStopping",
+    "FilterPruning",
+    "Fit",
+    "FreqMixStyle",
+    "Gain",
+    "HalfPrecision",
+    "InputError",
+    "LogMel",
+    "Mixup",
+    "Noise",
+    "Prediction",
+    "ReplaceDense",
+    "Reported",
+    "Run",
+    "SceneClassifier",
+    "Scores",
+    "SpecAugment",
+    "Speed",
+    "Standardize",
+    "Step",
+    "System",
+    "TimeRoll",
+    "accounting",
+    "augment",
+    "compare",
+    "compare_by_device",
+    "compression",
+    "count",
+    "count_system",
+    "create_classifier",
+    "create_model",
+    "data",
+    "evaluate",
+    "evaluation",
+    "features",
+    "geometric_median",
+    "l1_norm",
+    "list_models",
+    "load_system",
+    "models",
+    "override",
+    "reproduce",
+    "rules",
+    "scale_system",
+    "systems",
+    "training",
+]

@@ -1,0 +1,29 @@
+"""What a network costs: parameters, bytes, multiply-accumulates and memory, each under a named convention."""
+
+from tinyscene.accounting.conventions import CONVENTIONS, Convention, get_convention, in_unit
+from tinyscene.accounting.count import count
+from tinyscene.accounting.counters import COUNTERS, Counter
+from tinyscene.accounting.ledger import LayerRow, Ledger, Precision, Role, Size, TensorRow, total
+from tinyscene.accounting.memory import peak_ram_bytes
+from tinyscene.accounting.table import layer_table, size_table, work_table
+
+__all__ = [
+    "CONVENTIONS",
+    "COUNTERS",
+    "Convention",
+    "Counter",
+    "LayerRow",
+    "Ledger",
+    "Precision",
+    "Role",
+    "Size",
+    "TensorRow",
+    "count",
+    "get_convention",
+    "in_unit",
+    "layer_table",
+    "peak_ram_bytes",
+    "size_table",
+    "total",
+    "work_table",
+]

@@ -1,0 +1,122 @@
+"""Which tensors count, and at what size: reports and challenge editions differ, and none is the right one.
+
+A convention turns the rows that are stored into the rows that count; its totals follow from those. Zeros are a separate
+question: every total comes with them (`parameters`, `bytes`) and without (`kept`, `kept_bytes`).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from tinyscene.accounting.ledger import Role, Size, TensorRow, total
+from tinyscene.errors import InputError
+
+BYTES_IN: dict[str, int] = {"B": 1, "kB": 1000, "KB": 1024}
+
+
+def in_unit(size_bytes: int, unit: str) -> float:
+    """Bytes as B, kB (1000 B) or KB (1024 B).
+
+    Raises:
+        InputError: another unit.
+    """
+    if unit not in BYTES_IN:
+        raise InputError(f"unknown unit {unit!r}; accepted are B, kB (1000 B) and KB (1024 B)")
+    return size_bytes / BYTES_IN[unit]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A named way to count; calling it on stored rows gives the totals."""
+
+    name: str
+    description: str
+    counted: Callable[[tuple[TensorRow, ...]], tuple[TensorRow, ...]]
+
+    def __call__(self, rows: Iterable[TensorRow]) -> Size:
+        return total(self.counted(tuple(rows)))
+
+
+def only(*roles: Role) -> Callable[[tuple[TensorRow, ...]], tuple[TensorRow, ...]]:
+    """Keep the rows that have one of `roles`, as they are stored."""
+    return lambda rows: tuple(row for row in rows if row.role in roles)
+
+
+def fold_to_int8(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
+    """Batch norm folded where a layer feeds it alone; weights of 1 B, biases of 4 B, scales left out.
+
+    A layer without bias gains one value a channel. A batch norm that can't be folded stays as two float32 values a
+    channel, scale and shift. What is int8 already stays as it is.
+    """
+    gained = _gained_biases(rows)
+    counted: list[TensorRow] = []
+    for row in rows:
+        if row.role in ("weight", "constant"):
+            counted.append(replace(row, dtype="int8", itemsize=1))
+        elif row.role == "bias":
+            counted.append(replace(row, dtype="int32", itemsize=4))
+        elif row.role == "statistic" and not row.folds_into:
+            counted.append(_as_explicit_affine(row))
+        if row.role == "weight" and row.layer in gained:
+            counted.append(gained[row.layer])
+    return tuple(counted)
+
+
+def _gained_biases(rows: tuple[TensorRow, ...]) -> dict[str, TensorRow]:
+    biased = {row.layer for row in rows if row.role == "bias"}
+    return {
+        row.folds_into: replace(
+            row,
+            layer=row.folds_into,
+            tensor="bias",
+            role="bias",
+            dtype="int32",
+            itemsize=4,
+            kept=row.values,
+            nonzero=row.values,
+            layer_type="folded batch norm",
+            folds_into="",
+        )
+        for row in rows
+        if row.tensor == "running_mean" and row.folds_into and row.folds_into not in biased
+    }
+
+
+def _as_explicit_affine(statistic: TensorRow) -> TensorRow:
+    # Mean and variance merge with scale and shift: as many values remain as there were statistics.
+    tensor = "shift" if statistic.tensor == "running_mean" else "scale"
+    return replace(statistic, tensor=tensor, role="norm", dtype="float32", itemsize=4)
+
+
+CONVENTIONS: dict[str, Convention] = {
+    "bn4": Convention(
+        "bn4",
+        "every saved value: batch norm counts four a channel, running statistics included (Keras)",
+        only("weight", "bias", "norm", "statistic", "scale", "zero_point", "constant"),
+    ),
+    "bn2": Convention(
+        "bn2",
+        "PyTorch's parameters(): batch norm counts two a channel, buffers count nothing",
+        only("weight", "bias", "norm"),
+    ),
+    "bn0": Convention(
+        "bn0",
+        "every saved value except batch norm's",
+        only("weight", "bias", "scale", "zero_point", "constant"),
+    ),
+    "int8_folded": Convention(
+        "int8_folded",
+        "batch norm folded; int8 weights of 1 B, int32 biases of 4 B, quantization scales left out",
+        fold_to_int8,
+    ),
+}
+
+
+def get_convention(name: str) -> Convention:
+    """The convention called `name`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in CONVENTIONS:
+        raise InputError(f"there is no counting convention {name!r}; there are {', '.join(CONVENTIONS)}")
+    return CONVENTIONS[name]

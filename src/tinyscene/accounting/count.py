@@ -1,0 +1,140 @@
+"""Counting a network: its tensors as they are stored, and one traced forward for MACs and RAM."""
+
+from collections import Counter as Tally
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from tinyscene.accounting.counters import COUNTERS, Call
+from tinyscene.accounting.ledger import LayerRow, Ledger, Precision, Role, TensorRow
+from tinyscene.accounting.memory import bytes_a_value, peak_values
+from tinyscene.accounting.trace import ModuleCall, Trace, trace_forward
+
+MASK = "_mask"
+
+
+def count(
+    network: nn.Module, example: Tensor, *, frontend: nn.Module | None = None, precision: Precision = "float32"
+) -> Ledger:
+    """What `network` costs for one clip, from one forward of a float32 copy in evaluation mode.
+
+    Args:
+        network: left unchanged, its own data types reported.
+        example: (1, channels, bands, frames) or (1, samples), values are of no importance.
+        frontend: where given, its tensors become rows of their own, which no challenge counts.
+        precision: of the activations, for the peak RAM only.
+
+    Raises:
+        InputError: the batch is not one clip, the network can't take it, or the precision is unknown.
+    """
+    each = bytes_a_value(precision)
+    trace = trace_forward(network, example)
+    tensors = [*_tensor_rows(network, foldable(trace))]
+    if frontend is not None:
+        tensors += _frontend_rows(frontend)
+    return Ledger(
+        tensors=tuple(tensors),
+        layers=_layer_rows(trace),
+        input_shape=tuple(example.shape),
+        peak_ram_bytes=peak_values(trace) * each,
+        precision=precision,
+    )
+
+
+def foldable(trace: Trace) -> dict[str, str]:
+    """Batch norms that can merge into the layer before them, and that layer: it runs once and feeds nothing else."""
+    calls = [call for call in trace.calls if isinstance(call, ModuleCall)]
+    times = Tally(call.layer for call in calls)
+    readers = Tally(key for step in trace.steps for key in set(step.reads))
+    makers = {call.writes: call.layer for call in calls if isinstance(call.module, _ConvNd | nn.Linear)}
+    return {
+        call.layer: makers[call.reads]
+        for call in calls
+        if isinstance(call.module, _BatchNorm)
+        and call.module.running_mean is not None
+        and call.reads in makers
+        and readers[call.reads] == 1
+        and times[call.layer] == times[makers[call.reads]] == 1
+    }
+
+
+def _tensor_rows(network: nn.Module, folds: dict[str, str]) -> Iterator[TensorRow]:
+    seen: set[int] = set()
+    for layer, module in network.named_modules():
+        stored = _stored_tensors(module)
+        for name, tensor in stored.items():
+            if id(tensor) in seen or _is_bookkeeping(name, stored):
+                continue
+            seen.add(id(tensor))
+            mask = stored.get(name + MASK)
+            yield TensorRow(
+                layer=layer,
+                tensor=name,
+                values=tensor.numel(),
+                kept=tensor.numel() if mask is None else int(mask.sum()),
+                nonzero=int(torch.count_nonzero(tensor)),
+                dtype=str(tensor.dtype).removeprefix("torch."),
+                itemsize=tensor.element_size(),
+                role=_role(module, name, isinstance(tensor, nn.Parameter)),
+                layer_type=type(module).__name__,
+                folds_into=folds.get(layer, ""),
+            )
+
+
+def _stored_tensors(module: nn.Module) -> dict[str, Tensor]:
+    saved = module.state_dict(keep_vars=True)
+    return {name: tensor for name, tensor in saved.items() if isinstance(tensor, Tensor) and "." not in name}
+
+
+def _is_bookkeeping(name: str, stored: dict[str, Tensor]) -> bool:
+    return name == "num_batches_tracked" or (name.endswith(MASK) and name.removesuffix(MASK) in stored)
+
+
+def _role(module: nn.Module, name: str, is_parameter: bool) -> Role:
+    if isinstance(module, _BatchNorm):
+        return "norm" if is_parameter else "statistic"
+    if name.endswith("bias"):
+        return "bias"
+    if is_parameter or name.endswith("weight"):
+        return "weight"
+    if name.endswith("zero_point"):
+        return "zero_point"
+    return "scale" if name.endswith("scale") else "constant"
+
+
+def _frontend_rows(frontend: nn.Module) -> list[TensorRow]:
+    return [
+        TensorRow(
+            layer="frontend",
+            tensor=name,
+            values=tensor.numel(),
+            kept=tensor.numel(),
+            nonzero=int(torch.count_nonzero(tensor)),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            itemsize=tensor.element_size(),
+            role="frontend",
+            layer_type=type(frontend).__name__,
+        )
+        for name, tensor in [*frontend.named_parameters(), *frontend.named_buffers()]
+    ]
+
+
+def _layer_rows(trace: Trace) -> tuple[LayerRow, ...]:
+    macs: dict[str, dict[str, int]] = {}
+    described: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for call in trace.calls:
+        counted = {name: counter.rule(call) for name, counter in COUNTERS.items()}
+        # A function outside any layer, such as a residual addition, is worth a row only where it costs something.
+        if not isinstance(call, ModuleCall) and not any(counted.values()):
+            continue
+        before = macs.setdefault(call.layer, dict.fromkeys(COUNTERS, 0))
+        macs[call.layer] = {name: before[name] + counted[name] for name in COUNTERS}
+        described[call.layer] = _type_of(call), call.output
+    return tuple(LayerRow(layer, *described[layer], macs[layer]) for layer in macs)
+
+
+def _type_of(call: Call) -> str:
+    return type(call.module).__name__ if isinstance(call, ModuleCall) else call.layer_type

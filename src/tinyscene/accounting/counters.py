@@ -1,0 +1,166 @@
+"""Five ways to count multiply-accumulates (MACs), each by a rule of ours that gives what its tool gives.
+
+They disagree on one and the same network: for CP-Mobile, a challenge's limit of 30 M lies between them. A rule takes
+one call of the trace and gives its MACs; nothing here imports the tools.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from tinyscene.accounting.trace import FunctionCall, ModuleCall
+
+Call = ModuleCall | FunctionCall
+
+CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
+TRANSPOSED = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
+PRODUCTS = {"matmul", "__matmul__", "bmm", "mm"}
+POOLINGS = {"max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"}
+ADAPTIVE_POOLINGS = {"adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}
+SUMS = {"add", "add_", "__add__", "__iadd__", "__radd__"}
+MEANS = {"mean"}
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A named count of MACs, with the reason why it differs from the others."""
+
+    name: str
+    reason: str
+    rule: Callable[[Call], int]
+
+
+def multiplications(call: Call) -> int:
+    """Multiplications by the weights of convolutions and dense layers."""
+    if not isinstance(call, FunctionCall):
+        return 0
+    if call.name in CONVOLUTIONS:
+        return prod(call.shape(1, "weight")) * call.output[0] * prod(call.output[2:])
+    if call.name in TRANSPOSED:
+        source = call.shape(0, "input")
+        return prod(call.shape(1, "weight")) * source[0] * prod(source[2:])
+    if call.name == "linear":
+        return prod(call.shape(0, "input")) * int(call.shape(1, "weight")[0])
+    if call.name in PRODUCTS:
+        left = call.shape(0, "input")
+        return prod(call.output) * int(left[-1])
+    return 0
+
+
+def by_torchinfo(call: Call) -> int:
+    """torchinfo 1.8.0: (weights + biases) x output positions for what is called Conv, once a clip for all else."""
+    if not isinstance(call, ModuleCall):
+        return 0
+    macs = 0
+    is_convolution = "Conv" in type(call.module).__name__
+    for name, parameter in call.module.named_parameters():
+        if name in ("weight", "bias"):
+            positions = prod(call.output[2:]) if is_convolution else 1
+            macs += parameter.numel() * call.output[0] * positions
+        elif "weight" in name or "bias" in name:
+            macs += parameter.numel() * prod(call.output[:2])
+    return macs
+
+
+def by_nessi(call: Call) -> int:
+    """NeSsi on a TFLite file: also poolings, means and sums; a dense layer after a flatten reads channels alone."""
+    if not isinstance(call, FunctionCall):
+        return 0
+    if call.name == "linear":
+        source = call.shape(0, "input")
+        flattened = len(source) == 2 and len(call.born_as) > 2
+        read = call.born_as[1] if flattened else prod(source)
+        return read * int(call.shape(1, "weight")[0])
+    if call.name in POOLINGS:
+        return prod(call.output) * _kernel_area(call)
+    if call.name in ADAPTIVE_POOLINGS | MEANS:
+        return prod(call.shape(0, "input"))
+    if call.name in SUMS:
+        return prod(call.output)
+    return multiplications(call)
+
+
+def by_fvcore(call: Call) -> int:
+    """fvcore 0.1.5: multiplications, normalisations and averages element by element; blind to padding="same"."""
+    if not isinstance(call, FunctionCall):
+        return 0
+    if call.name in CONVOLUTIONS and isinstance(call.argument(4, "padding", 0), str):
+        return 0
+    if call.name == "batch_norm":
+        source = prod(call.shape(0, "input"))
+        affine = call.argument(3, "weight") is not None
+        if call.argument(5, "training", False):
+            return source * (5 if affine else 4)
+        return source * (2 if affine else 1)
+    if call.name in ("layer_norm", "group_norm"):
+        affine = call.argument(2, "weight") is not None
+        return prod(call.shape(0, "input")) * (5 if affine else 4)
+    if call.name == "adaptive_avg_pool2d":
+        return prod(call.shape(0, "input"))
+    return multiplications(call)
+
+
+def by_thop(call: Call) -> int:
+    """thop 0.1.1: multiplications, four operations an element of batch norm, averages; by a module's exact type."""
+    if not isinstance(call, ModuleCall):
+        return 0
+    module, kind = call.module, type(call.module)
+    elements = prod(call.input)
+    if isinstance(module, _ConvNd) and kind.__module__ == _ConvNd.__module__:
+        inputs_each = call.input[1] // module.groups
+        return prod(call.output) * inputs_each * prod(module.weight.shape[2:])
+    if isinstance(module, nn.Linear) and kind is nn.Linear:
+        return module.in_features * prod(call.output)
+    if kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.LayerNorm):
+        affine = getattr(module, "affine", False) or getattr(module, "elementwise_affine", False)
+        return elements * (4 if affine else 2)
+    if kind in (nn.AvgPool1d, nn.AvgPool2d):
+        return prod(call.output)
+    if kind in (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d):
+        return int((prod(call.input[2:]) / prod(call.output[2:]) + 1) * prod(call.output))
+    if kind is nn.PReLU:
+        return elements
+    if isinstance(module, nn.Softmax):
+        features = call.input[module.dim if module.dim is not None else 1]
+        return elements // features * (3 * features - 1)
+    return 0
+
+
+def _kernel_area(call: FunctionCall) -> int:
+    kernel: Any = call.argument(1, "kernel_size")
+    dimensions = 1 if call.name.endswith("1d") else 2
+    return int(kernel) ** dimensions if isinstance(kernel, int) else prod(kernel)
+
+
+COUNTERS: dict[str, Counter] = {
+    "conv_only": Counter(
+        "conv_only",
+        "weights of convolutions and dense layers x the outputs they serve; no biases, no batch norm",
+        multiplications,
+    ),
+    "torchinfo": Counter(
+        "torchinfo",
+        "adds each convolution's bias at every position, and batch norm's parameters once: folding raises it",
+        by_torchinfo,
+    ),
+    "nessi": Counter(
+        "nessi",
+        "of a TFLite file, batch norm folded: adds poolings, means and sums, and takes the channels alone as the "
+        "inputs of a dense layer after a flatten (given a PyTorch network, NeSsi returns torchinfo's figure)",
+        by_nessi,
+    ),
+    "fvcore": Counter(
+        "fvcore",
+        'adds two operations an element of batch norm and one of adaptive averages; misses padding="same"',
+        by_fvcore,
+    ),
+    "thop": Counter(
+        "thop",
+        "adds four operations an element of batch norm, and the averages' additions and divisions",
+        by_thop,
+    ),
+}

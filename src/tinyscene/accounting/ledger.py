@@ -1,0 +1,140 @@
+"""What a network costs, as rows: one a tensor, one a layer that ran. Every total is derived from them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Role = Literal["weight", "bias", "norm", "statistic", "scale", "zero_point", "constant", "frontend"]
+Precision = Literal["float32", "float16", "int8"]
+
+BYTES_OF_PRECISION: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    """One stored tensor.
+
+    Roles: `norm` is a batch norm's scale or shift, `statistic` its running mean or variance; other norms' affine values
+    are weights and biases; `scale` and `zero_point` belong to quantization; `constant` is any other saved buffer; and
+    `frontend` is whatever the front end holds.
+
+    Attributes:
+        values: number of values, zeros included.
+        kept: what a mask keeps; all values where there is no mask, even if some happen to be zero.
+        nonzero: values that are not zero right now.
+        itemsize: bytes a value.
+        folds_into: the convolution or dense layer whose output this batch norm alone reads; empty elsewhere.
+    """
+
+    layer: str
+    tensor: str
+    values: int
+    kept: int
+    nonzero: int
+    dtype: str
+    itemsize: int
+    role: Role
+    layer_type: str
+    folds_into: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
+
+    @property
+    def bytes(self) -> int:
+        return self.values * self.itemsize
+
+    @property
+    def kept_bytes(self) -> int:
+        return self.kept * self.itemsize
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer that ran: its last output's shape and its MACs by each counter, over all its calls."""
+
+    layer: str
+    layer_type: str
+    output_shape: tuple[int, ...]
+    macs: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Totals of tensor rows: `parameters` counts zeros, `kept` only what the masks keep."""
+
+    parameters: int
+    kept: int
+    bytes: int
+    kept_bytes: int
+
+
+def total(rows: Iterable[TensorRow]) -> Size:
+    """The sum of `rows`, whatever their roles: a convention says beforehand which of them count."""
+    listed = tuple(rows)
+    return Size(
+        parameters=sum(row.values for row in listed),
+        kept=sum(row.kept for row in listed),
+        bytes=sum(row.bytes for row in listed),
+        kept_bytes=sum(row.kept_bytes for row in listed),
+    )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What one clip costs.
+
+    Attributes:
+        tensors: every tensor that a saved network holds, masks and batch counters left out.
+        layers: every layer that ran, in the order of its first call.
+        input_shape: the example's, (1, channels, bands, frames) or (1, samples).
+        peak_ram_bytes: largest sum of live activations, at `precision`.
+        precision: of the activations, for `peak_ram_bytes` only.
+    """
+
+    tensors: tuple[TensorRow, ...]
+    layers: tuple[LayerRow, ...]
+    input_shape: tuple[int, ...]
+    peak_ram_bytes: int
+    precision: Precision = field(default="float32")
+
+    @property
+    def macs(self) -> dict[str, int]:
+        """Total multiply-accumulates by counter."""
+        counters = dict.fromkeys((name for row in self.layers for name in row.macs), 0)
+        for row in self.layers:
+            for counter, macs in row.macs.items():
+                counters[counter] += macs
+        return counters
+
+    def tensors_by_layer(self) -> dict[str, tuple[TensorRow, ...]]:
+        """Tensor rows of each layer, in the network's order."""
+        return group_by_layer(self.tensors)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, dicts, strings and numbers: rows and the totals of the MAC counters."""
+        return {
+            "input_shape": list(self.input_shape),
+            "peak_ram_bytes": self.peak_ram_bytes,
+            "precision": self.precision,
+            "macs": self.macs,
+            "tensors": [asdict(row) | {"bytes": row.bytes} for row in self.tensors],
+            "layers": [
+                {
+                    "layer": row.layer,
+                    "layer_type": row.layer_type,
+                    "output_shape": list(row.output_shape),
+                    "macs": dict(row.macs),
+                }
+                for row in self.layers
+            ],
+        }
+
+
+def group_by_layer(rows: Iterable[TensorRow]) -> dict[str, tuple[TensorRow, ...]]:
+    """Rows of each layer, layers in the order of their first row."""
+    groups: dict[str, list[TensorRow]] = {}
+    for row in rows:
+        groups.setdefault(row.layer, []).append(row)
+    return {layer: tuple(group) for layer, group in groups.items()}

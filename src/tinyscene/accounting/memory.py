@@ -1,0 +1,58 @@
+"""Peak activation RAM of one forward, from which storage each kernel reads and writes."""
+
+from torch import Tensor, nn
+
+from tinyscene.accounting.ledger import BYTES_OF_PRECISION, Precision
+from tinyscene.accounting.trace import Trace, trace_forward
+from tinyscene.errors import InputError
+
+
+def peak_values(trace: Trace) -> int:
+    """Largest number of activation values that live at once, over the kernels in the order in which they ran.
+
+    A storage lives from the kernel that makes it to the last one that reads it; the input lives from the start, the
+    output to the end. Kernels are taken as PyTorch runs them: a runtime that fuses batch norm or ReLU needs less.
+    """
+    end = len(trace.steps)
+    first = dict.fromkeys(trace.inputs, 0)
+    last = dict(first)
+    for index, step in enumerate(trace.steps):
+        for key in (*step.reads, *step.writes):
+            first.setdefault(key, index)
+            last[key] = index
+    last.update(dict.fromkeys(trace.outputs, end))
+
+    changes = [0] * (end + 2)
+    for key, start in first.items():
+        changes[start] += trace.values[key]
+        changes[last[key] + 1] -= trace.values[key]
+    live = peak = 0
+    for change in changes:
+        live += change
+        peak = max(peak, live)
+    return peak
+
+
+def bytes_a_value(precision: Precision) -> int:
+    """4, 2 or 1.
+
+    Raises:
+        InputError: another precision.
+    """
+    if precision not in BYTES_OF_PRECISION:
+        raise InputError(f"unknown precision {precision!r}; accepted are {', '.join(BYTES_OF_PRECISION)}")
+    return BYTES_OF_PRECISION[precision]
+
+
+def peak_ram_bytes(network: nn.Module, example: Tensor, precision: Precision = "float32") -> int:
+    """Peak activation RAM for one clip, parameters left out, if every activation is held at `precision`.
+
+    Args:
+        network: anything that takes `example`; it is left unchanged.
+        example: (1, ...), a batch of one.
+        precision: how activations are held on the device.
+
+    Raises:
+        InputError: an unknown precision, or an example that the network can't take.
+    """
+    return peak_values(trace_forward(network, example)) * bytes_a_value(precision)

@@ -1,0 +1,196 @@
+"""What happens in one forward: modules called, functions called, and storages read and written, in order."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from tinyscene.errors import InputError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """One call of a module without children. `reads` and `writes` are storages."""
+
+    layer: str
+    module: nn.Module
+    input: Shape
+    output: Shape
+    reads: int
+    writes: int
+
+
+@dataclass(frozen=True)
+class FunctionCall:
+    """One call of a torch function, tensors among the arguments replaced by their `torch.Size`.
+
+    `born_as` is the shape with which the first tensor's storage was made, before any flattening.
+    """
+
+    layer: str
+    layer_type: str
+    name: str
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    output: Shape
+    born_as: Shape
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        return self.args[position] if position < len(self.args) else self.options.get(name, default)
+
+    def shape(self, position: int, name: str) -> Shape:
+        """The shape of a tensor among the arguments."""
+        return tuple(self.argument(position, name))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel: the storages it reads and writes."""
+
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+
+
+@dataclass
+class Trace:
+    """All calls in order; `values` gives the elements of each activation's storage, parameters left out."""
+
+    calls: list[ModuleCall | FunctionCall] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    values: dict[int, int] = field(default_factory=dict)
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+
+class _Storages:
+    """Gives each storage a number that is never used again, and remembers the shape that it was made with."""
+
+    def __init__(self) -> None:
+        # A weak reference keeps the address from being reused, and lets the memory go.
+        self._references: dict[int, StorageWeakRef] = {}
+        self.born_as: dict[int, Shape] = {}
+
+    def key(self, tensor: Tensor) -> int:
+        reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        key = int(reference.cdata)
+        if key not in self._references:
+            self._references[key] = reference
+            self.born_as[key] = tuple(tensor.shape)
+        return key
+
+
+class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records the storages of each kernel; views and in-place kernels share theirs."""
+
+    def __init__(self, trace: Trace, storages: _Storages, parameters: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace, self.storages, self.parameters = trace, storages, parameters
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        reads = self.keys((args, kwargs))
+        result = func(*args, **kwargs)
+        self.trace.steps.append(Step(reads, self.keys(result)))
+        return result
+
+    def keys(self, nested: Any) -> tuple[int, ...]:
+        keys = []
+        for tensor in tensors_in(nested):
+            key = self.storages.key(tensor)
+            # Integer results, such as the positions that max pooling returns unasked, exist on no device at inference.
+            if key not in self.parameters and (tensor.is_floating_point() or tensor.is_complex()):
+                values = tensor.untyped_storage().nbytes() // tensor.element_size()
+                self.trace.values[key] = values * (2 if tensor.is_complex() else 1)
+                keys.append(key)
+        return tuple(keys)
+
+
+class _Functions(TorchFunctionMode):
+    """Records the torch functions that networks call, at the level of `torch.nn.functional`."""
+
+    def __init__(self, trace: Trace, storages: _Storages, running: list[tuple[str, str]]) -> None:
+        super().__init__()
+        self.trace, self.storages, self.running = trace, storages, running
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = tensors_in((args, kwargs))
+        born_as = self.storages.born_as[self.storages.key(given[0])] if given else ()
+        result = func(*args, **kwargs)
+        produced = tensors_in(result)
+        # Attribute access (`x.shape`) arrives here as well and costs nothing.
+        name = getattr(func, "__name__", "")
+        if self.running and given and produced and name != "__get__":
+            shapes = tree_map(_shape_of, args), tree_map(_shape_of, kwargs)
+            output = tuple(produced[0].shape)
+            self.trace.calls.append(FunctionCall(*self.running[-1], name, *shapes, output, born_as))
+        return result
+
+
+def trace_forward(network: nn.Module, example: Tensor) -> Trace:
+    """Run a float32 copy of `network` on `example` in evaluation mode; `network` itself stays as it is.
+
+    Raises:
+        InputError: the example's batch is not one clip, or the network can't take the example.
+    """
+    if example.ndim < 2 or example.shape[0] != 1:
+        raise InputError(f"counting takes a batch of one clip, (1, ...); given was {tuple(example.shape)}")
+    copied = copy.deepcopy(network).float().cpu().eval()
+    # A clone, since the example may be a view of something larger.
+    example = example.detach().float().cpu().clone()
+    trace, storages, running = Trace(), _Storages(), list[tuple[str, str]]()
+    for name, module in copied.named_modules():
+        entered, left = _hook_pair(name, module, trace, storages, running)
+        module.register_forward_pre_hook(entered)
+        module.register_forward_hook(left)
+    held = {storages.key(tensor) for tensor in [*copied.parameters(), *copied.buffers()]}
+    steps = _Steps(trace, storages, held)
+    trace.inputs = steps.keys(example)
+    try:
+        with torch.no_grad(), steps, _Functions(trace, storages, running):
+            output = copied(example)
+    except (RuntimeError, ValueError, IndexError) as error:
+        kind = type(network).__name__
+        raise InputError(f"{kind} can't take an input of shape {tuple(example.shape)}: {error}") from error
+    trace.outputs = steps.keys(output)
+    return trace
+
+
+def _hook_pair(
+    name: str, module: nn.Module, trace: Trace, storages: _Storages, running: list[tuple[str, str]]
+) -> tuple[Callable[..., None], Callable[..., None]]:
+    is_leaf = not any(True for _ in module.children())
+
+    def entered(_module: nn.Module, _inputs: Any) -> None:
+        running.append((name, type(module).__name__))
+
+    def left(_module: nn.Module, inputs: Any, outputs: Any) -> None:
+        running.pop()
+        given, produced = tensors_in(inputs), tensors_in(outputs)
+        if is_leaf and given and produced:
+            reads, writes = storages.key(given[0]), storages.key(produced[0])
+            shapes = tuple(given[0].shape), tuple(produced[0].shape)
+            trace.calls.append(ModuleCall(name, module, *shapes, reads, writes))
+
+    return entered, left
+
+
+def tensors_in(nested: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(nested) if isinstance(leaf, Tensor)]
+
+
+def _shape_of(value: Any) -> Any:
+    return value.shape if isinstance(value, Tensor) else value

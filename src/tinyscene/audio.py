@@ -1,0 +1,178 @@
+"""Read sound files: any rate and channel count, WAV of 8 to 32 bits and float, FLAC, Ogg, MP3."""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyscene.errors import InputError
+
+Waveform = npt.NDArray[np.float32]
+Channel = int | str
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+SHORTEST_S = 0.1
+ACCEPTED = "WAV (8 to 32 bits or float), FLAC, Ogg or MP3"
+
+_BLOCK_FRAMES = 1 << 20
+# libsndfile estimates the length of an MP3 from its first frames; two codec frames may be missing.
+_LOSSY_SLACK_FRAMES = 2 * 1152
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of a sound file says."""
+
+    sample_rate: int
+    channels: int
+    frames: int
+
+    @property
+    def duration_s(self) -> float:
+        return self.frames / self.sample_rate
+
+
+def probe(path: Path) -> AudioInfo:
+    """Read the header of a sound file. Raises InputError if there is none to read."""
+    import soundfile
+
+    _check_file(path)
+    try:
+        header = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise InputError(f"{path}: not a readable sound file ({_reason(error)}); accepted: {ACCEPTED}") from error
+    return AudioInfo(header.samplerate, header.channels, header.frames)
+
+
+def read(path: Path, sample_rate: int | None = None, channel: Channel = "mean") -> Waveform:
+    """Decode one channel of a sound file.
+
+    Args:
+        path: the file.
+        sample_rate: in Hz; resampled to it (soxr, high quality) where the file has another. None keeps the file's.
+        channel: "mean" of all channels, or the index of one.
+
+    Returns:
+        float32 samples in -1 ... 1, shape (samples,).
+
+    Raises:
+        InputError: the file is missing, empty, not audio, shorter than its header claims, shorter than
+            0.1 s, silent throughout, holds NaN or infinite samples, or lacks the channel.
+    """
+    info = probe(path)
+    if isinstance(channel, int) and not 0 <= channel < info.channels:
+        raise InputError(f"{path}: channel {channel} asked for, but the file has {info.channels} (numbered from 0)")
+    waveform = _decode(path, info, channel)
+    check_waveform(waveform, info.sample_rate, str(path))
+    return waveform if sample_rate is None else resample(waveform, info.sample_rate, sample_rate)
+
+
+def resample(waveform: Waveform, rate_in: float, rate_out: float) -> Waveform:
+    """Resample samples of shape (samples,) from one rate to another, in Hz (soxr, high quality)."""
+    if rate_in == rate_out:
+        return waveform
+    import soxr
+
+    resampled: Waveform = soxr.resample(waveform, rate_in, rate_out)
+    return resampled
+
+
+def check_waveform(waveform: Waveform, sample_rate: int, where: str) -> None:
+    """Raise InputError, naming `where`, for samples that no scene can be heard in."""
+    if waveform.ndim != 1:
+        raise InputError(f"{where}: shape {waveform.shape}; accepted: one channel, shape (samples,)")
+    if len(waveform) < SHORTEST_S * sample_rate:
+        raise InputError(
+            f"{where}: {len(waveform)} samples at {sample_rate} Hz; accepted: at least {SHORTEST_S} s "
+            f"({round(SHORTEST_S * sample_rate)} samples)"
+        )
+    if not np.isfinite(waveform).all():
+        first = int(np.flatnonzero(~np.isfinite(waveform))[0])
+        raise InputError(f"{where}: sample {first} is {waveform[first]}; accepted: finite samples")
+    if not waveform.any():
+        raise InputError(f"{where}: silent, every sample is zero; accepted: a recording with a signal")
+
+
+def _decode(path: Path, info: AudioInfo, channel: Channel) -> Waveform:
+    """Block by block, so that memory follows what the file holds and not what its header claims."""
+    import soundfile
+
+    blocks: list[Waveform] = []
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                blocks.append(_pick(block, channel))
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise InputError(f"{path}: broken after {sum(map(len, blocks))} frames ({_reason(error)})") from error
+    waveform = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    slack = _LOSSY_SLACK_FRAMES if path.suffix.lower() == ".mp3" else 0
+    if len(waveform) < info.frames - slack:
+        raise InputError(
+            f"{path}: truncated, the header claims {info.frames} frames, the file holds {len(waveform)}; "
+            f"accepted: a complete file"
+        )
+    return waveform
+
+
+def _pick(block: npt.NDArray[np.float32], channel: Channel) -> Waveform:
+    """(frames, channels) -> (frames,)"""
+    if isinstance(channel, int):
+        return np.ascontiguousarray(block[:, channel])
+    if channel != "mean":
+        raise InputError(f'channel {channel!r}; accepted: "mean", or the index of a channel')
+    return block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}; accepted: a sound file ({ACCEPTED})")
+    size = path.stat().st_size
+    if size == 0:
+        raise InputError(f"{path}: empty, 0 bytes; accepted: {ACCEPTED}")
+    with path.open("rb") as file:
+        head = file.read(12)
+    # libsndfile shortens a cut WAV, AIFF or Ogg without a word, so what their headers claim is checked here.
+    if head[:4] == b"OggS" and not _ogg_ends(path, size):
+        raise InputError(f"{path}: truncated, its last Ogg page is missing; accepted: a complete file")
+    claimed = _claimed_bytes(path, head)
+    if claimed > size + 1:
+        raise InputError(
+            f"{path}: truncated, the header claims {claimed:,} bytes, the file has {size:,}; accepted: a complete file"
+        )
+
+
+def _claimed_bytes(path: Path, head: bytes) -> int:
+    """How long a WAV or AIFF file must be for its outer chunk and its samples; 0 for other formats."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        order, samples = "<I", b"data"
+    elif head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        order, samples = ">I", b"SSND"
+    else:
+        return 0
+    outer: int = struct.unpack(order, head[4:8])[0] + 8
+    start = 12
+    with path.open("rb") as file:
+        file.seek(start)
+        while len(chunk := file.read(8)) == 8:
+            length: int = struct.unpack(order, chunk[4:])[0]
+            if chunk[:4] == samples:
+                return max(outer, start + 8 + length)
+            start += 8 + length + length % 2  # chunks begin at even places
+            file.seek(start)
+    return outer
+
+
+def _ogg_ends(path: Path, size: int) -> bool:
+    """Whether the last page (at most 65,307 bytes) is marked as the end of its stream (RFC 3533, section 6)."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - 65_307))
+        tail = file.read()
+    page = tail.rfind(b"OggS")
+    return page >= 0 and len(tail) > page + 5 and bool(tail[page + 5] & 4)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")

@@ -1,0 +1,48 @@
+"""Recording devices, imitated by impulse responses."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tinyscene.audio import SUFFIXES, Waveform, read
+from tinyscene.errors import InputError
+
+
+@dataclass(frozen=True)
+class DeviceImpulseResponse:
+    """Convolve with the impulse response of a microphone drawn from a folder, with probability `p` (Morocutti et al.,
+    "Device-robust acoustic scene classification via impulse response augmentation", EUSIPCO 2023).
+
+    The delay of the response is taken out, and the level of the clip is kept.
+    """
+
+    folder: str
+    p: float = 0.4
+
+    def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+        """(samples,) -> (samples,)"""
+        from scipy.signal import fftconvolve
+
+        responses = _responses(self.folder, sample_rate)
+        chosen = responses[int(rng.integers(len(responses)))]
+        if rng.random() >= self.p:
+            return waveform
+        onset = int(np.abs(chosen).argmax())
+        heard = fftconvolve(waveform, chosen)[onset : onset + len(waveform)].astype(np.float32)
+        level = np.sqrt(
+            np.mean(np.square(waveform, dtype=np.float64)) / (np.mean(np.square(heard, dtype=np.float64)) + 1e-20)
+        )
+        matched: Waveform = heard * np.float32(level)
+        return matched
+
+
+@lru_cache(maxsize=4)
+def _responses(folder: str, sample_rate: int) -> tuple[Waveform, ...]:
+    paths = sorted(path for path in Path(folder).expanduser().glob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise InputError(
+            f"DeviceImpulseResponse({folder!r}): no sound files there; accepted: a folder of impulse responses"
+        )
+    return tuple(read(path, sample_rate) for path in paths)

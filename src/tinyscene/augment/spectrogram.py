@@ -1,0 +1,64 @@
+"""Augmentations of a batch of features."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SpecAugment:
+    """Mask bands and frames with the mean of the batch, zero after standardization (Park et al., Interspeech 2019).
+
+    Every clip loses at most `bands` neighbouring bands and at most `frames` neighbouring frames.
+    """
+
+    bands: int = 8
+    frames: int = 0
+    domain: ClassVar[str] = "features"
+
+    def __call__(self, features: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """(batch, channels, bands, frames) -> the same shape; targets unchanged"""
+        for axis, most in ((2, self.bands), (3, self.frames)):
+            features = features.masked_fill(_stretches(features.shape, axis, most, rng).to(features.device), 0.0)
+        return features, targets
+
+
+@dataclass(frozen=True)
+class FreqMixStyle:
+    """Mix the statistics of every band with another clip's, with probability `p` a batch (Schmid et al., DCASE 2022).
+
+    Mean and standard deviation over channels and time are normalised away, and come back mixed by Beta(alpha, alpha).
+    """
+
+    p: float = 0.4
+    alpha: float = 0.3
+    domain: ClassVar[str] = "features"
+
+    def __call__(self, features: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """(batch, channels, bands, frames) -> the same shape; targets unchanged"""
+        batch = len(features)
+        weights, order, fires = rng.beta(self.alpha, self.alpha, batch), rng.permutation(batch), rng.random() < self.p
+        if not fires:
+            return features, targets
+        weight = torch.from_numpy(weights).to(features)[:, None, None, None]
+        mean = features.mean((1, 3), keepdim=True)
+        std = (features.var((1, 3), keepdim=True) + 1e-6).sqrt()
+        other = torch.from_numpy(order).to(features.device)
+        mixed_mean = weight * mean + (1 - weight) * mean[other]
+        mixed_std = weight * std + (1 - weight) * std[other]
+        return (features - mean) / std * mixed_std + mixed_mean, targets
+
+
+def _stretches(shape: torch.Size, axis: int, most: int, rng: np.random.Generator) -> Tensor:
+    """True over one stretch of 0 ... most places of `axis` a clip, broadcast over the other axes."""
+    size = shape[axis]
+    width = rng.integers(0, min(most, size) + 1, shape[0])
+    start = rng.integers(0, size - width + 1)
+    place = np.arange(size)
+    inside = (place >= start[:, None]) & (place < (start + width)[:, None])
+    view = [shape[0], 1, 1, 1]
+    view[axis] = size
+    return torch.from_numpy(inside).view(view)

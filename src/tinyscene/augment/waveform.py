@@ -1,0 +1,76 @@
+"""Augmentations of one waveform, drawn anew for every clip and epoch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyscene.audio import Waveform, resample
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A stretch of `duration_s` at a random place; shorter clips are padded with zeros at their end."""
+
+    duration_s: float
+
+    def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+        """(samples,) -> (duration_s x sample_rate,)"""
+        return fit_length(waveform, round(self.duration_s * sample_rate), rng)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A gain drawn evenly between two levels in dB."""
+
+    lowest_db: float = -6.0
+    highest_db: float = 6.0
+
+    def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+        """(samples,) -> (samples,)"""
+        return waveform * np.float32(10 ** (rng.uniform(self.lowest_db, self.highest_db) / 20))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """White noise at a signal-to-noise ratio drawn evenly between two levels in dB."""
+
+    lowest_snr_db: float = 10.0
+    highest_snr_db: float = 40.0
+
+    def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+        """(samples,) -> (samples,)"""
+        snr_db = rng.uniform(self.lowest_snr_db, self.highest_snr_db)
+        level = np.sqrt(np.mean(np.square(waveform, dtype=np.float64))) * 10 ** (-snr_db / 20)
+        return waveform + np.float32(level) * rng.standard_normal(len(waveform), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class TimeRoll:
+    """A circular shift by at most `fraction` of the clip, either way."""
+
+    fraction: float = 0.5
+
+    def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+        """(samples,) -> (samples,)"""
+        most = int(self.fraction * len(waveform))
+        return np.roll(waveform, int(rng.integers(-most, most + 1)))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One of several playback speeds by resampling: 1.15 is 15 % faster, shorter and higher."""
+
+    rates: tuple[float, ...] = (0.85, 1.0, 1.15)
+
+    def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+        """(samples,) -> (samples / rate,)"""
+        rate = float(rng.choice(self.rates))
+        return resample(np.ascontiguousarray(waveform), rate * sample_rate, sample_rate)
+
+
+def fit_length(waveform: Waveform, length: int, rng: np.random.Generator) -> Waveform:
+    """(samples,) -> (length,): a random stretch of a longer waveform, zeros after a shorter one."""
+    if len(waveform) >= length:
+        start = int(rng.integers(0, len(waveform) - length + 1))
+        return waveform[start : start + length]
+    return np.pad(waveform, (0, length - len(waveform)))

@@ -1,0 +1,61 @@
+"""A dense layer of another size, begun afresh."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from tinyscene.data import Clips
+from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training.batches import INITIAL
+from tinyscene.training.run import Run
+
+
+@dataclass(frozen=True)
+class ReplaceDense:
+    """Put a dense layer of `units`, and the one that reads it, in place of the old ones; all else is left untouched.
+
+    Both begin at fresh values: the third level of Singh et al. (DCASE 2021, section 4) keeps only the convolutions.
+
+    Args:
+        units: outputs of the new layer.
+        layer, reader: paths of the layer and of the one that reads it.
+    """
+
+    units: int
+    layer: str = "dense"
+    reader: str = "output"
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Replace with whatever values torch draws next."""
+        replaced = copy.deepcopy(classifier)
+        network = replaced.network
+        if self.units < 1:
+            raise InputError(f"ReplaceDense(units={self.units}); accepted: at least 1")
+        old, old_reader = _linear(network, self.layer), _linear(network, self.reader)
+        _set(network, self.layer, nn.Linear(old.in_features, self.units, bias=old.bias is not None))
+        _set(network, self.reader, nn.Linear(self.units, old_reader.out_features, bias=old_reader.bias is not None))
+        return replaced.to(old.weight.device)
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Replace with values that the run's seed gives."""
+        with torch.random.fork_rng(devices=[]):
+            run.seed_torch(INITIAL, self.units)
+            return self.shape(classifier)
+
+
+def _linear(network: nn.Module, path: str) -> nn.Linear:
+    layers = {name: m for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+    if path not in layers:
+        raise InputError(f"no dense layer {path!r}; accepted: {', '.join(layers)}")
+    return layers[path]
+
+
+def _set(network: nn.Module, path: str, layer: nn.Linear) -> None:
+    initialise = getattr(network, "initialise", None)
+    if initialise is not None:
+        initialise(layer)
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, layer)

@@ -1,0 +1,115 @@
+"""Filter pruning: remove whole filters, their batch norm channels, and the inputs of whatever reads them."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tinyscene.data import Clips
+from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training.run import Run
+
+Criterion = Callable[[Tensor], Tensor]
+
+_STEPS, _CLOSE = 200, 1e-10
+
+
+def l1_norm(filters: Tensor) -> Tensor:
+    """Sum of magnitudes of every filter (Li et al., ICLR 2017): (filters, ...) -> (filters,)"""
+    return filters.flatten(1).abs().sum(1)
+
+
+def geometric_median(filters: Tensor) -> Tensor:
+    """Distance of every filter from the layer's geometric median (He et al., CVPR 2019): (filters, ...) -> (filters,)
+
+    The median minimises the sum of Euclidean distances; Weiszfeld's iteration finds it, with Vardi and Zhang's step
+    (PNAS 2000) where it stands on a filter.
+    """
+    points = filters.flatten(1).double()
+    median = points.mean(0)
+    for _ in range(_STEPS):
+        distances = (points - median).norm(dim=1)
+        apart = distances > _CLOSE * (1 + median.norm())
+        if not apart.any():
+            break
+        weights = 1 / distances[apart]
+        target = (weights[:, None] * points[apart]).sum(0) / weights.sum()
+        pull = (weights[:, None] * (points[apart] - median)).sum(0).norm()
+        stay = min(1.0, float((~apart).sum() / pull)) if pull > 0 else 1.0
+        moved = (1 - stay) * target + stay * median
+        if (moved - median).norm() <= _CLOSE * (1 + median.norm()):
+            break
+        median = moved
+    scores: Tensor = (points - median).norm(dim=1).to(filters.dtype)
+    return scores
+
+
+@dataclass(frozen=True)
+class FilterPruning:
+    """Remove the share `ratio` of a layer's filters that `by` scores lowest.
+
+    What depends on them goes with them: the tensors get smaller, and the rest of the network computes what it would
+    with those filters' outputs at zero. Several layers are pruned in one shot; levels are several stages with a `Fit`
+    between.
+
+    Args:
+        layer: path of a convolution in the network, or of several.
+        ratio: between 0 and 1; the number of filters removed is rounded to the nearest.
+        by: a criterion, (filters, ...) -> (filters,): `l1_norm`, `geometric_median`, or one of yours.
+    """
+
+    layer: str | tuple[str, ...]
+    ratio: float
+    by: Criterion = l1_norm
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Prune by the weights as they are."""
+        pruned = copy.deepcopy(classifier)
+        for path in (self.layer,) if isinstance(self.layer, str) else self.layer:
+            remove_filters(pruned, path, self.choose(pruned, path))
+        return pruned
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Pruning looks at the weights alone."""
+        return self.shape(classifier)
+
+    def choose(self, classifier: SceneClassifier, path: str) -> list[int]:
+        """Indices of the filters to remove; of equal scores, the first."""
+        weight = convolution(classifier.network, path).weight.detach()
+        if not 0 < self.ratio < 1:
+            raise InputError(f"FilterPruning(ratio={self.ratio}); accepted: above 0 and below 1")
+        number = round(self.ratio * len(weight))
+        if number == len(weight):
+            raise InputError(f"FilterPruning({path!r}, ratio={self.ratio}): removes all {number} filters; keep one")
+        return sorted(torch.argsort(self.by(weight), stable=True)[:number].tolist())
+
+
+def convolution(network: nn.Module, path: str) -> nn.Conv1d | nn.Conv2d:
+    """The convolution at `path`. Raises InputError, naming those there are."""
+    layers = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv1d | nn.Conv2d)}
+    if path not in layers:
+        raise InputError(f"no convolution {path!r}; accepted: {', '.join(layers)}")
+    return layers[path]
+
+
+def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -> None:
+    """Cut `filters` out of the convolution at `path`, in place, with all that depends on them."""
+    import torch_pruning
+
+    if not filters:
+        return
+    network = classifier.network
+    layer = convolution(network, path)
+    trained = network.training
+    example = classifier.example(max(1.0, classifier.shortest_samples / classifier.sample_rate))
+    graph = torch_pruning.DependencyGraph().build_dependency(network.eval(), example)
+    group = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, idxs=filters)
+    if not graph.check_pruning_group(group):
+        raise InputError(
+            f"{path}: removing filters {filters} would leave a layer that depends on them without channels"
+        )
+    group.prune()
+    network.train(trained).to(memory_format=torch.channels_last)

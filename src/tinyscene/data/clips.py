@@ -1,0 +1,194 @@
+"""A table of labelled clips with its splits."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyscene.errors import InputError
+
+Split = Literal["train", "validation", "test"]
+
+
+class Clip(NamedTuple):
+    """One labelled stretch of a sound file."""
+
+    path: str
+    """Relative to the data set's folder, with forward slashes."""
+    scene: str | None
+    """None where the label is unknown, as in the evaluation sets of the challenges."""
+    split: Split = "train"
+    start_s: float = 0.0
+    duration_s: float | None = None
+    """None goes to the end of the file."""
+    device: str = ""
+    city: str = ""
+    recording: str = ""
+    """What no split may cut: city-location in TAU, the source in ESC, the file elsewhere."""
+    row: str = ""
+    """Where the clip is listed, such as "meta.csv:17"."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Labelled clips of one data set; `train`, `validation` and `test` are views of it."""
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    rows: tuple[Clip, ...]
+    notes: tuple[str, ...] = ()
+    """What a loader left out and why, a sentence each."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Clip]:
+        return iter(self.rows)
+
+    def where(self, keep: Callable[[Clip], bool]) -> "Clips":
+        """The clips for which `keep` holds."""
+        return replace(self, rows=tuple(clip for clip in self.rows if keep(clip)))
+
+    @property
+    def train(self) -> "Clips":
+        return self.where(lambda clip: clip.split == "train")
+
+    @property
+    def validation(self) -> "Clips":
+        return self.where(lambda clip: clip.split == "validation")
+
+    @property
+    def development(self) -> "Clips":
+        """Train and validation part together: all that a stage may see."""
+        return self.where(lambda clip: clip.split != "test")
+
+    @property
+    def test(self) -> "Clips":
+        return self.where(lambda clip: clip.split == "test")
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class index of every clip, shape (clips,). Raises InputError where a label is unknown."""
+        index = {scene: i for i, scene in enumerate(self.classes)}
+        unknown = next((clip for clip in self.rows if clip.scene not in index), None)
+        if unknown is not None:
+            raise InputError(
+                f"{unknown.path} ({unknown.row or self.name}): label {unknown.scene!r}; "
+                f"accepted: {', '.join(self.classes)}"
+            )
+        return np.array([index[clip.scene or ""] for clip in self.rows], np.int64)
+
+    def refuse_test(self, who: str) -> None:
+        """Raise InputError if a test clip is among these: what trains, selects or calibrates sees none."""
+        test = next((clip for clip in self.rows if clip.split == "test"), None)
+        if test is not None:
+            raise InputError(
+                f"{who} was handed the test clip {test.path} ({test.row or self.name}); "
+                f"accepted: clips.train or clips.development, which hold no test clip"
+            )
+
+    def with_validation(self, fraction: float = 0.15, seed: int = 0) -> "Clips":
+        """Cut a validation split out of the training part: by recording, with the classes in proportion.
+
+        Raises:
+            InputError: a class has fewer than two recordings to train on.
+        """
+        return self._set_aside("validation", fraction, seed, "train and validate on")
+
+    def with_test(self, fraction: float = 0.2, seed: int = 0) -> "Clips":
+        """Cut a test split out of all clips: by recording, with the classes in proportion.
+
+        Raises:
+            InputError: a class has fewer than three recordings: one each to train, validate and test on.
+        """
+        untested = replace(self, rows=tuple(clip._replace(split="train") for clip in self.rows))
+        return untested._set_aside("test", fraction, seed, "train, validate and test on")
+
+    def _set_aside(self, split: Split, fraction: float, seed: int, purpose: str) -> "Clips":
+        if not 0 < fraction <= 0.5:
+            raise InputError(f"{split} fraction {fraction}; accepted: above 0, at most 0.5")
+        free = [clip for clip in self.rows if clip.split != "test"]
+        by_class: dict[str, Counter[str]] = {scene: Counter() for scene in self.classes}
+        for clip in free:
+            by_class.setdefault(clip.scene or "", Counter())[clip.recording or clip.path] += 1
+        # What a test split is cut from must still give a training and a validation part.
+        keep = 2 if split == "test" else 1
+        self._need_recordings(by_class, keep + 1, purpose)
+        held = hold_out(by_class, fraction, seed, keep)
+        rows = tuple(
+            clip
+            if clip.split == "test"
+            else clip._replace(split=split if (clip.recording or clip.path) in held else "train")
+            for clip in self.rows
+        )
+        return replace(self, rows=rows)
+
+    def _need_recordings(self, by_class: dict[str, Counter[str]], least: int, purpose: str) -> None:
+        poorest = min(by_class, key=lambda scene: len(by_class[scene]), default="")
+        found = sorted(by_class.get(poorest, ()))
+        if len(found) < least:
+            raise InputError(
+                f"{self.root} ({self.name}): class {poorest!r} has {len(found)} recording{'s' * (len(found) != 1)} to "
+                f"{purpose} ({', '.join(found) or 'none'}); accepted: at least {least} recordings of every class"
+            )
+
+    def leaks(self) -> list[str]:
+        """Recordings that stand on more than one side of the splits."""
+        sides: dict[str, set[str]] = {}
+        for clip in self.rows:
+            sides.setdefault(clip.recording or clip.path, set()).add(clip.split)
+        return sorted(recording for recording, splits in sides.items() if len(splits) > 1)
+
+    def require(self, *splits: Split) -> "Clips":
+        """Raise InputError unless each of these splits holds every class and no recording spans two of them."""
+        for split in splits:
+            present = {clip.scene for clip in self.rows if clip.split == split}
+            missing = [scene for scene in self.classes if scene not in present]
+            if missing:
+                raise InputError(
+                    f"{self.root} ({self.name}): the {split} split has no clip of {', '.join(missing)}; "
+                    f"accepted: at least one clip of each class in every split"
+                )
+        if leaks := self.leaks():
+            raise InputError(
+                f"{self.root} ({self.name}): {len(leaks)} recordings stand in more than one split, the first is "
+                f"{leaks[0]}; accepted: every recording in one split"
+            )
+        return self
+
+
+def hold_out(by_class: dict[str, Counter[str]], fraction: float, seed: int, keep: int = 1) -> set[str]:
+    """Recordings to set aside: about `fraction` of the clips of every class, at least one recording of it.
+
+    Args:
+        by_class: how many clips of a class each recording holds.
+        fraction: above 0, at most 0.5.
+        seed: of the order in which recordings are looked at.
+        keep: how many recordings of every class stay at least.
+
+    scikit-learn's StratifiedGroupKFold allows no more folds than the poorest class has recordings: one class with two
+    of them, and half of all clips (in trials up to 95 %) would be set aside. So each class is drawn by itself.
+    """
+    rng = np.random.default_rng(seed)
+    held: set[str] = set()
+    kept: set[str] = set()
+    for scene in sorted(by_class, key=lambda scene: (len(by_class[scene]), scene)):
+        clips = by_class[scene]
+        names = sorted(clips)
+        free = [names[i] for i in rng.permutation(len(names)) if names[i] not in held | kept]
+        wanted = fraction * clips.total()
+        got = sum(clips[name] for name in held & clips.keys())
+        for name in free:
+            closer = abs(got + clips[name] - wanted) < abs(got - wanted)
+            if closer and len(clips.keys() - held) > keep:
+                held.add(name)
+                got += clips[name]
+        if not got and free:
+            held.add(min(free, key=lambda name: clips[name]))
+        kept |= clips.keys() - held
+    return held

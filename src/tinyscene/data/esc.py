@@ -1,0 +1,121 @@
+"""ESC-50 and ESC-10, environmental sounds in five folds (Piczak, ACM Multimedia 2015), in all published layouts.
+
+| layout | list | sound |
+|---|---|---|
+| ESC-50 | `meta/esc50.csv`: filename, fold, target, category, esc10, src_file, take | `audio/1-100032-A-0.wav` |
+| ESC-10 as a table | `meta.csv`: filename, fold, category, src_file, take | `audio/1-100032-A.ogg` |
+| ESC-10 before 2015 | none | `001 - Dog bark/1-100032-A.ogg` |
+
+A recording is a source file of freesound.org; none spans folds.
+"""
+
+import re
+from pathlib import Path
+
+from tinyscene.audio import SUFFIXES
+from tinyscene.data.clips import Clip, Clips, Split
+from tinyscene.data.folder import highest_fold, sound_files
+from tinyscene.data.tables import Row, folder, read_table, settle
+from tinyscene.errors import InputError
+
+TABLE = "meta/esc50.csv"
+TABLE_10 = "meta.csv"
+COLUMNS = ("filename", "fold", "category", "src_file")
+CATEGORY = re.compile(r"\d{3} - (.+)")
+NAME = re.compile(r"(\d+)-(\d+)-([A-Z]+)")
+
+
+def load_esc10(
+    root: Path | str,
+    test_fold: int | None = None,
+    *,
+    seed: int = 0,
+    allow_missing: bool = False,
+    strict: bool = True,
+) -> Clips:
+    """ESC-10, from its own tree or out of ESC-50's.
+
+    Args:
+        root: the folder of the tree.
+        test_fold: which fold is for testing; the highest where None.
+        seed: of the cut into training and validation.
+        allow_missing: leave out files that are not on disk, with a note.
+        strict: False keeps what is wrong among the clips, for `check`.
+
+    Raises:
+        InputError: the tree is not in one of the layouts above, or lacks what they promise.
+    """
+    return _load("esc10", 10, root, test_fold, seed, allow_missing, strict)
+
+
+def load_esc50(
+    root: Path | str,
+    test_fold: int | None = None,
+    *,
+    seed: int = 0,
+    allow_missing: bool = False,
+    strict: bool = True,
+) -> Clips:
+    """ESC-50. Arguments and errors as of `load_esc10`."""
+    return _load("esc50", 50, root, test_fold, seed, allow_missing, strict)
+
+
+def is_esc(root: Path) -> str | None:
+    """Which of the sets a folder holds, by its layout: "esc50", "esc10" or None."""
+    if (root / TABLE).is_file():
+        return "esc50"
+    if (root / TABLE_10).is_file():
+        with (root / TABLE_10).open(encoding="utf-8-sig", errors="replace") as file:
+            return "esc10" if {*COLUMNS} <= set(file.readline().strip().split(",")) else None
+    found = _category_folders(root)
+    return ("esc50" if len(found) > 10 else "esc10") if found else None
+
+
+def _load(
+    name: str, classes: int, root: Path | str, test_fold: int | None, seed: int, allow_missing: bool, strict: bool
+) -> Clips:
+    top = folder(root)
+    source, rows = _listed(top)
+    if name == "esc10" and "esc10" in rows[0].cells:
+        rows = [row for row in rows if row.cells["esc10"] == "True"]
+    scenes = tuple(sorted({row.cells["category"] for row in rows}))
+    if len(scenes) != classes:
+        raise InputError(f"{source}: {len(scenes)} classes; accepted for {name}: its {classes}")
+    tested = highest_fold(source, {row.cells["fold"] for row in rows}, test_fold)
+    clips = Clips(name, top, scenes, tuple(_clip(row, tested) for row in rows))
+    return settle(clips, seed=seed, allow_missing=allow_missing, strict=strict)
+
+
+def _clip(row: Row, tested: str) -> Clip:
+    cells = row.cells
+    if not cells["fold"].isdecimal():
+        raise InputError(f"{row.where}: fold {cells['fold']!r}; accepted: a number")
+    split: Split = "test" if cells["fold"] == tested else "train"
+    return Clip(cells["filename"], cells["category"], split, recording=cells["src_file"], row=row.where)
+
+
+def _listed(top: Path) -> tuple[Path, list[Row]]:
+    for table in (top / TABLE, top / TABLE_10):
+        if table.is_file():
+            rows = read_table(table, COLUMNS)
+            return table, [Row(row.where, row.cells | {"filename": f"audio/{row.cells['filename']}"}) for row in rows]
+    if rows := [_row(path, top) for category in _category_folders(top) for path in sound_files(category)]:
+        return top, rows
+    raise InputError(
+        f"{top}: neither {TABLE} nor {TABLE_10} nor folders such as '001 - Dog bark' with sound files; "
+        f"accepted: ESC-50 or ESC-10 as published"
+    )
+
+
+def _category_folders(top: Path) -> list[Path]:
+    return sorted(path for path in top.iterdir() if path.is_dir() and CATEGORY.fullmatch(path.name))
+
+
+def _row(path: Path, top: Path) -> Row:
+    named = NAME.fullmatch(path.stem)
+    if named is None:
+        raise InputError(f"{path}: accepted in ESC-10: names such as 1-100032-A{SUFFIXES[2]} (fold, source, take)")
+    fold, source, _ = named.groups()
+    category = path.relative_to(top).parts[0][6:].strip().lower().replace(" ", "_")
+    name = path.relative_to(top).as_posix()
+    return Row("", {"filename": name, "fold": fold, "category": category, "src_file": source})

@@ -1,0 +1,217 @@
+"""Any labelled recordings: a folder with a folder per class, or a table of files."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+from tinyscene.audio import SUFFIXES
+from tinyscene.data.clips import Clip, Clips, Split
+from tinyscene.data.tables import Row, folder, read_table, seconds, settle
+from tinyscene.errors import InputError
+
+LABEL_COLUMNS = ("label", "scene_label", "category")
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+def load_folder(
+    root: Path | str,
+    *,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    allow_missing: bool = False,
+    strict: bool = True,
+) -> Clips:
+    """Clips of a folder that holds a folder per class, the sound files at any depth inside it.
+
+    `train`, `test` and perhaps `validation` folders, each with the class folders, are taken as the splits; else a test
+    split is cut, with the classes in proportion. Every file is a recording of its own. Hidden files are passed over.
+
+    Args:
+        root: the folder.
+        test_fraction: of the clips of every class, where the folder names no test split.
+        seed: of the cuts.
+        allow_missing: accepted as by all loaders; a folder lists nothing that could be missing.
+        strict: False keeps what is wrong among the clips, for `check`.
+
+    Raises:
+        InputError: no folder, no class folders, an empty one, or a class with too few recordings.
+    """
+    top = folder(root)
+    names = {path.name for path in _subfolders(top)}
+    if {"train", "test"} <= names <= set(SPLITS):
+        rows = [clip for split in SPLITS if split in names for clip in _class_folders(top, split)]
+    elif names and names <= set(SPLITS) and any(_subfolders(top / name) for name in names):
+        raise InputError(f"{top}: holds {', '.join(sorted(names))} alone; accepted: train and test, or class folders")
+    else:
+        rows = list(_class_folders(top))
+    clips = Clips("folder", top, tuple(sorted({clip.scene or "" for clip in rows})), tuple(rows))
+    cut = clips if any(clip.split == "test" for clip in rows) else _cut_test(clips, test_fraction, seed, strict)
+    return settle(cut, seed=seed, allow_missing=allow_missing, strict=strict)
+
+
+def load_csv(
+    file: Path | str,
+    root: Path | str | None = None,
+    *,
+    test_fold: str | int | None = None,
+    classes: Sequence[str] | None = None,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    allow_missing: bool = False,
+    strict: bool = True,
+) -> Clips:
+    """Clips listed in a table, with the columns filename and label (or scene_label, or category).
+
+    Further columns are used where present: split (train, validation, test), else fold; device, city, recording (what
+    no split may cut; the file where absent), start_s, duration_s (a stretch of the file). Without split and fold, a
+    test split is cut by recording, with the classes in proportion.
+
+    Args:
+        file: the table, tab- or comma-separated.
+        root: the folder that file names start from; the table's where None.
+        test_fold: which fold is for testing; the highest where None.
+        classes: the labels to accept, in this order; those found, sorted, where None.
+        test_fraction: of the clips of every class, where the table names no test split.
+        seed: of the cuts.
+        allow_missing: leave out files that are not on disk, with a note.
+        strict: False keeps what is wrong among the clips, for `check`.
+
+    Raises:
+        InputError: the table can't be read (see `read_table`), a label is unknown, or a class has too few recordings.
+    """
+    path = Path(file).expanduser()
+    clips, split_named = _listed(path, path.parent if root is None else folder(root), test_fold, classes)
+    if strict:
+        _no_lone_clips(clips)
+    if not split_named:
+        clips = _cut_test(clips, test_fraction, seed, strict)
+    return settle(clips, seed=seed, allow_missing=allow_missing, strict=strict)
+
+
+def _listed(path: Path, top: Path, test_fold: str | int | None, classes: Sequence[str] | None) -> tuple[Clips, bool]:
+    """The clips of a table, and whether it names their splits."""
+    rows = read_table(path, ["filename"], unique=("filename", "start_s", "duration_s"))
+    label = _label_column(path, rows[0])
+    accepted = tuple(classes) if classes is not None else tuple(sorted({row.cells[label] for row in rows}))
+    splits = _splits(path, rows, test_fold)
+    clips = (_clip(row, label, accepted, split) for row, split in zip(rows, splits, strict=True))
+    return Clips(path.stem, top, accepted, tuple(clips)), not {"split", "fold"}.isdisjoint(rows[0].cells)
+
+
+def sound_files(top: Path) -> Iterator[Path]:
+    """Sound files at any depth, by name; hidden files and folders are passed over."""
+    for parent, folders, files in os.walk(top):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+                yield Path(parent, name)
+
+
+def highest_fold(path: Path, folds: set[str], wanted: str | int | None) -> str:
+    """The fold to test on: `wanted`, or the highest. Raises InputError if it is not there."""
+    # Numbers in order of their value, 9 before 10, and before any name.
+    ordered = sorted(folds, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
+    if wanted is None:
+        if len(ordered) < 2:
+            raise InputError(f"{path}: fold {', '.join(ordered)} alone; accepted: at least two, one to test on")
+        return ordered[-1]
+    if str(wanted) not in folds:
+        raise InputError(f"{path}: test fold {wanted!r}; accepted: {', '.join(ordered)}")
+    return str(wanted)
+
+
+def _subfolders(top: Path) -> list[Path]:
+    return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _class_folders(top: Path, split: Split | None = None) -> Iterator[Clip]:
+    base = top / split if split else top
+    folders = _subfolders(base)
+    if not folders:
+        loose = sum(1 for _ in sound_files(base))
+        raise InputError(
+            f"{base}: no class folders, {loose} sound files; accepted: a folder per class, with sound files "
+            f"({', '.join(SUFFIXES)}) inside"
+        )
+    for scene in folders:
+        files = list(sound_files(scene))
+        if not files:
+            raise InputError(f"{scene}: class folder without a sound file; accepted: {', '.join(SUFFIXES)} inside")
+        for path in files:
+            name = path.relative_to(top).as_posix()
+            yield Clip(name, scene.name, split or "train", recording=name)
+
+
+def _cut_test(clips: Clips, fraction: float, seed: int, strict: bool) -> Clips:
+    try:
+        return clips.with_test(fraction, seed)
+    except InputError:
+        if strict:
+            raise
+        return clips
+
+
+def _label_column(path: Path, row: Row) -> str:
+    for column in LABEL_COLUMNS:
+        if column in row.cells:
+            return column
+    raise InputError(
+        f"{path}:1: no column for the label; found: {', '.join(row.cells)}; accepted: filename and one of "
+        f"{', '.join(LABEL_COLUMNS)}"
+    )
+
+
+def _splits(path: Path, rows: list[Row], test_fold: str | int | None) -> list[Split]:
+    if "split" in rows[0].cells:
+        return [_split(row) for row in rows]
+    if "fold" in rows[0].cells:
+        for row in rows:
+            if not row.cells["fold"]:
+                raise InputError(f"{row.where}: no fold; accepted: the number or name of a fold")
+        tested = highest_fold(path, {row.cells["fold"] for row in rows}, test_fold)
+        return ["test" if row.cells["fold"] == tested else "train" for row in rows]
+    if test_fold is not None:
+        raise InputError(f"{path}:1: test fold {test_fold!r} asked for; accepted: a table with the column fold")
+    return ["train"] * len(rows)
+
+
+def _split(row: Row) -> Split:
+    for split in SPLITS:
+        if row.cells["split"] == split:
+            return split
+    raise InputError(f"{row.where}: split {row.cells['split']!r}; accepted: {', '.join(SPLITS)}")
+
+
+def _clip(row: Row, label: str, classes: tuple[str, ...], split: Split) -> Clip:
+    cells = row.cells
+    scene = cells[label]
+    if not scene or scene not in classes:
+        raise InputError(
+            f"{row.where}: {label} {scene!r} of {cells['filename']}; accepted: {', '.join(filter(None, classes))}"
+        )
+    duration_s = seconds(row, "duration_s")
+    if duration_s == 0:
+        raise InputError(f"{row.where}: duration_s 0; accepted: above 0, or an empty cell for the rest of the file")
+    return Clip(
+        cells["filename"],
+        scene,
+        split,
+        seconds(row, "start_s") or 0.0,
+        duration_s,
+        cells.get("device", ""),
+        cells.get("city", ""),
+        cells.get("recording") or cells["filename"],
+        row.where,
+    )
+
+
+def _no_lone_clips(clips: Clips) -> None:
+    count = Counter(clip.scene for clip in clips)
+    lone = next((clip for clip in clips if count[clip.scene] == 1), None)
+    if lone is not None:
+        raise InputError(
+            f"{lone.row}: class {lone.scene!r} has the single clip {lone.path}, which can't be split; "
+            f"accepted: at least three a class, one each to train, validate and test on"
+        )

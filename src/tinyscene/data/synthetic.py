@@ -1,0 +1,236 @@
+"""A synthetic data set, rendered from a seed as a folder in the form of TAU Urban Acoustic Scenes 2022 Mobile.
+
+Nothing in it was recorded. It is for demonstrations and tests, and has the difficulties of the real one in small:
+scenes with overlapping spectra, cities and devices that are not heard in training, far more of device a than of
+any other. No location is in both parts.
+"""
+
+import csv
+import itertools
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+from scipy import fft
+
+from tinyscene.data import synthetic_scenes as scenes
+from tinyscene.data.synthetic_signals import Spectrum, Take, from_db
+from tinyscene.errors import InputError
+from tinyscene.progress import track
+
+# Raised when the same settings no longer give the same samples.
+VERSION = 1
+RECORD = "synthetic.json"
+SEGMENT_S = 10
+
+SCENES = tuple(sorted(scenes.SCENES))
+DEVICES = tuple(scenes.DEVICES)
+BULK_DEVICE = "a"
+FEWER_DEVICES = ("b", "c", "s1", "s2", "s3")
+TEST_ONLY_DEVICES = ("s4", "s5", "s6")
+DEVICES_A_TEST_SEGMENT = 3
+
+# RMS range of a recording in dBFS, drawn anew for each, so that loudness tells nothing.
+LEVEL_DBFS = (-36.0, -22.0)
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Settings of a synthetic data set; the default gives 1,440 clips of 1 s (900 to train, 540 to test), 127 MB.
+
+    cities: heard in both parts, at different locations. test_cities: heard in the test part only.
+    locations: per scene and city in the train part; the test part has one. segments: of 10 s, per location of the
+    train part; all are recorded by device a, every second one by a further device as well. A location of the test
+    part has one segment, recorded by three of the nine devices. clips_per_segment: how many of its ten seconds
+    are kept (a sparse choice shows a network more places for the same number of clips).
+    """
+
+    seed: int = 0
+    sample_rate: int = 44_100
+    cities: tuple[str, ...] = ("barcelona", "helsinki", "london", "paris", "vienna")
+    test_cities: tuple[str, ...] = ("milan",)
+    locations: int = 2
+    segments: int = 2
+    clips_per_segment: int = 3
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed}; accepted: 0 or more")
+        if not 16_000 <= self.sample_rate <= 192_000:
+            raise InputError(f"sample_rate {self.sample_rate}; accepted: 16000 to 192000 Hz")
+        if not 1 <= self.clips_per_segment <= SEGMENT_S:
+            raise InputError(f"clips_per_segment {self.clips_per_segment}; accepted: 1 to {SEGMENT_S}")
+        if self.locations < 1 or self.segments < 1 or not self.cities:
+            raise InputError("accepted: at least one city, one location and one segment")
+        names = (*self.cities, *self.test_cities)
+        if len(set(names)) < len(names) or not all(name.isalpha() for name in names):
+            raise InputError(f"cities {names}; accepted: different names of letters only, each in one of the parts")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """10 s at one location, recorded by one device or more at the same time."""
+
+    part: str
+    scene: str
+    city: str
+    location: int
+    number: int
+    devices: tuple[str, ...]
+    seconds: tuple[int, ...]
+
+    def filename(self, second: int, device: str) -> str:
+        """As TAU 2022 names it."""
+        return f"audio/{self.scene}-{self.city}-{self.location}-{self.number}-{second}-{device}.wav"
+
+    @property
+    def filenames(self) -> list[str]:
+        return [self.filename(second, device) for device in self.devices for second in self.seconds]
+
+
+def render(
+    folder: str | Path, synthetic: Synthetic | None = None, *, threads: int | None = None, quiet: bool = False
+) -> Path:
+    """Render a synthetic data set, or reuse the one that is there; the same samples for any number of threads.
+
+    The folder gets its name once everything is in it. Raises InputError if something else is there.
+    """
+    synthetic = synthetic or Synthetic()
+    folder = Path(folder).expanduser()
+    plan = list(segments_of(synthetic))
+    if _is_there(folder, synthetic, plan):
+        return folder
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        (partial / "audio").mkdir(parents=True)
+        _write_tables(partial, plan)
+        _write_clips(partial, synthetic, plan, threads or os.cpu_count() or 1, quiet)
+        (partial / RECORD).write_text(json.dumps(_record(synthetic), indent=2) + "\n", encoding="utf-8")
+        partial.rename(folder)
+    except OSError:
+        # Another process may have rendered the same in the meantime.
+        if not _is_there(folder, synthetic, plan):
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def segments_of(synthetic: Synthetic) -> Iterator[Segment]:
+    """What is to be recorded, where, and by which devices. Locations and segments are numbered throughout."""
+    kept = synthetic.clips_per_segment
+    seconds = tuple((2 * index + 1) * SEGMENT_S // (2 * kept) for index in range(kept))
+    locations, numbers = itertools.count(), itertools.count()
+    for shift, scene in enumerate(SCENES):
+        train = [(city, next(locations)) for city in synthetic.cities for _ in range(synthetic.locations)]
+        test = [(city, next(locations)) for city in (*synthetic.cities, *synthetic.test_cities)]
+        for index, ((city, location), _) in enumerate(itertools.product(train, range(synthetic.segments))):
+            further = () if index % 2 else (FEWER_DEVICES[(index // 2 + shift) % len(FEWER_DEVICES)],)
+            devices = (BULK_DEVICE, *further)
+            yield Segment("train", scene, city, location, next(numbers), devices, seconds)
+        for index, (city, location) in enumerate(test):
+            first = DEVICES_A_TEST_SEGMENT * index + shift
+            devices = tuple(DEVICES[(first + step) % len(DEVICES)] for step in range(DEVICES_A_TEST_SEGMENT))
+            yield Segment("test", scene, city, location, next(numbers), devices, seconds)
+
+
+def _is_there(folder: Path, synthetic: Synthetic, plan: Iterable[Segment]) -> bool:
+    """Whether this very rendering stands there, whole. Raises InputError if anything else does."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    accepted = "accepted: a new folder, or a rendering with the same settings"
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{folder}: is there, without a readable {RECORD}; {accepted}") from None
+    if found != _record(synthetic):
+        raise InputError(f"{folder}: holds a synthetic data set with {json.dumps(found)}; {accepted}")
+    expected = {name for segment in plan for name in segment.filenames}
+    missing = expected - {f"audio/{path.name}" for path in (folder / "audio").glob("*.wav")}
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(expected)} clips are gone, {min(missing)} first; {accepted}"
+        )
+    return True
+
+
+def _record(synthetic: Synthetic) -> dict[str, object]:
+    """What `synthetic.json` says, as JSON gives it back."""
+    settings: dict[str, object] = json.loads(json.dumps(asdict(synthetic)))
+    return {"what": "synthetic scenes in the form of TAU 2022 Mobile", "version": VERSION, **settings}
+
+
+def _write_tables(folder: Path, plan: list[Segment]) -> None:
+    """`meta.csv` and fold 1, tab-separated, with TAU's headers."""
+    meta = [
+        (name, segment.scene, f"{segment.city}-{segment.location}", device)
+        for segment in plan
+        for device in segment.devices
+        for name in (segment.filename(second, device) for second in segment.seconds)
+    ]
+    train, test = (
+        [(name, segment.scene) for segment in plan if segment.part == part for name in segment.filenames]
+        for part in ("train", "test")
+    )
+    _write_table(folder / "meta.csv", ("filename", "scene_label", "identifier", "source_label"), meta)
+    (folder / "evaluation_setup").mkdir()
+    _write_table(folder / "evaluation_setup/fold1_train.csv", ("filename", "scene_label"), train)
+    _write_table(folder / "evaluation_setup/fold1_evaluate.csv", ("filename", "scene_label"), test)
+    _write_table(folder / "evaluation_setup/fold1_test.csv", ("filename",), [(name,) for name, _ in test])
+
+
+def _write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t", lineterminator="\n").writerows([header, *rows])
+
+
+def _write_clips(folder: Path, synthetic: Synthetic, plan: list[Segment], threads: int, quiet: bool) -> None:
+    responses = {name: scenes.response_of(scenes.DEVICES[name], _take(synthetic, "device", name)) for name in DEVICES}
+
+    def write(segment: Segment) -> None:
+        for name, samples in _clips(synthetic, segment, responses):
+            soundfile.write(folder / name, samples, synthetic.sample_rate, subtype="PCM_16")
+
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for _ in track(pool.map(write, plan), "rendering synthetic scenes", len(plan), quiet=quiet):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _clips(
+    synthetic: Synthetic, segment: Segment, responses: dict[str, Spectrum]
+) -> Iterator[tuple[str, npt.NDArray[np.int16]]]:
+    """Name and samples, shape (sample_rate,), of each clip of one segment."""
+    place = scenes.SCENES[segment.scene]
+    for keys, spread in (
+        (("city", segment.scene, segment.city), scenes.CITY_SPREAD),
+        (("location", segment.location), scenes.LOCATION_SPREAD),
+    ):
+        place = scenes.vary_place(place, _take(synthetic, *keys).rng, spread)
+    take = _take(synthetic, "segment", segment.number)
+    heard = fft.rfft(scenes.sound_of(place, take))
+    heard *= scenes.colour(_take(synthetic, "colour", segment.location))
+    for device in segment.devices:
+        recorded = scenes.through_device(heard, responses[device], scenes.DEVICES[device], take)
+        recorded *= np.float32(from_db(take.rng.uniform(*LEVEL_DBFS)))
+        seconds = recorded.reshape(SEGMENT_S, synthetic.sample_rate)
+        for second in segment.seconds:
+            samples = np.clip(np.rint(seconds[second] * 32_768), -32_768, 32_767).astype(np.int16)
+            yield segment.filename(second, device), samples
+
+
+def _take(synthetic: Synthetic, *keys: int | str) -> Take:
+    """A 10 s take with a generator of its own, which depends on the seed and the keys alone."""
+    numbers = [int.from_bytes(key.encode()) if isinstance(key, str) else key for key in keys]
+    rng = np.random.default_rng([synthetic.seed, *numbers])
+    return Take(rng, SEGMENT_S * synthetic.sample_rate, synthetic.sample_rate)

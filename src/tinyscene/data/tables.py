@@ -1,0 +1,201 @@
+"""Lists of clips: tab- or comma-separated tables read with care, and what every loader does at its end."""
+
+import csv
+import math
+import os
+import posixpath
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from tinyscene.data.clips import Clip, Clips
+from tinyscene.errors import InputError
+
+NAMED = 5
+
+
+class Row(NamedTuple):
+    """One row of a table: where it stands ("meta.csv:17") and its cells by column."""
+
+    where: str
+    cells: dict[str, str]
+
+
+def read_table(path: Path, needed: Collection[str], unique: Sequence[str] = ("filename",)) -> list[Row]:
+    """Read a table with a header, tab- or comma-separated, UTF-8 with or without BOM, any line ends.
+
+    Args:
+        path: the table.
+        needed: columns it must have; more are welcome.
+        unique: columns of which no two rows may hold the same values; those the table lacks do not count.
+
+    A `filename` is checked to stay inside its folder, and given forward slashes.
+
+    Raises:
+        InputError: the file is missing, empty or not text; a column is missing; a row is ragged, repeats another, or
+            names a path outside the folder.
+    """
+    header, rows = _parse(path)
+    lacking = [column for column in needed if column not in header]
+    if lacking:
+        raise InputError(
+            f"{path}:1: no column {', '.join(lacking)}; found: {', '.join(header)}; "
+            f"accepted: a header with {', '.join(needed)}, separated by tabs or commas"
+        )
+    if not rows:
+        raise InputError(f"{path}: a header and no row; accepted: at least one row under it")
+    if "filename" in header:
+        for row in rows:
+            row.cells["filename"] = inside(row.cells["filename"], row.where)
+    _no_repeats(rows, [column for column in unique if column in header])
+    return rows
+
+
+def inside(name: str, where: str) -> str:
+    """`name` as a path relative to its folder, with forward slashes. Raises InputError if it is empty or leaves it."""
+    name = name.replace("\\", "/")
+    if not name or name[0] == "/" or name[1:2] == ":" or ".." in name.split("/"):
+        raise InputError(
+            f"{where}: filename {name!r}; accepted: a path relative to the data set's folder that stays inside it"
+        )
+    return posixpath.normpath(name) if "./" in name or "//" in name else name
+
+
+def seconds(row: Row, column: str) -> float | None:
+    """A cell that holds seconds, or None where it is absent or empty. Raises InputError unless finite and >= 0."""
+    cell = row.cells.get(column, "")
+    if not cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{row.where}: {column} {cell!r}; accepted: a finite number of seconds, not negative")
+    return value
+
+
+def folder(root: Path | str) -> Path:
+    """`root` as a path, `~` resolved. Raises InputError if it is no folder."""
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        found = "a file" if path.exists() else "no such folder"
+        raise InputError(f"{path}: {found}; accepted: the folder of a data set")
+    return path
+
+
+def settle(clips: Clips, *, seed: int = 0, allow_missing: bool = False, strict: bool = True) -> Clips:
+    """The end of every loader: listed files are looked for, a validation split is cut unless the source names one.
+
+    Args:
+        allow_missing: leave out what is listed and not on disk, with a note, in place of an error.
+        strict: False keeps whatever is wrong among the clips, so that `check` can report it.
+
+    Raises:
+        InputError: if strict, a listed file is missing, a split lacks a class, or a recording spans two splits.
+    """
+    if strict and len(clips.classes) < 2:
+        raise InputError(
+            f"{clips.root} ({clips.name}): {', '.join(clips.classes)} alone; accepted: at least two classes"
+        )
+    if allow_missing or strict:
+        clips = without_missing(clips, allow_missing)
+    try:
+        if not len(clips.validation):
+            clips = clips.with_validation(seed=seed)
+        return clips.require("train", "validation", "test")
+    except InputError:
+        if strict:
+            raise
+        return clips
+
+
+def missing(clips: Clips) -> list[Clip]:
+    """Clips whose file is not on disk."""
+    # One listing of each folder: a question for each of 230,000 files is slow on network disks.
+    places = [posixpath.split(clip.path) for clip in clips]
+    present = {parent: _names(clips.root / parent) for parent in {parent for parent, _ in places}}
+    return [clip for clip, (parent, name) in zip(clips, places, strict=True) if name not in present[parent]]
+
+
+def without_missing(clips: Clips, allow_missing: bool) -> Clips:
+    """Raise InputError for listed files that are not on disk, or (`allow_missing`) leave them out, with a note."""
+    gone = missing(clips)
+    if not gone:
+        return clips
+    names = ", ".join(f"{clip.path} ({clip.row})" for clip in gone[:NAMED]) + (", ..." if len(gone) > NAMED else "")
+    if len(gone) == len(clips) or not allow_missing:
+        raise InputError(
+            f"{clips.root} ({clips.name}): {len(gone):,} of {len(clips):,} listed files are missing: {names}; "
+            f"accepted: all of them on disk, or allow_missing=True (--allow-missing), which leaves out some"
+        )
+    absent = set(gone)
+    rows = tuple(clip for clip in clips if clip not in absent)
+    note = f"{len(gone):,} of {len(clips):,} listed files are missing and left out: {names}"
+    return replace(clips, rows=rows, notes=(*clips.notes, note))
+
+
+def _names(parent: Path) -> set[str]:
+    try:
+        with os.scandir(parent) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def _parse(path: Path) -> tuple[list[str], list[Row]]:
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}; accepted: a table with a header, separated by tabs or commas")
+    line = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            delimiter = "\t" if "\t" in file.readline() else ","
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            header = [cell.strip() for cell in next(reader, [])]
+            _check_header(path, header)
+            rows = []
+            for cells in _filled(reader):
+                line = reader.line_num
+                rows.append(Row(f"{path.name}:{line}", _row(path, line, header, cells)))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text in UTF-8 ({error.reason}, byte {error.start}); accepted: UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path}:{line + 1}: {error}; accepted: cells separated by tabs or commas") from error
+    return header, rows
+
+
+def _filled(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    return (cells for cells in reader if cells and (cells[0].strip() or any(map(str.strip, cells))))
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if not any(header):
+        raise InputError(f"{path}: empty; accepted: a header and at least one row, separated by tabs or commas")
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise InputError(f"{path}:1: column {', '.join(twice)} stands twice; accepted: every column once")
+
+
+def _row(path: Path, line: int, header: list[str], cells: list[str]) -> dict[str, str]:
+    if len(cells) != len(header):
+        raise InputError(
+            f"{path}:{line}: {len(cells)} cells; accepted: {len(header)}, as in the header ({', '.join(header)})"
+        )
+    return dict(zip(header, map(str.strip, cells), strict=True))
+
+
+def _no_repeats(rows: list[Row], columns: list[str]) -> None:
+    if not columns:
+        return
+    first: dict[tuple[str, ...], str] = {}
+    for row in rows:
+        key = tuple(row.cells[column] for column in columns)
+        earlier = first.setdefault(key, row.where)
+        if earlier is not row.where:
+            raise InputError(
+                f"{row.where}: {', '.join(key)} stands already at {earlier}; accepted: every "
+                f"{' with '.join(columns)} once"
+            )

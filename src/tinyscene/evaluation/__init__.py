@@ -1,0 +1,7 @@
+"""How well a classifier does, and the scorecard that says so."""
+
+from tinyscene.evaluation.evaluate import Difference, compare, compare_by_device, evaluate
+from tinyscene.evaluation.scorecard import Reported, Row
+from tinyscene.evaluation.scores import Scores
+
+__all__ = ["Difference", "Reported", "Row", "Scores", "compare", "compare_by_device", "evaluate"]

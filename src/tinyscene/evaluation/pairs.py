@@ -1,0 +1,39 @@
+"""Which predictions of two runs belong together."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tinyscene.errors import InputError
+from tinyscene.evaluation.scores import Scores
+
+TABLE = "predictions.csv"
+
+
+def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:
+    """Title and scores of two model folders, or of every variant and seed that two runs have in common.
+
+    Raises:
+        InputError: a folder holds no predictions, or the runs have no variant in common.
+    """
+    if (first / TABLE).is_file() and (second / TABLE).is_file():
+        yield f"{first} → {second}", Scores.load(first / TABLE), Scores.load(second / TABLE)
+        return
+    here, there = _variants(first), _variants(second)
+    common = [name for name in here if name in there]
+    if not common:
+        raise InputError(
+            f"{first} has {', '.join(here)}, {second} has {', '.join(there)}, nothing in common; "
+            f"accepted: two runs of one system, or two folders with {TABLE}"
+        )
+    for name in common:
+        yield name, Scores.load(here[name]), Scores.load(there[name])
+
+
+def _variants(run: Path) -> dict[str, Path]:
+    """predictions.csv of a model's folder, or of every variant and seed of a run."""
+    if (run / TABLE).is_file():
+        return {".": run / TABLE}
+    found = {str(path.parent.relative_to(run)): path for path in sorted(run.glob(f"*/seed-*/{TABLE}"))}
+    if not found:
+        raise InputError(f"{run}: no {TABLE} in it; accepted: a folder that `reproduce` wrote, or one of its models")
+    return found

@@ -1,0 +1,80 @@
+"""What one looks at rather than reads: training curves, confusion matrix, accuracy by device."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tinyscene.evaluation.scores import Scores
+from tinyscene.files import write_whole
+
+
+def draw_curves(histories: list[tuple[str, list[dict[str, float]]]], title: str, path: Path) -> None:
+    """Losses and validation accuracy over the epochs of one fit after the other."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    losses, accuracies = figure.subplots(2, 1, sharex=True)
+    start = 0
+    for i, (stage, history) in enumerate(histories):
+        epochs = [start + row["epoch"] + 1 for row in history]
+        first = i == 0
+        losses.plot(epochs, [row["train_loss"] for row in history], "C0", label="train" if first else None)
+        watched = [row for row in history if "validation_log_loss" in row]
+        places = [start + row["epoch"] + 1 for row in watched]
+        losses.plot(
+            places, [row["validation_log_loss"] for row in watched], "C1", label="validation" if first else None
+        )
+        accuracies.plot(places, [100 * row["validation_accuracy"] for row in watched], "C1")
+        losses.axvline(start + 0.5, color="0.7", linewidth=0.8)
+        accuracies.axvline(start + 0.5, color="0.7", linewidth=0.8)
+        losses.annotate(stage, (start + 0.7, 1.01), xycoords=("data", "axes fraction"), va="bottom", fontsize=8)
+        start += len(history)
+    losses.set(ylabel="log loss")
+    figure.suptitle(title)
+    accuracies.set(ylabel="validation accuracy (%)", xlabel="epoch")
+    losses.legend(loc="upper right")
+    _save(figure, path)
+
+
+def draw_confusion(scores: Scores, title: str, path: Path) -> None:
+    """Share of every true class (rows) by predicted class (columns), in percent."""
+    counts = scores.confusion
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(1.5 + 0.6 * len(counts), 1.2 + 0.55 * len(counts)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, vmin=0, vmax=100, cmap="Blues")
+    names = scores.clips.classes
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    for (row, column), value in np.ndenumerate(share):
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 55 else "black")
+    _save(figure, path)
+
+
+def draw_devices(scores: Scores, title: str, path: Path) -> None:
+    """Accuracy of every device with its 95 % interval; the line is the accuracy overall."""
+    parts = scores.by("device")
+    groups = {clip.device: group for group, part in scores.by_device_group().items() for clip in part.clips}
+    colours = {"real": "C0", "seen": "C1", "unseen": "C3"}
+    figure = Figure(figsize=(2.5 + 0.7 * len(parts), 3.5), layout="constrained")
+    axes = figure.subplots()
+    shown: set[str] = set()
+    for i, (device, part) in enumerate(parts.items()):
+        low, high = part.interval()
+        group = groups[device]
+        errors = [[100 * max(part.accuracy - low, 0)], [100 * max(high - part.accuracy, 0)]]
+        label = None if group in shown else group
+        axes.bar(i, 100 * part.accuracy, yerr=errors, color=colours[group], capsize=3, label=label)
+        shown.add(group)
+    axes.axhline(100 * scores.accuracy, color="0.4", linewidth=1)
+    axes.set_xticks(range(len(parts)), list(parts))
+    axes.set(xlabel="device", ylabel="accuracy (%)", ylim=(0, 100), title=title)
+    figure.legend(loc="outside right upper")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    options: dict[str, Any] = {"format": "png", "dpi": 120}
+    with write_whole(path) as partial:
+        figure.savefig(partial, **options)

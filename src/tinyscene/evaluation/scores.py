@@ -1,0 +1,162 @@
+"""How well a classifier does on labelled clips: figures overall, by class, device and city, with their intervals."""
+
+import csv
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyscene import metrics
+from tinyscene.data import Clip, Clips
+from tinyscene.errors import InputError
+from tinyscene.files import write_whole
+
+# Devices that the TAU sets recorded with; s1 to s6 are simulated from device a.
+REAL_DEVICES = ("a", "b", "c")
+_COLUMNS = ("filename", "start_s", "duration_s", "scene", "device", "city", "recording")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Probabilities that a classifier gave to labelled clips, and every figure that follows from them.
+
+    Attributes:
+        clips: in the order of the rows.
+        probabilities: shape (clips, classes).
+        heard_devices: those the classifier was trained on; it tells seen from unseen devices.
+    """
+
+    clips: Clips
+    probabilities: npt.NDArray[np.float64]
+    heard_devices: tuple[str, ...] = ()
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        return self.clips.labels
+
+    @property
+    def accuracy(self) -> float:
+        return metrics.accuracy(self.labels, self.probabilities)
+
+    @property
+    def log_loss(self) -> float:
+        return metrics.log_loss(self.labels, self.probabilities)
+
+    @property
+    def calibration_error(self) -> float:
+        return metrics.calibration_error(self.labels, self.probabilities)
+
+    @property
+    def macro_accuracy(self) -> float:
+        """Mean of the accuracies of the classes: what the DCASE tasks rank."""
+        return float(np.mean([one.accuracy for one in self.by("scene").values()]))
+
+    @property
+    def macro_log_loss(self) -> float:
+        """Mean of the log losses of the classes."""
+        return float(np.mean([one.log_loss for one in self.by("scene").values()]))
+
+    @property
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """Clips by true class (rows) and predicted class (columns)."""
+        return metrics.confusion(self.labels, self.probabilities)
+
+    @property
+    def right(self) -> npt.NDArray[np.float64]:
+        """1 where the most probable class is the true one, shape (clips,)."""
+        right: npt.NDArray[np.float64] = (self.probabilities.argmax(1) == self.labels).astype(np.float64)
+        return right
+
+    @property
+    def losses(self) -> npt.NDArray[np.float64]:
+        """Log loss of every clip, shape (clips,)."""
+        return metrics.losses(self.labels, self.probabilities)
+
+    @property
+    def recordings(self) -> npt.NDArray[np.str_]:
+        """What the bootstrap draws: clips of one recording depend on each other."""
+        return np.array([clip.recording or clip.path for clip in self.clips])
+
+    def interval(self, figure: Literal["accuracy", "log_loss"] = "accuracy") -> tuple[float, float]:
+        """95 % bootstrap interval over recordings."""
+        return metrics.bootstrap_interval(self.right if figure == "accuracy" else self.losses, self.recordings)
+
+    def by(self, what: Literal["scene", "device", "city"]) -> "dict[str, Scores]":
+        """The scores of every scene, device or city apart; empty where the data set names none."""
+        values = [getattr(clip, what) for clip in self.clips]
+        return {value: self._part([v == value for v in values]) for value in sorted({v for v in values if v})}
+
+    def by_device_group(self) -> "dict[str, Scores]":
+        """Real devices (a, b, c), and of the others those heard in training (seen) and those not (unseen)."""
+
+        def group(device: str) -> str:
+            return "real" if device in REAL_DEVICES else "seen" if device in self.heard_devices else "unseen"
+
+        groups = [group(clip.device) if clip.device else "" for clip in self.clips]
+        return {name: self._part([g == name for g in groups]) for name in ("real", "seen", "unseen") if name in groups}
+
+    def _part(self, keep: list[bool]) -> "Scores":
+        rows = tuple(clip for clip, kept in zip(self.clips, keep, strict=True) if kept)
+        return Scores(replace(self.clips, rows=rows), self.probabilities[keep], self.heard_devices)
+
+    def summary(self) -> dict[str, Any]:
+        """Clips, accuracy and log loss with their intervals, calibration error."""
+        return {
+            "clips": len(self.clips),
+            "accuracy": self.accuracy,
+            "accuracy_interval": self.interval("accuracy"),
+            "log_loss": self.log_loss,
+            "log_loss_interval": self.interval("log_loss"),
+            "ece": self.calibration_error,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure, as plain values."""
+        return {
+            **self.summary(),
+            "macro_accuracy": self.macro_accuracy,
+            "macro_log_loss": self.macro_log_loss,
+            "by_class": {name: part.summary() for name, part in self.by("scene").items()},
+            "by_device": {name: part.summary() for name, part in self.by("device").items()},
+            "by_device_group": {name: part.summary() for name, part in self.by_device_group().items()},
+            "by_city": {name: part.summary() for name, part in self.by("city").items()},
+            "classes": list(self.clips.classes),
+            "confusion": self.confusion.tolist(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write one row a clip: what it is, and the probability of every class."""
+        with write_whole(path) as partial, partial.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([*_COLUMNS, *(f"p_{scene}" for scene in self.clips.classes)])
+            for clip, row in zip(self.clips, self.probabilities, strict=True):
+                end = "" if clip.duration_s is None else clip.duration_s
+                facts = [clip.path, clip.start_s, end, clip.scene, clip.device, clip.city, clip.recording]
+                writer.writerow([*facts, *(f"{p:.9g}" for p in row)])
+
+    @staticmethod
+    def load(path: Path) -> "Scores":
+        """Read what `save` wrote."""
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not all(name in rows[0] for name in _COLUMNS):
+            raise InputError(f"{path}: not a table of predictions; accepted: predictions.csv as a run writes it")
+        classes = tuple(name[2:] for name in rows[0] if name.startswith("p_"))
+        clips = tuple(
+            Clip(
+                row["filename"],
+                row["scene"],
+                "test",
+                float(row["start_s"]),
+                float(row["duration_s"]) if row["duration_s"] else None,
+                row["device"],
+                row["city"],
+                row["recording"],
+            )
+            for row in rows
+        )
+        probabilities = np.array([[float(row[f"p_{scene}"]) for scene in classes] for row in rows])
+        return Scores(Clips(path.parent.name, path.parent, classes, clips), probabilities)

@@ -1,0 +1,171 @@
+"""Log-mel spectrogram."""
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tinyscene.errors import InputError
+
+WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
+LOGS = {"db": 10 / np.log(10), "log10": 1 / np.log(10), "ln": 1.0}
+# Clips a step: torch.stft is bound by memory, and more would leave the processor's cache.
+_CLIPS_A_STEP = 8
+
+
+class LogMel(nn.Module):
+    """Short-time Fourier transform, mel bands, logarithm; agrees with `librosa.feature.melspectrogram`.
+
+    Args:
+        sample_rate: of the waveforms, in Hz.
+        n_fft: points of the Fourier transform.
+        n_mels: mel bands.
+        window_s, hop_s: window and hop in seconds, or
+        win_length, hop_length: the same in samples. The window is `n_fft` long where neither is given.
+        window: "hann" or "hamming", periodic (the "asymmetric" windows of DCASE baselines).
+        mel: "slaney" (linear to 1 kHz, bands of equal area) or "htk" (bands of equal height).
+        f_min_hz, f_max_hz: edges of the lowest and highest band; half the sample rate where None.
+        power: 2 for energies, 1 for magnitudes.
+        log: "ln", "log10", "db" (10 log10), or None for none.
+        floor: added before the logarithm.
+        center: frames centred on multiples of the hop, the ends padded with zeros.
+        drop_last_frame: leave out the frame that centring adds: 500 frames instead of 501 for 10 s.
+
+    Raises:
+        InputError: a setting outside these.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        n_fft: int,
+        n_mels: int,
+        *,
+        window_s: float | None = None,
+        hop_s: float | None = None,
+        win_length: int | None = None,
+        hop_length: int | None = None,
+        window: Literal["hann", "hamming"] = "hann",
+        mel: Literal["slaney", "htk"] = "slaney",
+        f_min_hz: float = 0.0,
+        f_max_hz: float | None = None,
+        power: Literal[1, 2] = 2,
+        log: Literal["db", "log10", "ln"] | None = "ln",
+        floor: float = 1e-10,
+        center: bool = True,
+        drop_last_frame: bool = False,
+    ) -> None:
+        self.arguments: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        super().__init__()
+        self.sample_rate, self.n_fft, self.bands = sample_rate, n_fft, n_mels
+        self.win_length = _samples("win", win_length, window_s, sample_rate, default=n_fft)
+        self.hop_length = _samples("hop", hop_length, hop_s, sample_rate, default=None)
+        self.power, self.log, self.floor = power, log, floor
+        self.center, self.drop_last_frame = center, drop_last_frame
+        for name, value, accepted in (
+            ("window", window, WINDOWS),
+            ("log", log, (*LOGS, None)),
+            ("power", power, (1, 2)),
+        ):
+            if value not in accepted:
+                raise InputError(f"LogMel({name}={value!r}); accepted: {', '.join(map(repr, accepted))}")
+        if self.win_length > n_fft:
+            raise InputError(f"LogMel: a window of {self.win_length} samples; accepted: at most n_fft={n_fft}")
+        self.window: Tensor
+        self.mel: Tensor
+        self.register_buffer("window", WINDOWS[window](self.win_length, periodic=True), persistent=False)
+        bands = mel_matrix(sample_rate, n_fft, n_mels, f_min_hz, f_max_hz or sample_rate / 2, mel)
+        self.register_buffer("mel", torch.from_numpy(bands.astype(np.float32)), persistent=False)
+
+    @property
+    def shortest_samples(self) -> int:
+        """Fewest samples that give a frame."""
+        return self.hop_length if self.drop_last_frame else 1 if self.center else self.n_fft
+
+    def frames(self, samples: int) -> int:
+        """Frames that a waveform of so many samples gives."""
+        if self.center:
+            return samples // self.hop_length + (0 if self.drop_last_frame else 1)
+        return 1 + (samples - self.n_fft) // self.hop_length - int(self.drop_last_frame)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, 1, bands, frames)"""
+        return torch.cat([self._spectrogram(some) for some in torch.split(waveforms, _CLIPS_A_STEP)]).unsqueeze(1)
+
+    def _spectrogram(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, bands, frames)"""
+        stft = torch.stft(
+            waveforms,
+            self.n_fft,
+            self.hop_length,
+            self.win_length,
+            self.window,
+            center=self.center,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        stft = stft[..., : self.frames(waveforms.shape[-1])]
+        spectrum = torch.view_as_real(stft).square().sum(-1) if self.power == 2 else stft.abs()
+        bands = self.mel @ spectrum
+        return bands if self.log is None else (bands + self.floor).log() * LOGS[self.log]
+
+
+def mel_matrix(
+    sample_rate: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float, mel: str
+) -> npt.NDArray[np.float64]:
+    """Triangular mel bands over the bins of a Fourier transform, shape (n_mels, n_fft // 2 + 1).
+
+    "slaney" is the scale and area normalisation of Slaney's Auditory Toolbox (1998), "htk" the scale of the HTK book
+    (O'Shaughnessy 1987) with unit height.
+    """
+    if mel not in ("slaney", "htk"):
+        raise InputError(f'mel={mel!r}; accepted: "slaney" or "htk"')
+    if not 0 <= f_min_hz < f_max_hz <= sample_rate / 2:
+        raise InputError(
+            f"bands from {f_min_hz} to {f_max_hz} Hz; accepted: inside 0 ... {sample_rate / 2} Hz, the lower edge first"
+        )
+    to_mel, to_hz = (_hz_to_slaney, _slaney_to_hz) if mel == "slaney" else (_hz_to_htk, _htk_to_hz)
+    edges = np.linspace(to_mel(np.array(f_min_hz)), to_mel(np.array(f_max_hz)), n_mels + 2)
+    hz = to_hz(edges)
+    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
+    rising = (bins - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
+    falling = (hz[2:, None] - bins) / (hz[2:] - hz[1:-1])[:, None]
+    bands: npt.NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
+    return bands * (2 / (hz[2:] - hz[:-2]))[:, None] if mel == "slaney" else bands
+
+
+_KNEE_HZ, _HZ_A_MEL, _LOG_STEP = 1000.0, 200 / 3, np.log(6.4) / 27
+Floats = npt.NDArray[np.float64]
+
+
+def _hz_to_slaney(hz: Floats) -> Floats:
+    logarithmic = _KNEE_HZ / _HZ_A_MEL + np.log(np.maximum(hz, _KNEE_HZ) / _KNEE_HZ) / _LOG_STEP
+    return np.where(hz < _KNEE_HZ, hz / _HZ_A_MEL, logarithmic)
+
+
+def _slaney_to_hz(mel: Floats) -> Floats:
+    knee = _KNEE_HZ / _HZ_A_MEL
+    return np.where(mel < knee, mel * _HZ_A_MEL, _KNEE_HZ * np.exp(_LOG_STEP * (mel - knee)))
+
+
+def _hz_to_htk(hz: Floats) -> Floats:
+    return np.asarray(2595.0 * np.log10(1 + hz / 700))
+
+
+def _htk_to_hz(mel: Floats) -> Floats:
+    return np.asarray(700 * (10 ** (mel / 2595) - 1))
+
+
+def _samples(name: str, length: int | None, seconds: float | None, sample_rate: int, default: int | None) -> int:
+    """One length in samples from the two ways to give it."""
+    long = "window_s" if name == "win" else "hop_s"
+    if length is not None and seconds is not None:
+        raise InputError(f"LogMel({long}={seconds}, {name}_length={length}); accepted: one of the two")
+    chosen = round(seconds * sample_rate) if seconds is not None else length if length is not None else default
+    if chosen is None or chosen < 1:
+        raise InputError(
+            f"LogMel({long}={seconds}, {name}_length={length}); accepted: one of them, at least one sample"
+        )
+    return chosen

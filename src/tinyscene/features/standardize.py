@@ -1,0 +1,48 @@
+"""Zero mean and unit variance per band, fitted on training clips."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+# A band that never changes (nothing above the bandwidth of the recordings) is centred, and not blown up.
+_SMALLEST_STD = 1e-3
+
+
+class Standardize(nn.Module):
+    """Subtract the mean of every band and divide by its standard deviation.
+
+    The identity until `fit` has seen the training part.
+    """
+
+    def __init__(self, bands: int, channels: int = 1) -> None:
+        self.arguments = {"bands": bands, "channels": channels}
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.fitted: Tensor
+        self.register_buffer("mean", torch.zeros(channels, bands, 1))
+        self.register_buffer("std", torch.ones(channels, bands, 1))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Take mean and standard deviation of every band over batches of shape (batch, channels, bands, frames)."""
+        frames = 0
+        total, squares = (
+            torch.zeros_like(self.mean, dtype=torch.float64),
+            torch.zeros_like(self.mean, dtype=torch.float64),
+        )
+        for features in batches:
+            exact = features.double()
+            frames += features.shape[0] * features.shape[-1]
+            total += exact.sum((0, 3)).unsqueeze(-1)
+            squares += exact.square().sum((0, 3)).unsqueeze(-1)
+        mean = total / frames
+        self.mean.copy_(mean)
+        self.std.copy_((squares / frames - mean.square()).clamp_min(0).sqrt().clamp_min(_SMALLEST_STD))
+        self.fitted.fill_(True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, channels, bands, frames) -> the same shape"""
+        return (features - self.mean) / self.std

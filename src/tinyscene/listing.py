@@ -1,0 +1,150 @@
+"""Tables of what there is and what was found, for the command line."""
+
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tinyscene.evaluation import Difference, Scores
+    from tinyscene.models.classifier import Prediction
+    from tinyscene.systems import SystemFile
+
+LAYOUTS = {
+    "folder": "a folder per class; or train/ and test/ with a folder per class in each",
+    "csv": "a table with filename and label; fold, split, device, city, recording, start_s, duration_s where known",
+    "esc10": "ESC-10 as published, or the ten classes of an ESC-50 tree",
+    "esc50": "ESC-50 as published",
+    "tau2019": "TAU Urban Acoustic Scenes 2019, development set (can be fetched)",
+    "tau2020-mobile": "TAU Urban Acoustic Scenes 2020 Mobile, development set (can be fetched)",
+    "tau2020-3class": "TAU Urban Acoustic Scenes 2020 3Class, development set",
+    "tau2022-mobile": "TAU Urban Acoustic Scenes 2022 Mobile, development set (can be fetched); --subset 5 ... 100",
+    "synthetic": "rendered by `tinyscene data make synthetic DIR`, in the layout of TAU 2022 Mobile",
+}
+
+
+def _table(title: str, *headings: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left")
+    return table
+
+
+def systems() -> RenderableType:
+    """Systems, and the variants of each."""
+    from tinyscene.systems import SYSTEMS, load_system
+
+    table = _table("systems", "name", "report", "variants")
+    for name in SYSTEMS:
+        file = load_system(name)
+        table.add_row(name, file.about.splitlines()[0], ", ".join(file.variants))
+    return table
+
+
+def networks() -> RenderableType:
+    """Networks of the menu with their arguments."""
+    import inspect
+
+    from tinyscene.models import NETWORKS
+
+    table = _table("networks", "name", "arguments", "what it is")
+    for name, network in NETWORKS.items():
+        arguments = ", ".join(f"{p.name}={p.default}" for p in inspect.signature(network).parameters.values())
+        table.add_row(name, arguments, escape((network.__doc__ or "").strip().splitlines()[0]))
+    return table
+
+
+def rules() -> RenderableType:
+    """Challenge editions with their limits."""
+    from tinyscene.rules import RULES
+    from tinyscene.rules.rules import UNITS
+
+    table = _table("rules", "name", "edition", "limits", "ranked by")
+    for name, edition in RULES.items():
+        limits = "\n".join(
+            f"{limit.at_most / UNITS[limit.quantity][limit.unit]:,g} {limit.unit} by {limit.counted_by}"
+            for limit in edition.limits
+        )
+        table.add_row(name, edition.title, limits, edition.ranked_by)
+    return table
+
+
+def datasets() -> RenderableType:
+    """Data sets that can be read."""
+    table = _table("data sets", "name", "layout")
+    for name, layout in LAYOUTS.items():
+        table.add_row(name, layout)
+    return table
+
+
+def reported(file: "SystemFile") -> RenderableType:
+    """What the report prints of every variant."""
+    table = _table(
+        f"{file.name}: what the report prints", "variant", "parameters", "convention", "KB", "accuracy %", "log loss"
+    )
+    for name, system in file.variants.items():
+        printed = system.reported
+        accuracy = "" if printed.accuracy is None else f"{100 * printed.accuracy:.2f}"
+        log_loss = "" if printed.log_loss is None else f"{printed.log_loss:.3f}"
+        table.add_row(name, f"{printed.parameters:,}", printed.convention.name, printed.kb, accuracy, log_loss)
+    return table
+
+
+def scores(found: "Scores", title: str) -> RenderableType:
+    """Figures overall, and by class, device and city."""
+    right = ("clips", "accuracy %", "95 %", "log loss", "ECE")
+    table = _table(title, "part", *right, right=right)
+    parts = {"all": {"overall": found}, "class": found.by("scene"), "device": found.by("device")}
+    parts |= {"devices": found.by_device_group(), "city": found.by("city")}
+    for kind, members in parts.items():
+        for name, part in members.items():
+            low, high = part.interval()
+            table.add_row(
+                name if kind == "all" else f"{kind} {name}",
+                f"{len(part.clips):,}",
+                f"{100 * part.accuracy:.1f}",
+                f"{100 * low:.1f}-{100 * high:.1f}",
+                f"{part.log_loss:.3f}",
+                f"{part.calibration_error:.3f}",
+            )
+        table.add_section()
+    macro = f"mean over the classes: {100 * found.macro_accuracy:.1f} %, log loss {found.macro_log_loss:.3f}"
+    return Group(table, macro)
+
+
+def mean_and_deviation(found: list["Scores"]) -> str:
+    """Over several seeds."""
+    accuracies, losses = [100 * one.accuracy for one in found], [one.log_loss for one in found]
+    return (
+        f"{len(found)} models: accuracy {mean(accuracies):.2f} ± {stdev(accuracies):.2f} %, "
+        f"log loss {mean(losses):.3f} ± {stdev(losses):.3f} (mean ± standard deviation)"
+    )
+
+
+def differences(title: str, both: dict[str, dict[str, "Difference"]]) -> RenderableType:
+    """Second minus first, with paired intervals; those that leave out zero are marked."""
+    right = ("clips", "accuracy, points", "log loss")
+    table = _table(
+        f"{title} (second minus first, 95 % paired bootstrap over recordings)", "device", *right, right=right
+    )
+    for part, accuracy in both["accuracy"].items():
+        loss = both["log_loss"][part]
+        table.add_row(part, f"{accuracy.clips:,}", _signed(accuracy, 100, 1), _signed(loss, 1, 3))
+    return Group(table, "* the interval leaves out zero")
+
+
+def _signed(difference: "Difference", factor: float, decimals: int) -> str:
+    figures = (difference.mean * factor, difference.low * factor, difference.high * factor)
+    text = "{:+.{d}f} ({:+.{d}f} ... {:+.{d}f})".format(*figures, d=decimals)
+    return text + (" *" if difference.certain else "  ")
+
+
+def predictions(found: dict[str, "Prediction"]) -> RenderableType:
+    """The label of every file, and its most probable classes."""
+    table = _table("predictions", "file", "scene", "probabilities")
+    for file, prediction in found.items():
+        ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:3]
+        table.add_row(file, prediction.label, ", ".join(f"{scene} {p:.2f}" for scene, p in ranked))
+    return table

@@ -1,0 +1,222 @@
+"""Front end, standardization, network and class names: what hears a recording and names its scene."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from tinyscene import audio
+from tinyscene.errors import InputError
+from tinyscene.features import FRONTENDS, Standardize
+from tinyscene.files import write_whole
+from tinyscene.models.menu import NETWORKS
+
+_FORMAT = 1
+# What channel surgery and fresh layers change; a saved model holds those that differ from the network as built.
+_SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A scene, and the probability of every class."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class SceneClassifier(nn.Module):
+    """Waveform in, logits out.
+
+    Args:
+        frontend: (batch, samples) -> (batch, channels, bands, frames); knows its `sample_rate`.
+        network: features -> logits (batch, classes).
+        classes: names, in the order of the logits.
+        standardize: fitted by the first stage that trains; made for the front end where None.
+    """
+
+    def __init__(
+        self, frontend: nn.Module, network: nn.Module, classes: tuple[str, ...], standardize: Standardize | None = None
+    ) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.standardize = standardize or Standardize(int(frontend.bands))  # type: ignore[arg-type]
+        # Channels last halves the time of a convolution on CPUs; the same order everywhere keeps rounding the same.
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.classes = tuple(classes)
+        self.heard_devices: tuple[str, ...] = ()
+        """Devices of the clips that it was trained on."""
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return int(self.frontend.sample_rate)  # type: ignore[arg-type]
+
+    @property
+    def shortest_samples(self) -> int:
+        """Fewest samples that can be classified."""
+        need = int(getattr(self.network, "shortest_frames", 1))
+        samples = int(self.frontend.shortest_samples)  # type: ignore[arg-type]
+        hop = int(self.frontend.hop_length)  # type: ignore[arg-type]
+        while self.frontend.frames(samples) < need:  # type: ignore[operator]
+            samples += hop
+        return samples
+
+    def example(self, clip_s: float) -> Tensor:
+        """Features of one silent clip, shape (1, channels, bands, frames): what counting runs the network on."""
+        samples = round(clip_s * self.sample_rate)
+        with torch.no_grad():
+            return torch.zeros_like(self.features(torch.zeros(1, samples)))
+
+    def features(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, channels, bands, frames), standardized"""
+        standardized: Tensor = self.standardize(self.frontend(waveforms))
+        return standardized
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(batch, channels, bands, frames) -> (batch, classes). 16-bit weights compute at 32 bits, as runtimes do."""
+        features = features.contiguous(memory_format=torch.channels_last)
+        state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        if all(tensor.dtype != torch.float16 for tensor in state.values()):
+            logits: Tensor = self.network(features)
+            return logits
+        wide = {name: t.float() if t.dtype == torch.float16 else t for name, t in state.items()}
+        logits = torch.func.functional_call(self.network, wide, (features,))
+        return logits
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, classes)"""
+        return self.classify(self.features(waveforms))
+
+    @torch.inference_mode()
+    def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
+        """Name the scene of a sound file, or of samples of shape (samples,) at `sample_rate` Hz.
+
+        Raises:
+            InputError: the file or the samples can't be used, or are too short for the network.
+        """
+        if isinstance(source, str | Path):
+            where, waveform = str(source), audio.read(Path(source), self.sample_rate)
+        else:
+            if sample_rate is None:
+                raise InputError(
+                    "predict was given samples without sample_rate; accepted: samples and their rate in Hz"
+                )
+            where, given = "the samples", np.asarray(source, np.float32)
+            audio.check_waveform(given, sample_rate, where)
+            waveform = audio.resample(given, sample_rate, self.sample_rate)
+        if len(waveform) < self.shortest_samples:
+            raise InputError(
+                f"{where}: {len(waveform) / self.sample_rate:.2f} s; accepted: at least "
+                f"{self.shortest_samples / self.sample_rate:.2f} s"
+            )
+        self.eval()
+        device = self.standardize.mean.device
+        probabilities = self(torch.from_numpy(waveform.copy()).to(device)[None]).softmax(-1)[0].cpu().tolist()
+        best = max(range(len(self.classes)), key=probabilities.__getitem__)
+        return Prediction(self.classes[best], dict(zip(self.classes, probabilities, strict=True)))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `weights.safetensors` and `model.json` into `folder`. No pickle."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        weights = save_tensors(tensors)
+        described = {
+            "format": _FORMAT,
+            "classes": self.classes,
+            "heard_devices": self.heard_devices,
+            "frontend": _describe(self.frontend, FRONTENDS),
+            "standardize": self.standardize.arguments,
+            "network": _describe(self.network, NETWORKS),
+            "sizes": _sizes_beyond(self.network, _build(_describe(self.network, NETWORKS), NETWORKS)),
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        }
+        with write_whole(folder / "weights.safetensors") as partial:
+            partial.write_bytes(weights)
+        with write_whole(folder / "model.json") as partial:
+            partial.write_text(json.dumps(described, indent=1))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "SceneClassifier":
+        """Rebuild a saved classifier, pruned ones with their own sizes.
+
+        Raises:
+            InputError: the folder lacks a file, or its two files do not belong together.
+        """
+        folder = Path(folder)
+        for name in ("model.json", "weights.safetensors"):
+            if not (folder / name).is_file():
+                raise InputError(f"{folder}: has no {name}; accepted: a folder with model.json and weights.safetensors")
+        weights = (folder / "weights.safetensors").read_bytes()
+        try:
+            described = json.loads((folder / "model.json").read_text())
+            if described["format"] != _FORMAT:
+                raise InputError(f"{folder}/model.json: format {described['format']}; accepted: {_FORMAT}")
+            if described["weights_sha256"] != hashlib.sha256(weights).hexdigest():
+                raise InputError(
+                    f"{folder}: weights.safetensors is not the file that model.json was written with; "
+                    f"accepted: the two files of one model"
+                )
+            network = _build(described["network"], NETWORKS)
+            for path, sizes in described["sizes"].items():
+                _resize(network.get_submodule(path), sizes)
+            frontend, standardize = _build(described["frontend"], FRONTENDS), Standardize(**described["standardize"])
+            classifier = cls(frontend, network, tuple(described["classes"]), standardize)
+            classifier.heard_devices = tuple(described["heard_devices"])
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{folder}/model.json: not a tinyscene model ({error!r}); accepted: one saved by it"
+            ) from error
+        tensors = load_tensors(weights)
+        for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
+            if name in tensors:
+                parameter.data = parameter.data.to(tensors[name].dtype)
+        classifier.load_state_dict(tensors)
+        classifier.network.to(memory_format=torch.channels_last)
+        return classifier.eval()
+
+
+def _describe(module: nn.Module, menu: dict[str, type[nn.Module]]) -> dict[str, Any]:
+    for name, kind in menu.items():
+        if type(module) is kind:
+            return {"name": name, "arguments": module.arguments}
+    raise InputError(f"{type(module).__name__} is not on the menu and can't be saved; accepted: {', '.join(menu)}")
+
+
+def _build(described: dict[str, Any], menu: dict[str, type[nn.Module]]) -> nn.Module:
+    if described["name"] not in menu:
+        raise InputError(f"{described['name']!r} is not on the menu; accepted: {', '.join(menu)}")
+    return menu[described["name"]](**described["arguments"])
+
+
+def _sizes(module: nn.Module) -> dict[str, int]:
+    return {name: getattr(module, name) for name in _SIZES if hasattr(module, name)}
+
+
+def _sizes_beyond(network: nn.Module, built: nn.Module) -> dict[str, dict[str, int]]:
+    """Sizes of the layers in which `network` differs from the one its arguments build."""
+    fresh = dict(built.named_modules())
+    return {path: _sizes(m) for path, m in network.named_modules() if path and _sizes(m) != _sizes(fresh[path])}
+
+
+def _resize(layer: nn.Module, sizes: dict[str, int]) -> None:
+    """Give `layer` tensors of these sizes, to be filled by load_state_dict."""
+    for name, size in sizes.items():
+        setattr(layer, name, size)
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+        layer.weight = nn.Parameter(torch.empty(shape))
+    elif isinstance(layer, nn.Linear):
+        layer.weight = nn.Parameter(torch.empty(layer.out_features, layer.in_features))
+    width = sizes.get("out_channels") or sizes.get("out_features") or sizes["num_features"]
+    for tensor in [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
+        if tensor.ndim == 1:
+            tensor.data = torch.empty(width, dtype=tensor.dtype)

@@ -1,0 +1,42 @@
+"""The networks by name."""
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from tinyscene.errors import InputError
+from tinyscene.models.cp_mobile import CPMobile
+from tinyscene.models.dcase_baseline import Baseline2020, Baseline2021
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "baseline2020": Baseline2020,
+    "baseline2021": Baseline2021,
+    "cp_mobile": CPMobile,
+}
+
+
+def list_models() -> list[str]:
+    """The names that `create_model` accepts, in alphabetical order."""
+    return sorted(NETWORKS)
+
+
+def create_model(name: str, **arguments: Any) -> nn.Module:
+    """A network with fresh weights: (batch, channels, bands, frames) -> (batch, classes), logits.
+
+    Raises:
+        InputError: there is no such network, or it takes no such argument.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"there is no network {name!r}; there are {', '.join(list_models())}")
+    network = NETWORKS[name]
+    signature = inspect.signature(network)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        accepted = ", ".join(
+            parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default}"
+            for parameter in signature.parameters.values()
+        )
+        raise InputError(f"network {name!r}: {error}; it takes {accepted}") from None
+    return network(**arguments)

@@ -1,0 +1,36 @@
+"""Every network of the menu behind the front end it was published with."""
+
+from typing import Any
+
+from tinyscene.errors import InputError
+from tinyscene.features import LogMel
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.menu import NETWORKS, create_model
+
+_BASELINE: dict[str, Any] = {
+    "sample_rate": 44_100,
+    "window_s": 0.040,
+    "hop_s": 0.020,
+    "n_fft": 2048,
+    "n_mels": 40,
+    "window": "hamming",
+}
+FRONTENDS_OF: dict[str, dict[str, Any]] = {
+    "baseline2020": _BASELINE,
+    "baseline2021": _BASELINE,
+    "cp_mobile": {
+        "sample_rate": 32_000,
+        "win_length": 3072,
+        "hop_length": 500,
+        "n_fft": 4096,
+        "n_mels": 256,
+        "floor": 1e-5,
+    },
+}
+
+
+def create_classifier(name: str, classes: tuple[str, ...]) -> SceneClassifier:
+    """An untrained classifier around a network of the menu. Raises InputError, naming those there are."""
+    if name not in NETWORKS:
+        raise InputError(f"no network {name!r}; accepted: {', '.join(NETWORKS)}")
+    return SceneClassifier(LogMel(**FRONTENDS_OF[name]), create_model(name, classes=len(classes)), classes)

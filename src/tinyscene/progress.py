@@ -1,0 +1,55 @@
+"""Progress of anything slow: a bar on a terminal, a line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+Advance = Callable[[str], None]
+
+LINE_EVERY_S = 5.0
+
+
+@contextmanager
+def bar(description: str, total: int, *, done: int = 0, quiet: bool = False) -> Iterator[Advance]:
+    """Give a function that counts one step of `total` and shows a note beside the count."""
+    if quiet:
+        yield lambda note: None
+    elif sys.stderr.isatty():
+        yield from _on_terminal(description, total, done)
+    else:
+        yield _lines(description, total, done)
+
+
+def track(items: Iterable[T], description: str, total: int, *, quiet: bool = False) -> Iterator[T]:
+    """Yield `items`, showing how many of `total` are done."""
+    with bar(description, total, quiet=quiet) as advance:
+        for item in items:
+            yield item
+            advance("")
+
+
+def _on_terminal(description: str, total: int, done: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    notes = TextColumn("{task.fields[note]}")
+    with Progress(*columns, notes, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total, completed=done, note="")
+        yield lambda note: progress.update(task, advance=1, note=note)
+
+
+def _lines(description: str, total: int, done: int) -> Advance:
+    started = shown = time.monotonic()
+
+    def advance(note: str) -> None:
+        nonlocal done, shown
+        done, now = done + 1, time.monotonic()
+        if now - shown >= LINE_EVERY_S:
+            shown = now
+            print(f"{description}: {done}/{total}, {now - started:.0f} s  {note}".rstrip(), file=sys.stderr, flush=True)
+
+    return advance

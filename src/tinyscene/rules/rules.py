@@ -1,0 +1,158 @@
+"""A challenge edition as data, and its judgement of a ledger."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tinyscene.accounting import Ledger, get_convention
+from tinyscene.accounting.conventions import BYTES_IN
+from tinyscene.accounting.counters import COUNTERS
+from tinyscene.errors import InputError
+
+Quantity = Literal["bytes", "parameters", "macs"]
+
+TEN_SCENES: tuple[str, ...] = (
+    "airport",
+    "bus",
+    "metro",
+    "metro_station",
+    "park",
+    "public_square",
+    "shopping_mall",
+    "street_pedestrian",
+    "street_traffic",
+    "tram",
+)
+
+UNITS: dict[Quantity, dict[str, int]] = {
+    "bytes": BYTES_IN,
+    "parameters": {"parameters": 1, "k parameters": 1000},
+    "macs": {"MACs": 1, "MMACs": 1_000_000},
+}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that one quantity may come to.
+
+    Attributes:
+        at_most: in bytes, parameters or MACs, whatever the unit; the limit itself is allowed.
+        unit: what figures are shown in: B, kB, KB, parameters, k parameters, MACs or MMACs.
+        convention: name of the counting convention, for bytes and parameters.
+        counter: name of the MAC counter, for MACs.
+        zeros: whether values that a mask removes count too.
+    """
+
+    quantity: Quantity
+    at_most: int
+    unit: str
+    convention: str = ""
+    counter: str = ""
+    zeros: bool = True
+
+    def __post_init__(self) -> None:
+        if self.quantity not in UNITS:
+            raise InputError(f"unknown quantity {self.quantity!r}; accepted are {', '.join(UNITS)}")
+        if self.unit not in UNITS[self.quantity]:
+            accepted = ", ".join(UNITS[self.quantity])
+            raise InputError(f"{self.quantity} can't be shown in {self.unit!r}; accepted are {accepted}")
+        if self.quantity == "macs" and self.counter not in COUNTERS:
+            raise InputError(f"there is no MAC counter {self.counter!r}; there are {', '.join(COUNTERS)}")
+        if self.quantity != "macs":
+            get_convention(self.convention)
+
+    @property
+    def counted_by(self) -> str:
+        """The convention or the counter, and whether zeros count."""
+        if self.quantity == "macs":
+            return self.counter
+        return f"{self.convention}, {'with' if self.zeros else 'without'} zeros"
+
+    def measure(self, ledger: Ledger) -> int:
+        """What the limit looks at, in bytes, parameters or MACs.
+
+        Raises:
+            InputError: the ledger holds no MACs by this counter.
+        """
+        if self.quantity == "macs":
+            if self.counter not in ledger.macs:
+                held = ", ".join(ledger.macs) or "none"
+                raise InputError(f"the ledger has no MACs by {self.counter!r}; it has {held}: count with an example")
+            return ledger.macs[self.counter]
+        size = get_convention(self.convention)(ledger.tensors)
+        if self.quantity == "bytes":
+            return size.bytes if self.zeros else size.kept_bytes
+        return size.parameters if self.zeros else size.kept
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One limit and the value that it met."""
+
+    limit: Limit
+    value: int
+
+    @property
+    def margin(self) -> int:
+        """What is to spare, in bytes, parameters or MACs; negative if the limit is exceeded."""
+        return self.limit.at_most - self.value
+
+    @property
+    def passed(self) -> bool:
+        return self.margin >= 0
+
+    @property
+    def text(self) -> str:
+        """One sentence, such as 'fits: 53.06 of 128 KB, 74.94 KB to spare (bn4, without zeros)'."""
+        divisor = UNITS[self.limit.quantity][self.limit.unit]
+        digits = 0 if divisor == 1 else 2
+        value = f"{self.value / divisor:,.{digits}f}"
+        at_most = f"{self.limit.at_most / divisor:,.2f}".removesuffix(".00")
+        margin = f"{abs(self.margin) / divisor:,.{digits}f} {self.limit.unit}"
+        # An excess too small for two decimals would read "128.00 of 128 KB, 0.00 KB over".
+        if self.margin and round(abs(self.margin) / divisor, digits) == 0:
+            value = f"{self.value / divisor:,.6f}"
+            margin = f"{abs(self.margin):,} {next(iter(UNITS[self.limit.quantity]))}"
+        verdict, rest = ("fits", "to spare") if self.passed else ("does not fit", "over")
+        return f"{verdict}: {value} of {at_most} {self.limit.unit}, {margin} {rest} ({self.limit.counted_by})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an edition says of a ledger, limit by limit."""
+
+    rules: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(finding.passed for finding in self.findings)
+
+    @property
+    def text(self) -> str:
+        """One line a limit, after the edition's name and the verdict."""
+        heading = f"{self.rules}: {'legal' if self.passed else 'not legal'}"
+        return "\n".join([heading, *(f"  {finding.text}" for finding in self.findings)])
+
+
+@dataclass(frozen=True)
+class Rules:
+    """One challenge edition.
+
+    Attributes:
+        clip_s: length of a clip, for which MACs are counted.
+        ranked_by: what decides the ranking, in words.
+        notes: what the edition leaves open, and how it is read here.
+        classes: the scenes to tell apart, in alphabetical order.
+    """
+
+    name: str
+    title: str
+    clip_s: float
+    limits: tuple[Limit, ...]
+    ranked_by: str
+    notes: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def judge(self, ledger: Ledger) -> Verdict:
+        """Measure `ledger` against every limit; its example should be as long as a clip of this edition."""
+        return Verdict(self.name, tuple(Finding(limit, limit.measure(ledger)) for limit in self.limits))

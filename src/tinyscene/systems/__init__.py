@@ -1,0 +1,8 @@
+"""The published systems, and what runs them."""
+
+from tinyscene.systems.count import count_system
+from tinyscene.systems.edit import override, scale_system
+from tinyscene.systems.reproduce import reproduce
+from tinyscene.systems.system import SYSTEMS, System, SystemFile, load_system
+
+__all__ = ["SYSTEMS", "System", "SystemFile", "count_system", "load_system", "override", "reproduce", "scale_system"]

@@ -1,0 +1,83 @@
+"""Where a number comes from: command, commit, seed, versions, data, machine, minutes."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tinyscene.data import Clips
+from tinyscene.training.run import PACKAGE, source_fingerprint
+
+_DIRECT = ("tinyscene", "torch", "numpy", "lightning", "torch-pruning", "soundfile", "soxr", "scikit-learn")
+
+
+def receipt(minutes: float, seeds: list[int], clips: Clips, data: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything that a run's figures depend on, as plain values. The command names the data by a variable."""
+    return {
+        "command": command(clips),
+        "data": str(clips.root),
+        "commit": commit(),
+        "source": source_fingerprint()[:12],
+        "seeds": seeds,
+        "dataset": clips.name,
+        "data_fingerprint": data,
+        "settings": settings,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _DIRECT}},
+        "machine": machine(),
+        "minutes": round(minutes, 2),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def command(clips: Clips) -> str:
+    """What was typed, with the data's folder as a variable, such as $ESC10."""
+    program = "tinyscene" if Path(sys.argv[0]).stem in ("tinyscene", "cli") else Path(sys.argv[0]).name
+    variable = "$" + re.sub(r"\W", "_", clips.name.upper())
+    typed = list(sys.argv[1:])
+    if "--data" in typed[:-1]:
+        typed[typed.index("--data") + 1] = variable
+    return " ".join(word if word == variable else shlex.quote(word) for word in [program, *typed])
+
+
+def commit() -> str:
+    """The commit that the package is run from, marked where files differ from it; empty outside a checkout."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("+changes" if _git("status", "--porcelain", "--", str(PACKAGE)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def machine() -> str:
+    """Processor and cores."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def installed() -> str:
+    """Every installed package with its version, as constraints for pip."""
+    pairs = {(d.metadata["Name"].lower(), d.version) for d in importlib.metadata.distributions()}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(pairs))
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,127 @@
+"""Batches whose content depends on seed, epoch and clip alone."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median_low
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tinyscene.augment import Crop, OnClip
+from tinyscene.augment.waveform import fit_length
+from tinyscene.data import Waveforms
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.progress import track
+from tinyscene.training.run import Run
+
+# One stream of random numbers a purpose.
+ORDER, CLIP, BATCH, DROPOUT, INITIAL = range(5)
+# Features of all clips stay in memory up to here; beyond, they are computed anew every epoch.
+_MOST_BYTES = 2 << 30
+_CLIPS_A_STEP = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which clips make up which batch, over all epochs from `start` on; `rank` of `world` takes its share of each."""
+
+    clips: int
+    batch_size: int
+    start: int
+    epochs: int
+    run: Run
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        whole, rest = divmod(self.clips, self.batch_size)
+        return whole + (1 if rest >= max(2, self.world) else 0) or 1
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """The batches of one epoch. A last batch of one clip, which batch norm can't use, is left out."""
+        order = self.run.rng(ORDER, epoch).permutation(self.clips)
+        batches = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        return [batch[self.rank :: self.world].tolist() for batch in batches]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch in range(self.start, self.epochs):
+            for batch in self.epoch(epoch):
+                yield [(epoch, clip) for clip in batch]
+
+
+class AugmentedClips(Dataset[Tensor]):
+    """Waveforms of one length, augmented by draws that are keyed by (seed, epoch, clip)."""
+
+    def __init__(self, waveforms: Waveforms, augment: tuple[OnClip, ...], seed: int) -> None:
+        self.waveforms, self.augment, self.seed = waveforms, augment, seed
+        self.length = training_length(waveforms, augment)
+
+    def __getitem__(self, epoch_and_clip: tuple[int, int]) -> Tensor:
+        """(samples,)"""
+        epoch, clip = epoch_and_clip
+        rng = np.random.default_rng((self.seed, CLIP, epoch, clip))
+        waveform = self.waveforms[clip]
+        for augmentation in self.augment:
+            waveform = augmentation(waveform, self.waveforms.sample_rate, rng)
+        return torch.from_numpy(np.array(fit_length(waveform, self.length, rng), np.float32))
+
+
+def training_length(waveforms: Waveforms, augment: tuple[OnClip, ...]) -> int:
+    """Samples of every clip in training: the crop's, or the median of all clips."""
+    crops = [crop for crop in augment if isinstance(crop, Crop)]
+    return round(crops[-1].duration_s * waveforms.sample_rate) if crops else median_low(waveforms.lengths)
+
+
+def batches_of_waveforms(dataset: AugmentedClips, plan: Plan, run: Run) -> Iterator[Tensor]:
+    """(batch, samples), one after the other over all epochs of the plan."""
+    return iter(DataLoader(dataset, batch_sampler=plan, num_workers=run.workers))
+
+
+def features_of_clips(
+    classifier: SceneClassifier, waveforms: Waveforms, run: Run, what: str, length: int | None = None
+) -> Iterable[Tensor]:
+    """Features of every clip, not standardized, each (1, channels, bands, frames).
+
+    With `length`, clips of another are cut or padded to it. Computed once a run where memory holds them.
+    """
+    if not fit_in_memory(classifier, len(waveforms), length or max(waveforms.lengths, default=0)):
+        return _features(classifier, waveforms, run, what, length)
+    frontend = classifier.frontend
+    key = f"{type(frontend).__name__} {frontend.arguments} {waveforms.fingerprint} {length} {run.seed}"
+    if key not in run.features:
+        run.features[key] = list(_features(classifier, waveforms, run, what, length))
+    return run.features[key]
+
+
+@torch.no_grad()
+def _features(
+    classifier: SceneClassifier, waveforms: Waveforms, run: Run, what: str, length: int | None
+) -> Iterator[Tensor]:
+    device = classifier.standardize.mean.device
+    for i in track(range(len(waveforms)), f"features of the {what} part", len(waveforms), quiet=run.quiet):
+        waveform = waveforms[i] if length is None else fit_length(waveforms[i], length, run.rng(CLIP, 0, i))
+        yield classifier.frontend(torch.from_numpy(np.array(waveform)).to(device)[None])
+
+
+def fit_in_memory(classifier: SceneClassifier, clips: int, samples: int) -> bool:
+    """Whether the features of so many clips are few enough to be kept."""
+    frames = int(classifier.frontend.frames(samples))  # type: ignore[operator]
+    return clips * classifier.standardize.mean.numel() * frames * 4 <= _MOST_BYTES
+
+
+@torch.inference_mode()
+def logits_of(classifier: SceneClassifier, features: Sequence[Tensor]) -> Tensor:
+    """Logits of clips of any lengths, (clips, classes): one batch holds clips of one length, so none is padded."""
+    classifier.eval()
+    by_frames: dict[int, list[int]] = {}
+    for i, one in enumerate(features):
+        by_frames.setdefault(one.shape[-1], []).append(i)
+    logits = torch.empty(len(features), len(classifier.classes))
+    for members in by_frames.values():
+        for some in torch.split(torch.tensor(members), _CLIPS_A_STEP):
+            batch = classifier.standardize(torch.cat([features[i] for i in some.tolist()]))
+            logits[some] = classifier.classify(batch).float().cpu()
+    return logits

@@ -1,0 +1,76 @@
+"""The state of a training run after its last whole epoch, in one file that is there whole or not at all."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from tinyscene.files import write_whole
+from tinyscene.training.run import Run
+
+
+@dataclass
+class Progress:
+    """How far training has come, and the best figure on the validation part so far."""
+
+    epoch: int = 0
+    best: float = float("inf")
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Checkpoint:
+    """Save and restore network, optimiser, best weights and progress. Random numbers need no state: they are keyed."""
+
+    def __init__(self, run: Run, key: str) -> None:
+        self.path = Path(run.folder) / "checkpoints" / f"{key}.safetensors"
+        self.best_weights: dict[str, Tensor] = {}
+
+    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
+        for i, parameter in enumerate(_parameters(optimizer)):
+            for name, value in optimizer.state[parameter].items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{i}.{name}"] = value
+        contents = save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            metadata={"progress": json.dumps(asdict(progress))},
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with write_whole(self.path) as partial:
+            partial.write_bytes(contents)
+
+    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Fill network and optimiser from the file; where there is none, training starts at its beginning."""
+        if not self.path.is_file():
+            return Progress()
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
+        with safe_open(self.path, "pt") as file:
+            progress = Progress(**json.loads(file.metadata()["progress"]))
+            for full in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                part, name = full.split(".", 1)
+                parts[part][name] = file.get_tensor(full)
+        network.load_state_dict(parts["network"])
+        self.best_weights = parts["best"]
+        parameters = _parameters(optimizer)
+        for full, tensor in parts["optimizer"].items():
+            i, name = full.split(".", 1)
+            parameter = parameters[int(i)]
+            # Adam counts its steps on the host, its moments lie where the parameter lies.
+            optimizer.state[parameter][name] = tensor if tensor.ndim == 0 else tensor.to(parameter.device)
+        return progress
+
+    def keep_best(self, network: nn.Module) -> None:
+        self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,0 +1,114 @@
+"""Training, as one frozen value and one explicit loop."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tinyscene.augment import Augmentation, OnBatch, OnClip
+from tinyscene.data import Clips, Waveforms, decode
+from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training.batches import AugmentedClips, features_of_clips, fit_in_memory, training_length
+from tinyscene.training.checkpoint import Checkpoint
+from tinyscene.training.loop import FeatureSource, Source, WaveformSource, train
+from tinyscene.training.losses import CrossEntropy, Loss
+from tinyscene.training.optimizers import Adam, Optimizer
+from tinyscene.training.run import Run, key_of, weights_fingerprint
+from tinyscene.training.schedules import Constant, Schedule
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """End after `patience` epochs without a better figure on the validation part; the best epoch's weights stay."""
+
+    monitor: Literal["log_loss", "accuracy"] = "log_loss"
+    patience: int = 30
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Train a classifier's network on the train split; the validation split, where there is one, is watched.
+
+    Args:
+        epochs: passes over the train split.
+        batch_size: clips a step, over all devices.
+        optimizer: Adam, AdamW or SGD, with its learning rate and weight decay.
+        schedule: the factor on that rate over the epochs.
+        loss: of logits and targets.
+        augment: in this order, those of clips before those of batches of waveforms before those of features.
+        early_stopping: None trains all epochs and keeps the last weights.
+
+    Clips of unequal length are cut, or padded at their end, to the median length unless `augment` holds a `Crop`.
+    """
+
+    epochs: int = 100
+    batch_size: int = 32
+    optimizer: Optimizer = field(default_factory=Adam)
+    schedule: Schedule = field(default_factory=Constant)
+    loss: Loss = field(default_factory=CrossEntropy)
+    augment: tuple[Augmentation, ...] = ()
+    early_stopping: EarlyStopping | None = None
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Training changes no structure."""
+        return classifier
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Train on `clips.train`, watching `clips.validation`.
+
+        Raises:
+            InputError: a test clip is among the clips, the train split lacks a class, early stopping has nothing to
+                watch, or the classifier has 16-bit weights.
+        """
+        clips.refuse_test("Fit")
+        self._check(classifier, clips)
+        classifier = copy.deepcopy(classifier).to(run.fabric.device)
+        waveforms = decode(clips.train, classifier.sample_rate, quiet=run.quiet)
+        watched = decode(clips.validation, classifier.sample_rate, quiet=run.quiet)
+        checkpoint = Checkpoint(
+            run, key_of(self, run.seed, weights_fingerprint(classifier), waveforms.fingerprint, watched.fingerprint)
+        )
+        source = self._source(classifier, waveforms, run)
+        validation = list(features_of_clips(classifier, watched, run, "validation"))
+        train(self, classifier, source, clips, validation, checkpoint, run)
+        classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
+        return classifier.eval()
+
+    def _source(self, classifier: SceneClassifier, waveforms: Waveforms, run: Run) -> Source:
+        """Features computed once where no augmentation touches the waveforms and memory holds them."""
+        on_clips = tuple(a for a in self.augment if isinstance(a, OnClip))
+        on_waveforms = tuple(a for a in self.augment if isinstance(a, OnBatch) and a.domain == "waveforms")
+        on_features = tuple(a for a in self.augment if isinstance(a, OnBatch) and a.domain == "features")
+        length = training_length(waveforms, on_clips)
+        kept: list[Tensor] = []
+        if not on_clips and not on_waveforms and fit_in_memory(classifier, len(waveforms), length):
+            kept = list(features_of_clips(classifier, waveforms, run, "train", length))
+        if not classifier.standardize.fitted:
+            classifier.standardize.fit(kept or features_of_clips(classifier, waveforms, run, "train"))
+        if kept:
+            with torch.no_grad():
+                return FeatureSource(classifier.standardize(torch.cat(kept)), on_features)
+        clips = AugmentedClips(waveforms, on_clips, run.seed)
+        return WaveformSource(classifier, clips, on_waveforms, on_features)
+
+    def _check(self, classifier: SceneClassifier, clips: Clips) -> None:
+        if clips.classes != classifier.classes:
+            raise InputError(
+                f"the clips have the classes {', '.join(clips.classes)}, "
+                f"the classifier {', '.join(classifier.classes)}; accepted: the same, in the same order"
+            )
+        clips.train.require("train")
+        if self.epochs < 1 or self.batch_size < 2:
+            raise InputError(
+                f"Fit(epochs={self.epochs}, batch_size={self.batch_size}); accepted: at least 1 and at least 2"
+            )
+        if self.early_stopping and not len(clips.validation):
+            raise InputError(
+                "Fit(early_stopping=...) was handed no validation clip; accepted: clips.development of a data set "
+                "with a validation split (clips.with_validation() cuts one by recording)"
+            )
+        if any(p.dtype == torch.float16 for p in classifier.network.parameters()):
+            raise InputError("Fit was handed 16-bit weights; accepted: 32-bit ones (HalfPrecision comes last)")

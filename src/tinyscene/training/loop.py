@@ -1,0 +1,178 @@
+"""The training loop, on Lightning Fabric."""
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tinyscene.augment import OnBatch
+from tinyscene.data import Clips
+from tinyscene.errors import InputError
+from tinyscene.metrics import accuracy, log_loss
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.progress import bar
+from tinyscene.training.batches import BATCH, DROPOUT, AugmentedClips, Plan, batches_of_waveforms, logits_of
+from tinyscene.training.checkpoint import Checkpoint, Progress
+from tinyscene.training.run import Run
+
+if TYPE_CHECKING:
+    from tinyscene.training.fit import Fit
+
+
+class Source(Protocol):
+    """Gives the batches of a plan as features, with their targets."""
+
+    def __len__(self) -> int: ...
+
+    def start(self, plan: Plan, run: Run) -> None: ...
+
+    def batch(self, clips: list[int], targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]: ...
+
+
+class FeatureSource:
+    """Features of all clips in memory, standardized."""
+
+    def __init__(self, features: Tensor, augment: tuple[OnBatch, ...]) -> None:
+        self.features, self.augment = features, augment
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def start(self, plan: Plan, run: Run) -> None:
+        """Nothing to prepare."""
+
+    def batch(self, clips: list[int], targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """clips -> (batch, channels, bands, frames), (batch, classes)"""
+        return _augment(self.features[clips], targets, self.augment, rng)
+
+
+class WaveformSource:
+    """Augmented waveforms from the loader's workers; their features are computed on the device."""
+
+    def __init__(
+        self,
+        classifier: SceneClassifier,
+        clips: AugmentedClips,
+        on_waveforms: tuple[OnBatch, ...],
+        on_features: tuple[OnBatch, ...],
+    ) -> None:
+        self.classifier, self.clips = classifier, clips
+        self.on_waveforms, self.on_features = on_waveforms, on_features
+        self.loader: Iterator[Tensor] = iter(())
+
+    def __len__(self) -> int:
+        return len(self.clips.waveforms)
+
+    def start(self, plan: Plan, run: Run) -> None:
+        """Set the loader's workers going from the plan's first epoch."""
+        self.loader = batches_of_waveforms(self.clips, plan, run)
+
+    def batch(self, clips: list[int], targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """clips -> (batch, channels, bands, frames), (batch, classes)"""
+        waveforms = next(self.loader).to(targets.device)
+        waveforms, targets = _augment(waveforms, targets, self.on_waveforms, rng)
+        with torch.no_grad():
+            features = self.classifier.features(waveforms)
+        return _augment(features, targets, self.on_features, rng)
+
+
+def train(
+    fit: "Fit",
+    classifier: SceneClassifier,
+    source: Source,
+    clips: Clips,
+    validation: list[Tensor],
+    checkpoint: Checkpoint,
+    run: Run,
+) -> None:
+    """Train `classifier.network` in place, from the last epoch of an earlier, killed run where there was one."""
+    fabric = run.fabric
+    network = classifier.network
+    optimizer = fit.optimizer.build(network.parameters())
+    wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
+    progress = checkpoint.restore(network, optimizer)
+    plan = Plan(len(source), fit.batch_size, progress.epoch, fit.epochs, run, fabric.global_rank, fabric.world_size)
+    source.start(plan, run)
+    targets = torch.eye(len(clips.classes))[clips.train.labels].to(fabric.device)
+    labels = clips.validation.labels
+    with bar("training", fit.epochs, done=progress.epoch, quiet=run.quiet or not fabric.is_global_zero) as advance:
+        while progress.epoch < fit.epochs and not _stopped(fit, progress):
+            started = time.monotonic()
+            row = _epoch(fit, wrapped, wrapped_optimizer, source, targets, plan, progress.epoch, run)
+            if validation:
+                probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
+                row["validation_log_loss"] = log_loss(labels, probabilities)
+                row["validation_accuracy"] = accuracy(labels, probabilities)
+            row["seconds"] = time.monotonic() - started
+            # Batch norm statistics differ between devices: what the first one saw decides for all.
+            row = fabric.broadcast(row)
+            _judge(fit, row, progress, checkpoint, network)
+            progress.history.append(row)
+            progress.epoch += 1
+            if fabric.is_global_zero:
+                checkpoint.save(network, optimizer, progress)
+            advance(_note(row))
+    if fit.early_stopping:
+        network.load_state_dict(checkpoint.best_weights)
+    network.load_state_dict(fabric.broadcast(network.state_dict()))
+    run.history[:] = progress.history
+
+
+def _epoch(
+    fit: "Fit", network: Any, optimizer: Any, source: Source, targets: Tensor, plan: Plan, epoch: int, run: Run
+) -> dict[str, float]:
+    """One pass over the train split. Returns its mean loss and the last learning rate."""
+    run.seed_torch(DROPOUT, epoch, plan.rank)
+    network.train()
+    total, seen = 0.0, 0
+    batches = plan.epoch(epoch)
+    for step, members in enumerate(batches):
+        lr = fit.optimizer.lr * fit.schedule.factor(epoch + step / len(batches), fit.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        inputs, wanted = source.batch(members, targets[members], run.rng(BATCH, epoch, step, plan.rank))
+        loss = fit.loss(network(inputs.contiguous(memory_format=torch.channels_last)), wanted)
+        optimizer.zero_grad()
+        run.fabric.backward(loss)
+        optimizer.step()
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss.item()} in epoch {epoch}, batch {step}, at a learning rate of {lr:g}; "
+                f"accepted: a rate at which training stays finite"
+            )
+        total, seen = total + loss.item() * len(members), seen + len(members)
+    return {"epoch": epoch, "lr": lr, "train_loss": total / seen}
+
+
+def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Checkpoint, network: nn.Module) -> None:
+    """Remember the best epoch; of equal ones, the first."""
+    if fit.early_stopping is None:
+        return
+    monitor = fit.early_stopping.monitor
+    figure = row["validation_log_loss"] if monitor == "log_loss" else -row["validation_accuracy"]
+    if figure < progress.best:
+        progress.best, progress.best_epoch = figure, progress.epoch
+        checkpoint.keep_best(network)
+
+
+def _stopped(fit: "Fit", progress: Progress) -> bool:
+    stopping = fit.early_stopping
+    return stopping is not None and progress.epoch - progress.best_epoch > stopping.patience
+
+
+def _augment(
+    batch: Tensor, targets: Tensor, augment: tuple[OnBatch, ...], rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    for augmentation in augment:
+        batch, targets = augmentation(batch, targets, rng)
+    return batch, targets
+
+
+def _note(row: dict[str, float]) -> str:
+    note = f"loss {row['train_loss']:.3f}"
+    if "validation_log_loss" in row:
+        note += f", validation {row['validation_log_loss']:.3f} / {row['validation_accuracy']:.1%}"
+    return note

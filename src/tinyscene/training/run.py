@@ -1,0 +1,114 @@
+"""What a stage is, and what it needs beside its own values."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from tinyscene.data import Clips
+from tinyscene.models.classifier import SceneClassifier
+
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass
+class Run:
+    """Seed, folder and devices of a run.
+
+    Args:
+        seed: all randomness is drawn from it, the epoch and the clip, so that neither the number of loader workers
+            nor a restart changes a result.
+        folder: where checkpoints are kept; a killed run that is started again goes on from there.
+        workers: loader processes beside the main one.
+        accelerator, devices: as Lightning Fabric names them ("auto", "cpu", "gpu"); several devices train by DDP.
+        quiet: show no progress.
+    """
+
+    seed: int = 0
+    folder: str | Path = "runs/latest"
+    workers: int = 0
+    accelerator: str = "auto"
+    devices: int = 1
+    quiet: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One row an epoch of the last fit: losses, learning rate, validation figures."""
+    features: dict[str, list[Tensor]] = field(default_factory=dict, repr=False)
+    """Features that were computed before, so that no stage computes them again."""
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """Launched on first use: with several devices this starts the other processes."""
+        strategy = "ddp" if self.devices > 1 else "auto"
+        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy)
+        fabric.launch()
+        return fabric
+
+    def rng(self, *key: int) -> np.random.Generator:
+        """A generator that depends on the seed and `key` alone."""
+        return np.random.default_rng((self.seed, *key))
+
+    def seed_torch(self, *key: int) -> None:
+        """Seed torch's own generator, which dropout and initial values draw from."""
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, *key)).generate_state(1)[0]))
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One step from a classifier to the next: a frozen value that never changes its argument nor sees a test clip."""
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Change structure alone, without data: what `count` needs."""
+        ...
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Do the work on the development part of the clips."""
+        ...
+
+
+def describe(value: Any) -> Any:
+    """A stage, or any nest of frozen values, as JSON: the same text for the same meaning."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value) if isinstance(value, Path) else value
+
+
+def key_of(*parts: Any) -> str:
+    """A short name for a result that depends on `parts`, the package's source and torch's version."""
+    text = json.dumps([source_fingerprint(), torch.__version__, *map(describe, parts)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def weights_fingerprint(module: nn.Module) -> str:
+    """Changes with any value of any tensor."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def source_fingerprint() -> str:
+    """Hash of the package's source: an edited stage finds no stale result."""
+    return _hash_files(sorted(PACKAGE.rglob("*.py")))
+
+
+def _hash_files(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

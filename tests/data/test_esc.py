@@ -1,0 +1,83 @@
+"""ESC-10 and ESC-50 in their published layouts."""
+
+import csv
+import shutil
+
+import pytest
+
+from tinyscene import data
+from tinyscene.data import load_esc10, load_esc50
+from tinyscene.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory, esc_tree):
+    return {layout: esc_tree(tmp_path_factory.mktemp(layout), layout) for layout in ("esc50", "esc10", "esc10-folders")}
+
+
+def test_one_set_in_three_layouts(trees):
+    views = [
+        {(clip.scene, clip.recording, clip.split == "test") for clip in load_esc10(root)} for root in trees.values()
+    ]
+    assert views[0] == views[1] == views[2]
+    assert len(views[0]) == 30
+    assert ("dog_bark", "1000", False) in views[0]
+    assert ("fire_crackling", "3009", True) in views[0]
+
+
+def test_esc50(trees):
+    clips = load_esc50(trees["esc50"])
+    assert (len(clips), len(clips.classes), len(clips.test)) == (200, 50, 50)
+    assert clips.rows[0][:2] == ("audio/1-1000-A-0.wav", "dog_bark")
+    assert clips.rows[0].row == "esc50.csv:2"
+    assert clips.leaks() == []
+
+
+@pytest.mark.parametrize("layout", ["esc50", "esc10", "esc10-folders"])
+def test_recognised(trees, layout):
+    assert data.load(trees[layout]).name == layout.split("-")[0]
+
+
+@pytest.mark.parametrize("layout", ["esc10", "esc10-folders"])
+def test_test_fold(trees, layout):
+    clips = load_esc10(trees[layout], test_fold=2)
+    assert {clip.recording[0] for clip in clips.test} == {"2"}
+    with pytest.raises(InputError, match="test fold 5; accepted: 1, 2, 3"):
+        load_esc10(trees[layout], test_fold=5)
+
+
+def test_takes_of_one_source_stay_together(trees):
+    clips = load_esc10(trees["esc10"])
+    takes = [{clip.split for clip in clips if clip.recording == str(1000 + n)} for n in range(10)]
+    assert all(len(splits) == 1 for splits in takes)
+
+
+def test_what_is_not_esc(tmp_path, trees):
+    with pytest.raises(InputError, match=r"10 classes; accepted for esc50: its 50"):
+        load_esc50(trees["esc10"])
+    with pytest.raises(InputError, match=r"neither meta/esc50.csv nor meta.csv"):
+        load_esc10(tmp_path)
+    shutil.copytree(trees["esc10-folders"] / "002 - Rain", tmp_path / "002 - Rain")
+    (tmp_path / "002 - Rain" / "1-1001-A.ogg").rename(tmp_path / "002 - Rain" / "rain.ogg")
+    with pytest.raises(InputError, match=r"rain.ogg: accepted in ESC-10: names such as 1-100032-A.ogg"):
+        load_esc10(tmp_path)
+
+
+def test_bad_fold(tmp_path, trees):
+    shutil.copytree(trees["esc10"], tmp_path / "esc")
+    text = (tmp_path / "esc" / "meta.csv").read_text().replace("1-1000-A.ogg,1,", "1-1000-A.ogg,one,")
+    (tmp_path / "esc" / "meta.csv").write_text(text)
+    with pytest.raises(InputError, match=r"meta.csv:2: fold 'one'; accepted: a number"):
+        load_esc10(tmp_path / "esc", test_fold=3)
+
+
+def test_real_esc10(shared_data):
+    root = shared_data("esc10")
+    clips = data.load(root)
+    with (root / "meta.csv").open() as file:
+        listed = list(csv.DictReader(file))
+    assert clips.name == "esc10"
+    assert {clip.path for clip in clips.test} == {f"audio/{row['filename']}" for row in listed if row["fold"] == "4"}
+    assert (len(clips), len(clips.test), len(clips.classes)) == (320, 80, 10)
+    assert clips.leaks() == []
+    assert all(sum(clip.scene == scene for clip in clips.validation) in (3, 4, 5, 6) for scene in clips.classes)

@@ -1,0 +1,228 @@
+"""A folder per class, and tables of files."""
+
+from collections import Counter
+
+import pytest
+
+from tinyscene import data
+from tinyscene.data import load_csv, load_folder
+from tinyscene.errors import InputError
+
+
+@pytest.fixture
+def classes_of_files(tmp_path, sound):
+    """Two classes of ten clips each, one file a level deeper, and what is to be passed over."""
+    for scene in ("bus", "park"):
+        for number in range(9):
+            sound(tmp_path / scene / f"{number}.wav")
+        sound(tmp_path / scene / "deeper" / "9.FLAC")
+        (tmp_path / scene / ".hidden.wav").write_bytes(b"not audio")
+        (tmp_path / scene / "notes.txt").write_text("not audio")
+    sound(tmp_path / ".trash" / "x.wav")
+    return tmp_path
+
+
+def test_a_folder_is_cut_by_class_and_seed(classes_of_files):
+    clips = load_folder(classes_of_files)
+    assert clips.classes == ("bus", "park")
+    assert len(clips) == 20
+    assert all(clip.scene == clip.path.split("/")[0] and clip.recording == clip.path for clip in clips)
+    assert Counter((clip.scene, clip.split) for clip in clips) == {
+        (scene, split): count
+        for scene in clips.classes
+        for split, count in (("train", 7), ("validation", 1), ("test", 2))
+    }
+    assert load_folder(classes_of_files, seed=0) == clips
+    assert load_folder(classes_of_files, seed=1) != clips
+    assert len(load_folder(classes_of_files, test_fraction=0.5).test) == 10
+
+
+@pytest.mark.parametrize("fraction", [0, 0.6, -1, float("nan")])
+def test_test_fraction_is_checked(classes_of_files, fraction):
+    with pytest.raises(InputError, match="test fraction"):
+        load_folder(classes_of_files, test_fraction=fraction)
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_split_folders_are_kept(tmp_path, sound, validation):
+    for split in ("train", "test") + ("validation",) * validation:
+        for scene in ("bus", "park"):
+            for number in range(4):
+                sound(tmp_path / split / scene / f"{number}.wav")
+    clips = load_folder(tmp_path)
+    assert clips.classes == ("bus", "park")
+    assert {clip.path for clip in clips.test} == {f"test/{s}/{n}.wav" for s in ("bus", "park") for n in range(4)}
+    assert len(clips.validation) == (8 if validation else 2)
+    if validation:
+        assert all(clip.path.startswith(f"{clip.split}/") for clip in clips)
+
+
+def test_train_is_also_a_scene(tmp_path, sound):
+    """DCASE 2016 has a scene called train."""
+    for scene in ("bus", "train"):
+        for number in range(3):
+            sound(tmp_path / scene / f"{number}.wav")
+    assert load_folder(tmp_path).classes == ("bus", "train")
+
+
+def test_split_without_a_class(tmp_path, sound):
+    for name in ("train/bus/1", "train/bus/2", "train/park/1", "train/park/2", "test/bus/1"):
+        sound(tmp_path / f"{name}.wav")
+    with pytest.raises(InputError, match="the test split has no clip of park"):
+        load_folder(tmp_path)
+
+
+def test_split_folder_missing(tmp_path, sound):
+    sound(tmp_path / "train" / "bus" / "1.wav")
+    with pytest.raises(InputError, match="holds train alone; accepted: train and test"):
+        load_folder(tmp_path)
+
+
+def test_bad_folders(tmp_path, sound):
+    with pytest.raises(InputError, match="no such folder"):
+        load_folder(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="a file"):
+        load_folder(sound(tmp_path / "x.wav"))
+    with pytest.raises(InputError, match="no class folders, 1 sound files"):
+        load_folder(tmp_path)
+    for number in range(3):
+        sound(tmp_path / "bus" / f"{number}.wav")
+    with pytest.raises(InputError, match="bus alone; accepted: at least two classes"):
+        load_folder(tmp_path)
+    (tmp_path / "park").mkdir()
+    with pytest.raises(InputError, match=r"park: class folder without a sound file"):
+        load_folder(tmp_path)
+    sound(tmp_path / "park" / "1.wav")
+    with pytest.raises(InputError, match=r"class 'park' has 1 recording to .*park/1.wav.*at least 3"):
+        load_folder(tmp_path)
+
+
+@pytest.fixture
+def listed(tmp_path, sound):
+    """listed(header, rows): a table beside its sound files."""
+
+    def write(header, rows, exists=True):
+        for row in rows:
+            if exists:
+                sound(tmp_path / row.split(",")[0])
+        (tmp_path / "list.csv").write_text("\n".join([header, *rows]) + "\n")
+        return tmp_path / "list.csv"
+
+    return write
+
+
+ROWS = [f"{scene}{n}.wav,{scene}" for scene in ("bus", "park") for n in range(6)]
+
+
+@pytest.mark.parametrize("label", ["label", "scene_label", "category"])
+def test_a_table_is_cut_by_class(listed, label):
+    clips = load_csv(listed(f"filename,{label}", ROWS))
+    assert Counter((clip.scene, clip.split) for clip in clips.test) == {("bus", "test"): 1, ("park", "test"): 1}
+    assert [clip.row for clip in clips] == [f"list.csv:{n}" for n in range(2, 14)]
+
+
+def test_recordings_are_not_cut(listed):
+    rows = [f"{scene}{n}.wav,{scene},{scene}-{n // 3}" for scene in ("bus", "park") for n in range(12)]
+    clips = load_csv(listed("filename,label,recording", rows))
+    assert clips.leaks() == []
+    assert {clip.recording for clip in clips} == {f"{s}-{n}" for s in ("bus", "park") for n in range(4)}
+
+
+def test_split_wins_over_fold(listed):
+    splits = ["train", "train", "train", "validation", "test", "test"] * 2
+    rows = [f"{row},{n % 6},{split}" for n, (row, split) in enumerate(zip(ROWS, splits, strict=True))]
+    clips = load_csv(listed("filename,label,fold,split", rows))
+    assert [clip.split for clip in clips] == splits
+
+
+@pytest.mark.parametrize(("test_fold", "tested"), [(None, "10"), (9, "9"), ("8", "8")])
+def test_folds(listed, test_fold, tested):
+    folds = ["8", "9", "10"] * 4
+    clips = load_csv(
+        listed("filename,label,fold", [f"{r},{f}" for r, f in zip(ROWS, folds, strict=True)]), test_fold=test_fold
+    )
+    assert [clip.split == "test" for clip in clips] == [fold == tested for fold in folds]
+
+
+def test_further_columns(listed, tmp_path, sound):
+    rows = [f"long.wav,{scene},{n},1.5,s1,lyon" for n, scene in enumerate(["bus", "park"] * 3)]
+    recordings = [f"{row},r{n}" for n, row in enumerate(rows)]
+    path = listed("filename,label,start_s,duration_s,device,city,recording", recordings)
+    clip = load_csv(path).rows[3]
+    assert clip[:2] == ("long.wav", "park")
+    assert clip[3:] == (3.0, 1.5, "s1", "lyon", "r3", "list.csv:5")
+
+
+def test_classes_give_the_order(listed):
+    path = listed("filename,label", ROWS)
+    assert load_csv(path, classes=["park", "bus"]).classes == ("park", "bus")
+    with pytest.raises(InputError, match=r"list.csv:8: label 'park' of park0.wav; accepted: bus, tram"):
+        load_csv(path, classes=["bus", "tram"])
+
+
+def test_another_root(listed, tmp_path):
+    path = listed("filename,label", ROWS)
+    moved = path.rename(tmp_path.parent / f"{tmp_path.name}.csv")
+    assert load_csv(moved, tmp_path).root == tmp_path
+    with pytest.raises(InputError, match="12 of 12 listed files are missing"):
+        load_csv(moved)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "options", "said"),
+    [
+        ("filename,sort", ROWS, {}, "no column for the label; found: filename, sort"),
+        ("filename,label", [*ROWS, "lone.wav,tram"], {}, r"list.csv:14: class 'tram' has the single clip lone.wav"),
+        ("filename,label", [*ROWS, "x.wav,"], {}, r"list.csv:14: label '' of x.wav; accepted: bus, park"),
+        ("filename,label,split", [f"{r},dev" for r in ROWS], {}, r"list.csv:2: split 'dev'; accepted: train, val"),
+        ("filename,label,split", [f"{r},train" for r in ROWS], {}, "the test split has no clip of bus, park"),
+        ("filename,label,fold", [f"{r},1" for r in ROWS], {}, "fold 1 alone"),
+        ("filename,label,fold", [f"{r},{n % 2}" for n, r in enumerate(ROWS)], {"test_fold": 7}, "accepted: 0, 1"),
+        ("filename,label,fold", [f"{r},{n % 2 or ''}" for n, r in enumerate(ROWS)], {}, "list.csv:2: no fold"),
+        ("filename,label", ROWS, {"test_fold": 1}, "a table with the column fold"),
+        ("filename,label,duration_s", [f"{r},0" for r in ROWS], {}, "list.csv:2: duration_s 0"),
+        ("filename,label", [*ROWS, "bus0.wav,bus"], {}, r"list.csv:14: bus0.wav stands already at list.csv:2"),
+    ],
+)
+def test_bad_tables(listed, header, rows, options, said):
+    path = listed(header, rows)
+    with pytest.raises(InputError, match=said):
+        load_csv(path, **options)
+
+
+def test_leaking_table(listed):
+    rows = [f"{row},same,{'test' if n % 2 else 'train'}" for n, row in enumerate(ROWS)]
+    rows += [f"{row.replace('.wav', 'v.wav')},v{n},validation" for n, row in enumerate(ROWS)]
+    with pytest.raises(InputError, match="more than one split, the first is same"):
+        load_csv(listed("filename,label,recording,split", rows))
+
+
+def test_missing_files(listed, tmp_path):
+    path = listed("filename,label", ROWS)
+    (tmp_path / "bus0.wav").unlink()
+    with pytest.raises(InputError, match=r"1 of 12 listed files are missing: bus0.wav \(list.csv:2\)"):
+        load_csv(path)
+    clips = load_csv(path, allow_missing=True)
+    assert len(clips) == 11
+    assert "1 of 12 listed files are missing and left out: bus0.wav (list.csv:2)" in clips.notes
+
+
+def test_layouts_are_recognised(classes_of_files, listed):
+    assert data.load(classes_of_files).name == "folder"
+    rows = [f"bus/{n}.wav,bus" for n in range(6)] + [f"park/{n}.wav,park" for n in range(6)]
+    assert data.load(listed("filename,label", rows, exists=False)).name == "list"
+
+
+def test_unknown_layouts_names_and_options(classes_of_files, tmp_path, sound):
+    with pytest.raises(InputError, match="no such file or folder"):
+        data.load(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"a file; accepted: a .csv"):
+        data.load(sound(tmp_path / "x.wav"))
+    with pytest.raises(InputError, match="'tau2023'; accepted: folder, csv, esc10"):
+        data.load(classes_of_files, "tau2023")
+    with pytest.raises(InputError, match="folder: no option subset; accepted: test_fraction"):
+        data.load(classes_of_files, subset=5)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="holds nothing; accepted: a folder per class"):
+        data.load(empty)
