@@ -122,6 +122,17 @@ def test_whole_files_are_not_called_truncated(tmp_path, name, seconds):
     assert len(samples) <= len(read) <= len(samples) + (4 * 1152 if name == "x.mp3" else 0)
 
 
+def test_chunks_of_odd_length_are_padded(tmp_path):
+    """A WAV with a comment of three bytes before its samples: read when whole, refused when the samples are cut."""
+    whole = write(tmp_path / "x.wav", NOISE).read_bytes()
+    data = bytearray(whole[:36] + b"LIST\x03\x00\x00\x00abc\x00" + whole[36:])
+    struct.pack_into("<I", data, 4, len(data) - 8)
+    assert len(audio.read(bytes_of(tmp_path / "y.wav", data))) == len(NOISE)
+    struct.pack_into("<I", data, 4, len(data) - 1008)
+    with pytest.raises(InputError, match="truncated, the header claims"):
+        audio.read(bytes_of(tmp_path / "z.wav", data[:-1000]))
+
+
 def test_a_sound_file_by_another_name(tmp_path):
     """The content counts, not the suffix."""
     path = write(tmp_path / "x.flac", NOISE).rename(tmp_path / "x.wav")

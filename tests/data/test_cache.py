@@ -1,5 +1,6 @@
 """Decoded audio is kept: by content, whole or not at all."""
 
+import errno
 import json
 import os
 import pickle
@@ -129,7 +130,9 @@ def test_the_fingerprint_knows_labels_and_splits_and_not_the_place(clips, folder
         assert decode(there, RATE, folder=folder).fingerprint != before
 
 
-@pytest.mark.parametrize("spoil", ["shard cut", "shard empty", "shard gone", "index cut", "index gone", "memo cut"])
+@pytest.mark.parametrize(
+    "spoil", ["shard cut", "shard empty", "shard gone", "shard short", "index cut", "index gone", "memo cut"]
+)
 def test_what_is_half_written_is_not_trusted(clips, folder, spoil):
     expected = [np.array(waveform) for waveform in decode(clips, RATE, folder=folder)]
     (shard,) = folder.rglob("*.npy")
@@ -139,6 +142,8 @@ def test_what_is_half_written_is_not_trusted(clips, folder, spoil):
     whole = path.read_bytes()
     if how == "gone":
         path.unlink()
+    elif how == "short":
+        np.save(path, np.load(path)[:-1])
     else:
         path.write_bytes(whole[: len(whole) // 2 if how == "cut" else 0])
     for waveform, right in zip(decode(clips, RATE, folder=folder), expected, strict=True):
@@ -183,6 +188,20 @@ def test_a_full_disk_leaves_nothing_to_trust(clips, folder, decoded, limit, said
     for waveform, clip in zip(decode(clips, RATE, folder=folder), clips, strict=True):
         np.testing.assert_array_equal(waveform, soundfile.read(clips.root / clip.path, dtype="float32")[0])
     assert decoded.total() == 6
+
+
+def test_a_disk_full_at_the_table_of_contents(clips, folder, monkeypatch):
+    write_text = Path.write_text
+
+    def refuse(path, text, *args, **options):
+        if ".npy" not in path.name and not path.name.startswith(".hashes"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_text(path, text, *args, **options)
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(InputError, match="No space left on device"):
+        decode(clips, RATE, folder=folder)
+    assert [path for path in files(folder) if not path.name.startswith("hashes-")] == []
 
 
 def test_a_folder_that_cannot_be(clips, tmp_path):

@@ -72,6 +72,23 @@ def test_a_poor_class_does_not_take_the_others_along():
     assert Counter(clip.scene for clip in cut.validation) == {"rich": 150, "poor": 1}
 
 
+def test_a_test_split_leaves_two_recordings_of_every_class():
+    """The two short recordings come closest to a fifth of the clips, but the long one alone could not be cut."""
+    sizes = {"r1": 1, "r2": 1, "r3": 10}
+    rows = [Clip(f"{s}{r}{i}.wav", s, recording=f"{s}{r}") for s in "ab" for r, n in sizes.items() for i in range(n)]
+    for seed in range(20):
+        cut = Clips("x", Path("x"), ("a", "b"), tuple(rows)).with_test(0.2, seed)
+        cut.with_validation(seed=seed).require("train", "validation", "test")
+
+
+def test_what_one_scene_keeps_another_does_not_take():
+    rows = [Clip("0.wav", "a", recording="A"), Clip("1.wav", "a", recording="B")]
+    rows += [Clip(f"b{i}.wav", "b", recording="AAAABBBBCCDDEEFF"[i]) for i in range(16)]
+    for seed in range(20):
+        cut = Clips("x", Path("x"), ("a", "b"), tuple(rows)).with_validation(0.5, seed)
+        cut.require("train", "validation")
+
+
 def test_the_order_of_the_rows_does_not_matter():
     rows = tuple(Clip(f"{i}.wav", "ab"[i % 2]) for i in range(40))
     forth = Clips("x", Path("x"), ("a", "b"), rows).with_validation()

@@ -37,7 +37,7 @@ def receipt(minutes: float, seeds: list[int], clips: Clips, data: str, settings:
 
 def command(clips: Clips) -> str:
     """What was typed, with the data's folder as a variable, such as $ESC10."""
-    program = "tinyscene" if Path(sys.argv[0]).stem in ("tinyscene", "cli") else Path(sys.argv[0]).name
+    program = "tinyscene" if Path(sys.argv[0]).stem in ("tinyscene", "__main__") else Path(sys.argv[0]).name
     variable = "$" + re.sub(r"\W", "_", clips.name.upper())
     typed = list(sys.argv[1:])
     if "--data" in typed[:-1]:

@@ -1,6 +1,5 @@
 """The command line. Each verb is one call of the public API; what is slow to import is imported inside."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,6 +9,22 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from tinyscene.cli import data
+from tinyscene.cli.options import (
+    Cache,
+    Data,
+    Dataset,
+    Json,
+    SkipBad,
+    Subset,
+    TestFold,
+    list_skipped,
+    load_clips,
+    recipe,
+    screen,
+    seeds_of,
+    write_json,
+)
 from tinyscene.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,16 +38,7 @@ app = typer.Typer(
     help="Low-complexity acoustic scene classification: train, compress, count, judge.\n\n"
     "Begin with `tinyscene demo`, or with `tinyscene list`.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Look over, render, fetch or decode a data set.")
-app.add_typer(data_app, name="data")
-
-Data = Annotated[Path, typer.Option("--data", help="Folder of the data set, or a .csv of files.")]
-Dataset = Annotated[str | None, typer.Option(help="Which layout it has; recognised where not given.")]
-Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - is stdout.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Set aside and list files that can't be used.")]
-Cache = Annotated[Path | None, typer.Option(help="Folder for decoded audio [default: $TINYSCENE_CACHE or ~/.cache].")]
-Subset = Annotated[int | None, typer.Option(help="Percent of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
-TestFold = Annotated[int | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:
@@ -49,7 +55,7 @@ def list_(
     what: Annotated[str, typer.Argument(help="systems, networks, rules or datasets; all where not given.")] = "",
 ) -> None:
     """List what there is: systems, networks, rules, data sets."""
-    from tinyscene import listing
+    from tinyscene.cli import listing
 
     kinds = {
         "systems": listing.systems,
@@ -60,7 +66,7 @@ def list_(
     if what and what not in kinds:
         raise InputError(f"list {what}; accepted: {', '.join(kinds)}")
     for kind in [what] if what else kinds:
-        _out().print(kinds[kind]())
+        screen().print(kinds[kind]())
 
 
 @app.command()
@@ -68,12 +74,12 @@ def show(system: Annotated[str, typer.Argument(help="Name of a system, or path o
     """Show a system's recipe as it stands in the code, with the figures that the report prints."""
     from rich.syntax import Syntax
 
-    from tinyscene import listing
+    from tinyscene.cli import listing
     from tinyscene.systems import load_system
 
     file = load_system(system)
-    _out().print(Syntax(file.path.read_text(), "python", theme="ansi_light", background_color="default"))
-    _out().print(listing.reported(file))
+    screen().print(Syntax(file.path.read_text(), "python", theme="ansi_light", background_color="default"))
+    screen().print(listing.reported(file))
 
 
 @app.command()
@@ -92,22 +98,23 @@ def count(
     from tinyscene.accounting import layer_table, size_table, work_table
     from tinyscene.evaluation.scorecard import count_table
     from tinyscene.rules import get_rules
-    from tinyscene.systems.count import count_model, count_system, is_system
+    from tinyscene.systems import load_system
+    from tinyscene.systems.count import count_model, count_system
 
     edition = get_rules(rules) if rules else None
     system = is_system(target)
-    rows = count_system(_system(target), edition) if system else [count_model(target, edition, half=half)]
+    rows = count_system(load_system(target), edition) if system else [count_model(target, edition, half=half)]
     if json_file:
         extra = {"ledger": True} if layers or not system else {}
         found = [row.to_json() | ({"ledger": row.ledger.to_json()} if extra else {}) for row in rows]
-        _write_json({"system": rows[0].system, "rows": found}, json_file)
+        write_json({"system": rows[0].system, "rows": found}, json_file)
         return
     if system:
-        _out().print(count_table(rows, f"{rows[0].system}: every stage, counted without data"))
+        screen().print(count_table(rows, f"{rows[0].system}: every stage, counted without data"))
     for row in [row for row in rows if row.reported] if system and layers else [] if system else rows:
-        _out().print(layer_table(row.ledger, row.convention))
-        _out().print(size_table(row.ledger), work_table(row.ledger))
-        _out().print(row.rules.judge(row.ledger).text, highlight=False)
+        screen().print(layer_table(row.ledger, row.convention))
+        screen().print(size_table(row.ledger), work_table(row.ledger))
+        screen().print(row.rules.judge(row.ledger).text, highlight=False)
 
 
 @app.command()
@@ -138,15 +145,15 @@ def reproduce(
     """
     from tinyscene import systems
 
-    file = _recipe(system, variant, set_, epochs_scale)
+    file = recipe(system, variant, set_, epochs_scale)
     sample_rate = next(iter(file.variants.values())).build(("a", "b")).sample_rate
-    clips = _clips(data, dataset, sample_rate, skip_bad, cache, subset, test_fold)
+    clips = load_clips(data, dataset, sample_rate, skip_bad, cache, subset, test_fold)
     folder = out or Path("runs") / f"{file.name}-{clips.name}"
     rows = systems.reproduce(
         file,
         clips,
         folder,
-        seeds=_seeds(seeds),
+        seeds=seeds_of(seeds),
         workers=workers,
         accelerator=accelerator,
         devices=devices,
@@ -170,22 +177,22 @@ def evaluate(
 ) -> None:
     """Evaluate saved models: overall, by class, device and city. Several print mean and deviation."""
     import tinyscene as ts
-    from tinyscene import listing
+    from tinyscene.cli import listing
 
     if split not in ("train", "validation", "test"):
         raise InputError(f"--split {split}; accepted: train, validation or test")
     scored = []
     for model in models:
         classifier = ts.SceneClassifier.load(model)
-        clips = _clips(data, dataset, classifier.sample_rate, skip_bad, cache, subset, test_fold)
+        clips = load_clips(data, dataset, classifier.sample_rate, skip_bad, cache, subset, test_fold)
         scored.append(ts.evaluate(classifier, getattr(clips, split)))
     if json_file:
-        _write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)
+        write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)
         return
     for model, scores in zip(models, scored, strict=True):
-        _out().print(listing.scores(scores, f"{model} on {scores.clips.name}, {split} split"))
+        screen().print(listing.scores(scores, f"{model} on {scores.clips.name}, {split} split"))
     if len(scored) > 1:
-        _out().print(listing.mean_and_deviation(scored))
+        screen().print(listing.mean_and_deviation(scored))
 
 
 @app.command()
@@ -198,7 +205,7 @@ def compare(
 
     A folder that `reproduce` wrote stands for all its variants, compared where both have them.
     """
-    from tinyscene import listing
+    from tinyscene.cli import listing
     from tinyscene.evaluation import compare_by_device
     from tinyscene.evaluation.pairs import pairs_of
 
@@ -210,10 +217,10 @@ def compare(
             name: {figure: {part: d.to_json() for part, d in parts.items()} for figure, parts in both.items()}
             for name, both in figures.items()
         }
-        _write_json(plain, json_file)
+        write_json(plain, json_file)
         return
     for name, both in figures.items():
-        _out().print(listing.differences(name, both))
+        screen().print(listing.differences(name, both))
 
 
 @app.command()
@@ -225,7 +232,7 @@ def predict(
 ) -> None:
     """Name the scene of recordings."""
     import tinyscene as ts
-    from tinyscene import listing
+    from tinyscene.cli import listing
 
     classifier = ts.SceneClassifier.load(model)
     predicted, skipped = {}, []
@@ -240,10 +247,10 @@ def predict(
         found: list[Any] = [
             {"file": f, "label": p.label, "probabilities": p.probabilities} for f, p in predicted.items()
         ]
-        _write_json(found, json_file)
+        write_json(found, json_file)
     else:
-        _out().print(listing.predictions(predicted))
-    _list_skipped(skipped)
+        screen().print(listing.predictions(predicted))
+    list_skipped(skipped)
 
 
 @app.command()
@@ -253,123 +260,17 @@ def demo(
 ) -> None:
     """Render a synthetic data set and run one system on it end to end, in a few minutes."""
     import tinyscene as ts
-    from tinyscene import listing
+    from tinyscene.cli import listing
     from tinyscene.data.synthetic import render
 
     place = render(out / "synthetic")
     clips = ts.data.load(place)
-    file = _recipe("singh2021", ["singh_53kb"], None, epochs_scale)
+    file = recipe("singh2021", ["singh_53kb"], None, epochs_scale)
     rows = ts.reproduce(file, clips, out / "run", settings={"epochs_scale": epochs_scale})
     model = out / "run" / "singh_53kb" / "seed-0"
     recording = place / clips.test.rows[0].path
-    _out().print(listing.predictions({str(recording): ts.SceneClassifier.load(model).predict(recording)}))
+    screen().print(listing.predictions({str(recording): ts.SceneClassifier.load(model).predict(recording)}))
     _print_run(rows, file, clips, out / "run", None)
-
-
-@data_app.command("check")
-def data_check(
-    name: Annotated[str, typer.Argument(help="Data set; see `tinyscene list datasets`.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    subset: Subset = None,
-    test_fold: TestFold = None,
-    json_file: Json = None,
-) -> None:
-    """Say what is there, missing, unreadable or odd, and whether the splits leak. Status 1 if it can't be used."""
-    from tinyscene import data
-    from tinyscene.data.check import tables
-
-    options: dict[str, Any] = _given(subset, test_fold)
-    report = data.check(data.load(folder, name, strict=False, allow_missing=False, **options))
-    if json_file:
-        _write_json(json.loads(report.to_json()), json_file)
-    else:
-        _out().print(tables(report))
-    if not report.ok:
-        raise typer.Exit(1)
-
-
-@data_app.command("make")
-def data_make(
-    name: Annotated[str, typer.Argument(help='"synthetic", or a public set to fetch (see `tinyscene list datasets`).')],
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    seed: Annotated[int, typer.Option(help="Of the synthetic set.")] = 0,
-) -> None:
-    """Render the synthetic data set, or fetch a public one (needs the extra `download`)."""
-    from tinyscene import data
-    from tinyscene.data.synthetic import Synthetic, render
-
-    place = render(folder, Synthetic(seed=seed)) if name == "synthetic" else data.download(name, folder)
-    _out().print(f"{name} is at {place}; `tinyscene data check {name} {place}` looks it over", highlight=False)
-
-
-@data_app.command("cache")
-def data_cache(
-    name: Annotated[str, typer.Argument(help="Data set; see `tinyscene list datasets`.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    sample_rate: Annotated[int, typer.Option(help="In Hz.")] = 44_100,
-    skip_bad: SkipBad = False,
-    cache: Cache = None,
-) -> None:
-    """Decode a data set ahead of its first run."""
-    from tinyscene.data.cache import cache_folder
-
-    clips = _clips(folder, name, sample_rate, skip_bad, cache, None, None)
-    _out().print(f"{len(clips)} clips at {sample_rate} Hz are in {cache_folder()}", highlight=False)
-
-
-def _clips(
-    data: Path,
-    dataset: str | None,
-    sample_rate: int,
-    skip_bad: bool,
-    cache: Path | None,
-    subset: int | None,
-    test_fold: int | None,
-) -> "Clips":
-    """Load and decode; with `skip_bad`, set aside and list what can't be used."""
-    from tinyscene.data import decode, load
-
-    if cache:
-        os.environ["TINYSCENE_CACHE"] = str(cache)
-    options: dict[str, Any] = _given(subset, test_fold)
-    waveforms = decode(load(data, dataset, allow_missing=skip_bad, **options), sample_rate, skip_bad=skip_bad)
-    _list_skipped([reason for _, reason in waveforms.skipped])
-    return waveforms.clips
-
-
-def _given(subset: int | None, test_fold: int | None) -> dict[str, int]:
-    """Options of a loader that were given."""
-    return {key: value for key, value in (("subset", subset), ("test_fold", test_fold)) if value is not None}
-
-
-def _list_skipped(reasons: list[str]) -> None:
-    if reasons:
-        lines = "\n".join([f"set aside {len(reasons)}:", *reasons])
-        Console(stderr=True, soft_wrap=True).print(escape(lines), highlight=False)
-
-
-def _system(name: str) -> "SystemFile":
-    from tinyscene.systems import load_system
-
-    return load_system(name)
-
-
-def _recipe(system: str, variants: list[str] | None, changes: list[str] | None, epochs_scale: float) -> "SystemFile":
-    from tinyscene.systems import override, scale_system
-
-    file = _system(system)
-    file = file.only(*variants) if variants else file
-    return override(scale_system(file, epochs_scale), changes or [])
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(int(seed) for seed in text.replace(",", " ").split())
-    except ValueError:
-        seeds = ()
-    if not seeds or min(seeds) < 0:
-        raise InputError(f'--seeds "{text}"; accepted: whole numbers from 0, such as "0 1 2"')
-    return seeds
 
 
 def _print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Path, json_file: str | None) -> None:
@@ -377,40 +278,17 @@ def _print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Pa
     from tinyscene.evaluation.scorecard import score_table
 
     if json_file:
-        _write_json({"system": file.name, "rows": [row.to_json() for row in rows]}, json_file)
+        write_json({"system": file.name, "rows": [row.to_json() for row in rows]}, json_file)
         return
-    _out().print(score_table(rows, f"{file.name} on {clips.name} ({len(clips.test)} test clips)"))
+    screen().print(score_table(rows, f"{file.name} on {clips.name} ({len(clips.test)} test clips)"))
     model = folder / rows[-1].variant / f"seed-{rows[-1].seed}"
-    _out().print(
+    screen().print(
         f"\nThe run is in {folder}: scorecard, receipt, recipe; pictures and model in {model}", highlight=False
     )
-    _out().print(
+    screen().print(
         f"Next:  tinyscene predict {model} RECORDING\n"
         f"       tinyscene count {model} --rules dcase2021\n"
         f"       tinyscene show {file.name}\n"
         f"       tinyscene reproduce {file.name} --data YOUR_FOLDER",
         highlight=False,
     )
-
-
-def _out() -> Console:
-    """Tables keep their width when they are written to a file."""
-    return Console(width=None if sys.stdout.isatty() else 180)
-
-
-def _write_json(value: Any, target: str) -> None:
-    text = json.dumps(value, indent=1)
-    if target == "-":
-        print(text)
-        return
-    from tinyscene.files import write_whole
-
-    try:
-        with write_whole(Path(target)) as partial:
-            partial.write_text(text + "\n")
-    except OSError as error:
-        raise InputError(f"--json {target}: can't be written ({error.strerror}); accepted: a file, or -") from error
-
-
-if __name__ == "__main__":
-    main()

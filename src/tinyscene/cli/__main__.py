@@ -1,0 +1,3 @@
+from tinyscene.cli.main import main
+
+main()

@@ -1,0 +1,62 @@
+"""The verbs of `tinyscene data`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinyscene.cli.options import Cache, Json, SkipBad, Subset, TestFold, given, load_clips, screen, write_json
+
+app = typer.Typer(no_args_is_help=True, help="Look over, render, fetch or decode a data set.")
+
+
+@app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="Data set; see `tinyscene list datasets`.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    subset: Subset = None,
+    test_fold: TestFold = None,
+    json_file: Json = None,
+) -> None:
+    """Say what is there, missing, unreadable or odd, and whether the splits leak. Status 1 if it can't be used."""
+    from tinyscene import data
+    from tinyscene.data.check import tables
+
+    options = given(subset, test_fold)
+    report = data.check(data.load(folder, name, strict=False, allow_missing=False, **options))
+    if json_file:
+        write_json(json.loads(report.to_json()), json_file)
+    else:
+        screen().print(tables(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command("make")
+def data_make(
+    name: Annotated[str, typer.Argument(help='"synthetic", or a public set to fetch (see `tinyscene list datasets`).')],
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    seed: Annotated[int, typer.Option(help="Of the synthetic set.")] = 0,
+) -> None:
+    """Render the synthetic data set, or fetch a public one (needs the extra `download`)."""
+    from tinyscene import data
+    from tinyscene.data.synthetic import Synthetic, render
+
+    place = render(folder, Synthetic(seed=seed)) if name == "synthetic" else data.download(name, folder)
+    screen().print(f"{name} is at {place}; `tinyscene data check {name} {place}` looks it over", highlight=False)
+
+
+@app.command("cache")
+def data_cache(
+    name: Annotated[str, typer.Argument(help="Data set; see `tinyscene list datasets`.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    sample_rate: Annotated[int, typer.Option(help="In Hz.")] = 44_100,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+) -> None:
+    """Decode a data set ahead of its first run."""
+    from tinyscene.data.cache import cache_folder
+
+    clips = load_clips(folder, name, sample_rate, skip_bad, cache, None, None)
+    screen().print(f"{len(clips)} clips at {sample_rate} Hz are in {cache_folder()}", highlight=False)

@@ -1,0 +1,95 @@
+"""What the verbs of the command line share: options, loading of clips, output."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from tinyscene.errors import InputError
+
+if TYPE_CHECKING:
+    from tinyscene.data import Clips
+    from tinyscene.systems import SystemFile
+
+Data = Annotated[Path, typer.Option("--data", help="Folder of the data set, or a .csv of files.")]
+Dataset = Annotated[str | None, typer.Option(help="Which layout it has; recognised where not given.")]
+Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - is stdout.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Set aside and list files that can't be used.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder for decoded audio [default: $TINYSCENE_CACHE or ~/.cache].")]
+Subset = Annotated[int | None, typer.Option(help="Percent of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
+TestFold = Annotated[int | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
+
+
+def load_clips(
+    data: Path,
+    dataset: str | None,
+    sample_rate: int,
+    skip_bad: bool,
+    cache: Path | None,
+    subset: int | None,
+    test_fold: int | None,
+) -> "Clips":
+    """Load and decode; with `skip_bad`, set aside and list what can't be used."""
+    from tinyscene.data import decode, load
+
+    if cache:
+        os.environ["TINYSCENE_CACHE"] = str(cache)
+    options: dict[str, Any] = given(subset, test_fold)
+    waveforms = decode(load(data, dataset, allow_missing=skip_bad, **options), sample_rate, skip_bad=skip_bad)
+    list_skipped([reason for _, reason in waveforms.skipped])
+    return waveforms.clips
+
+
+def given(subset: int | None, test_fold: int | None) -> dict[str, int]:
+    """Options of a loader that were given."""
+    return {key: value for key, value in (("subset", subset), ("test_fold", test_fold)) if value is not None}
+
+
+def list_skipped(reasons: list[str]) -> None:
+    if reasons:
+        lines = "\n".join([f"set aside {len(reasons)}:", *reasons])
+        Console(stderr=True, soft_wrap=True).print(escape(lines), highlight=False)
+
+
+def recipe(system: str, variants: list[str] | None, changes: list[str] | None, epochs_scale: float) -> "SystemFile":
+    """The system's file with the asked-for variants and changes."""
+    from tinyscene.systems import load_system, override, scale_system
+
+    file = load_system(system)
+    file = file.only(*variants) if variants else file
+    return override(scale_system(file, epochs_scale), changes or [])
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Seeds as they are typed."""
+    try:
+        seeds = tuple(int(seed) for seed in text.replace(",", " ").split())
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0:
+        raise InputError(f'--seeds "{text}"; accepted: whole numbers from 0, such as "0 1 2"')
+    return seeds
+
+
+def screen() -> Console:
+    """Tables keep their width when they are written to a file."""
+    return Console(width=None if sys.stdout.isatty() else 180)
+
+
+def write_json(value: Any, target: str) -> None:
+    text = json.dumps(value, indent=1)
+    if target == "-":
+        print(text)
+        return
+    from tinyscene.files import write_whole
+
+    try:
+        with write_whole(Path(target)) as partial:
+            partial.write_text(text + "\n")
+    except OSError as error:
+        raise InputError(f"--json {target}: can't be written ({error.strerror}); accepted: a file, or -") from error
