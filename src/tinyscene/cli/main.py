@@ -99,7 +99,7 @@ def count(
     from tinyscene.evaluation.scorecard import count_table
     from tinyscene.rules import get_rules
     from tinyscene.systems import load_system
-    from tinyscene.systems.count import count_model, count_system
+    from tinyscene.systems.count import count_model, count_system, is_system
 
     edition = get_rules(rules) if rules else None
     system = is_system(target)
