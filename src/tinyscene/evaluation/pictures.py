@@ -1,11 +1,14 @@
 """What one looks at rather than reads: training curves, confusion matrix, accuracy by device."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from tinyscene.accounting import in_unit
+from tinyscene.evaluation.scorecard import Row
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 
@@ -70,6 +73,29 @@ def draw_devices(scores: Scores, title: str, path: Path) -> None:
     axes.axhline(100 * scores.accuracy, color="0.4", linewidth=1)
     axes.set_xticks(range(len(parts)), list(parts))
     axes.set(xlabel="device", ylabel="accuracy (%)", ylim=(0, 100), title=title)
+    figure.legend(loc="outside right upper")
+    _save(figure, path)
+
+
+def draw_sizes(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Accuracy, with its 95 % interval, against the size of every variant's last stage, and the limit."""
+    last = {(row.variant, row.seed): row for row in rows if row.scores}
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    colours = {variant: f"C{i}" for i, variant in enumerate(dict.fromkeys(variant for variant, _ in last))}
+    for (variant, seed), row in last.items():
+        assert row.scores is not None
+        low, high = row.scores.interval()
+        kb = in_unit(row.convention(row.ledger.tensors).kept_bytes, "KB")
+        middle = 100 * row.scores.accuracy
+        errors = [[max(middle - 100 * low, 0)], [max(100 * high - middle, 0)]]
+        label = f"{variant}, {kb:.2f} KB" if seed == rows[0].seed else None
+        axes.errorbar(kb, middle, yerr=errors, fmt="o", capsize=3, color=colours[variant], label=label)
+    limit = next((x for x in rows[0].rules.limits if x.quantity == "bytes"), None)
+    if limit is not None:
+        axes.axvline(in_unit(limit.at_most, "KB"), color="0.4", linestyle="--", label=f"limit of {rows[0].rules.name}")
+    axes.set(xlabel="size (KB of 1024 B)", ylabel="test accuracy (%)", title=title)
+    axes.set_xlim(left=0)
     figure.legend(loc="outside right upper")
     _save(figure, path)
 

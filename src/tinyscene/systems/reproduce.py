@@ -162,7 +162,11 @@ def _present(title: str, results: list[Result], system: System, folder: Path, va
 
 
 def _write_run(file: SystemFile, rows: list[Row], slip: dict[str, Any], folder: Path) -> None:
-    save_scorecard(rows, folder, f"{file.name} on {slip['dataset']}")
+    from tinyscene.evaluation.pictures import draw_sizes
+
+    title = f"{file.name} on {slip['dataset']}"
+    save_scorecard(rows, folder, title)
+    draw_sizes(rows, title, folder / "sizes.png")
     recipe = {name: [describe(stage) for stage in system.stages] for name, system in file.variants.items()}
     for name, text in (
         ("receipt.json", json.dumps(slip, indent=1)),

@@ -1,0 +1,72 @@
+"""Take run folders into results/, and write RESULTS.md anew: python results/collect.py RUN...
+
+Each run becomes SYSTEM-DATASET.csv, a row a stage, with the command, commit, seed and machine that gave it.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PROVENANCE = ("command", "commit", "machine", "minutes", "data_fingerprint", "torch", "finished")
+
+
+def take(run: Path) -> None:
+    """Copy a run's scorecard, its receipt in every row. A run of changed source is refused."""
+    receipt = json.loads((run / "receipt.json").read_text())
+    if not receipt["commit"] or receipt["commit"].endswith("+changes"):
+        sys.exit(f"{run}: commit {receipt['commit'] or 'unknown'}; accepted: a run of a committed state")
+    with (run / "scorecard.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    provenance = {name: receipt.get(name, "") for name in PROVENANCE} | {"torch": receipt["versions"]["torch"]}
+    target = HERE / f"{rows[0]['system']}-{rows[0]['dataset']}.csv"
+    with target.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *PROVENANCE])
+        writer.writeheader()
+        writer.writerows({**row, **provenance} for row in rows)
+
+
+def table(path: Path) -> list[str]:
+    """One data set's figures as Markdown, with where they come from."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    first = rows[0]
+    synthetic = " (synthetic: rendered, not recorded)" if first["dataset"] == "synthetic" else ""
+    groups = [group for group in ("real", "seen", "unseen") if any(row[f"accuracy_{group}"] for row in rows)]
+    heads = ["variant", "stage", "seed", "accuracy % (95 %)", "log loss", "ECE", *(f"{g} devices %" for g in groups)]
+    heads += ["parameters", "KB", "report: parameters, KB, accuracy %, log loss"]
+    lines = [f"## {first['system']} on {first['dataset']}{synthetic}", "", "| " + " | ".join(heads) + " |"]
+    lines.append("|" + "---|" * len(heads))
+    for row in rows:
+        low, high = 100 * float(row["accuracy_low"]), 100 * float(row["accuracy_high"])
+        cells = [row["variant"], row["stage"], row["seed"]]
+        cells += [f"{100 * float(row['accuracy']):.1f} ({low:.1f}-{high:.1f})"]
+        cells += [f"{float(row['log_loss']):.3f}", f"{float(row['ece']):.3f}"]
+        cells += [f"{100 * float(row[f'accuracy_{g}']):.1f}" if row[f"accuracy_{g}"] else "" for g in groups]
+        cells += [f"{int(row['nonzero']):,} ({row['convention']})", f"{float(row['kb']):.2f}", printed(row)]
+        lines.append("| " + " | ".join(cells) + " |")
+    facts = f"`{first['command']}`; commit {first['commit']}, {first['machine']}, torch {first['torch']}"
+    return [*lines, "", f"{facts}, {first['minutes']} min, {first['finished'][:10]}.", ""]
+
+
+def printed(row: dict[str, str]) -> str:
+    """What the report prints of the last stage, on its own data set."""
+    if not row["reported_parameters"]:
+        return ""
+    accuracy = f"{100 * float(row['reported_accuracy']):.2f}" if row["reported_accuracy"] else "-"
+    return f"{int(row['reported_parameters']):,}, {row['reported_kb']}, {accuracy}, {row['reported_log_loss'] or '-'}"
+
+
+def main() -> None:
+    """Take the runs that were named, then write RESULTS.md from all tables."""
+    for run in sys.argv[1:]:
+        take(Path(run))
+    lines = ["# Results", "", (HERE / "intro.md").read_text().strip(), ""]
+    for path in sorted(HERE.glob("*.csv")):
+        lines += table(path)
+    (HERE / "RESULTS.md").write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
