@@ -2,6 +2,7 @@
 
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,10 +45,19 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run a verb; wrong input is one sentence and status 2."""
     try:
-        app()
+        app(args=_joined(sys.argv[1:]))
     except InputError as error:
         Console(stderr=True, soft_wrap=True).print(f"[red]tinyscene:[/red] {escape(str(error))}", highlight=False)
         sys.exit(2)
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """`--seeds 0 1 2` as one value, which is how it reads best and what the parser can't take."""
+    if "--seeds" not in arguments:
+        return arguments
+    first = arguments.index("--seeds") + 1
+    numbers = list(takewhile(str.isdigit, arguments[first:]))
+    return [*arguments[:first], " ".join(numbers), *arguments[first + len(numbers) :]] if numbers else arguments
 
 
 @app.command("list")
@@ -123,7 +133,7 @@ def reproduce(
     data: Data,
     dataset: Dataset = None,
     variant: Annotated[list[str] | None, typer.Option(help="Only this variant; may be given again.")] = None,
-    seeds: Annotated[str, typer.Option(help='Seeds, such as "0 1 2".')] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0 1 2.")] = "0",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="VARIANT.stages.N.field=value", help="Change the recipe.")
     ] = None,

@@ -85,7 +85,7 @@ def _run_variant(variant: str, system: System, clips: Clips, run: Run) -> list[R
         key = key_of(key, stage)
         label = stage_label(stage)
         place = Path(run.folder) / f"{index}-{slug(label)}-{key}"
-        result = _kept(place, clips)
+        result = _kept(place, clips, run)
         if result is None:
             _say(f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}", run)
             result = _run_stage(stage, classifier, clips, run, place)
@@ -110,9 +110,9 @@ def _run_stage(stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run
     return Result(classifier, scores, history, place)
 
 
-def _kept(place: Path, clips: Clips) -> Result | None:
-    """The result of an earlier run, if it is complete."""
-    if not (place / "predictions.csv").is_file():
+def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
+    """The result of an earlier run, if it is complete. One process looks for all: they must agree."""
+    if not run.fabric.broadcast((place / "predictions.csv").is_file()):
         return None
     classifier = SceneClassifier.load(place)
     scores = Scores(clips.test, Scores.load(place / "predictions.csv").probabilities, classifier.heard_devices)

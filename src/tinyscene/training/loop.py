@@ -115,7 +115,7 @@ def train(
             if fabric.is_global_zero:
                 checkpoint.save(network, optimizer, progress)
             advance(_note(row))
-    if fit.early_stopping:
+    if checkpoint.best_weights:
         network.load_state_dict(checkpoint.best_weights)
     network.load_state_dict(fabric.broadcast(network.state_dict()))
     run.history[:] = progress.history
