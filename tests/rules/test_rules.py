@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from tinyscene.accounting import COUNTERS, LayerRow, Ledger, TensorRow, count
+from tinyscene.data.tau import SCENES
 from tinyscene.errors import InputError
 from tinyscene.models import Baseline2020, Baseline2021, CPMobile
-from tinyscene.rules import RULES, TEN_SCENES, Limit, dcase2020, dcase2021, dcase2022, dcase2023, dcase2024, dcase2025
+from tinyscene.rules import RULES, Limit, dcase2020, dcase2021, dcase2022, dcase2023, dcase2024, dcase2025
 
 
 def ledger_of(values: int, *, itemsize: int = 1, kept: int | None = None) -> Ledger:
@@ -87,9 +88,9 @@ def test_systems_between_128000_and_131072_bytes_are_legal_in_2021_alone():
 def test_classes_and_clips_by_edition():
     assert dcase2020.classes == ("indoor", "outdoor", "transportation")
     for rules in list(RULES.values())[1:]:
-        assert rules.classes == TEN_SCENES
-    assert len(set(TEN_SCENES)) == 10
-    assert sorted(TEN_SCENES) == list(TEN_SCENES)
+        assert rules.classes == SCENES
+    assert len(set(SCENES)) == 10
+    assert sorted(SCENES) == list(SCENES)
     assert [rules.clip_s for rules in RULES.values()] == [10, 10, 1, 1, 1, 1]
     assert all(name == rules.name for name, rules in RULES.items())
 

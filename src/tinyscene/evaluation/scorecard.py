@@ -65,7 +65,7 @@ class Row:
     ledger: Ledger = field(repr=False)
     convention: Convention
     rules: Rules
-    clip_s: float
+    classes: int
     reported: dict[str, Any] = field(default_factory=dict)
     dataset: str = ""
     seed: int | None = None
@@ -92,7 +92,8 @@ class Row:
             "kb": in_unit(size.kept_bytes, "KB"),
             "macs": self.ledger.macs[self.counter],
             "mac_counter": self.counter,
-            "clip_s": self.clip_s,
+            "clip_s": self.rules.clip_s,
+            "classes": self.classes,
             "macs_by_counter": self.ledger.macs,
             "peak_ram_bytes": self.ledger.peak_ram_bytes,
             "convention": self.convention.name,
@@ -205,7 +206,7 @@ def _legend(rows: Sequence[Row]) -> str:
     limits = "; ".join(f"{limit.quantity} by {limit.counted_by}" for limit in edition.limits)
     lines.append(
         f"margin: to the limit of {edition.name} ({limits}); KB = 1024 B; "
-        f"MACs and RAM for a clip of {rows[0].clip_s:g} s"
+        f"MACs and RAM for a clip of {edition.clip_s:g} s and {rows[0].classes} classes"
     )
     lines.append("ticks compare counts; printed accuracies are of the report's own data set")
     return "\n".join(lines)
@@ -213,8 +214,8 @@ def _legend(rows: Sequence[Row]) -> str:
 
 FLAT = (  # noqa: SIM905 - thirty quoted names read worse
     "system variant index stage dataset seed accuracy accuracy_low accuracy_high macro_accuracy log_loss ece "
-    "accuracy_real accuracy_seen accuracy_unseen parameters nonzero convention bytes kb macs mac_counter clip_s "
-    "peak_ram_bytes rules legal reported_parameters reported_kb reported_accuracy reported_log_loss"
+    "accuracy_real accuracy_seen accuracy_unseen parameters nonzero convention bytes kb macs mac_counter "
+    "clip_s classes peak_ram_bytes rules legal reported_parameters reported_kb reported_accuracy reported_log_loss"
 ).split()
 
 

@@ -7,7 +7,7 @@ from tinyscene.rules.dcase2022 import dcase2022
 from tinyscene.rules.dcase2023 import dcase2023
 from tinyscene.rules.dcase2024 import dcase2024
 from tinyscene.rules.dcase2025 import dcase2025
-from tinyscene.rules.rules import TEN_SCENES, Finding, Limit, Rules, Verdict
+from tinyscene.rules.rules import Finding, Limit, Rules, Verdict
 
 RULES: dict[str, Rules] = {
     "dcase2020": dcase2020,
@@ -20,7 +20,6 @@ RULES: dict[str, Rules] = {
 
 __all__ = [
     "RULES",
-    "TEN_SCENES",
     "Finding",
     "Limit",
     "Rules",

@@ -1,6 +1,7 @@
 """DCASE 2022 Task 1: one-second clips, 128,000 int8 parameters, 30 million MACs."""
 
-from tinyscene.rules.rules import TEN_SCENES, Limit, Rules
+from tinyscene.data.tau import SCENES
+from tinyscene.rules.rules import Limit, Rules
 
 dcase2022 = Rules(
     name="dcase2022",
@@ -16,5 +17,5 @@ dcase2022 = Rules(
         "MACs are what NeSsi reads in the TFLite file. The 46,512 that it prints for the baseline are bytes, with "
         "biases of four; the folded parameters are 45,990.",
     ),
-    classes=TEN_SCENES,
+    classes=SCENES,
 )

@@ -1,6 +1,7 @@
 """DCASE 2023 Task 1: one-second clips, 128 kB at any precision, 30 million MACs, energy reported."""
 
-from tinyscene.rules.rules import TEN_SCENES, Limit, Rules
+from tinyscene.data.tau import SCENES
+from tinyscene.rules.rules import Limit, Rules
 
 dcase2023 = Rules(
     name="dcase2023",
@@ -17,5 +18,5 @@ dcase2023 = Rules(
         "which the ledger shows as the counter nessi.",
         "The baseline is that of 2022; its figures under this edition are not verified.",
     ),
-    classes=TEN_SCENES,
+    classes=SCENES,
 )

@@ -1,6 +1,7 @@
 """DCASE 2025 Task 1: as 2024, with the device known at test time and the limits for each device's model."""
 
-from tinyscene.rules.rules import TEN_SCENES, Limit, Rules
+from tinyscene.data.tau import SCENES
+from tinyscene.rules.rules import Limit, Rules
 
 dcase2025 = Rules(
     name="dcase2025",
@@ -16,5 +17,5 @@ dcase2025 = Rules(
         "counter (the ledger lists it as statistic, constant or scale).",
         "The limits hold for each device's model: judge each one alone.",
     ),
-    classes=TEN_SCENES,
+    classes=SCENES,
 )

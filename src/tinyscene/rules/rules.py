@@ -10,19 +10,6 @@ from tinyscene.errors import InputError
 
 Quantity = Literal["bytes", "parameters", "macs"]
 
-TEN_SCENES: tuple[str, ...] = (
-    "airport",
-    "bus",
-    "metro",
-    "metro_station",
-    "park",
-    "public_square",
-    "shopping_mall",
-    "street_pedestrian",
-    "street_traffic",
-    "tram",
-)
-
 UNITS: dict[Quantity, dict[str, int]] = {
     "bytes": BYTES_IN,
     "parameters": {"parameters": 1, "k parameters": 1000},

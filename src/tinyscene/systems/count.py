@@ -24,22 +24,29 @@ def count_system(file: SystemFile, rules: Rules | None = None) -> list[Row]:
             classifier = system.build(system.rules.classes)
             for index, stage in enumerate(system.stages):
                 classifier = stage.shape(classifier)
-                ledger = count(classifier.network, classifier.example(edition.clip_s))
-                last = index == len(system.stages) - 1
-                rows.append(
-                    Row(
-                        system=file.name,
-                        variant=variant,
-                        index=index,
-                        stage=stage_label(stage),
-                        ledger=ledger,
-                        convention=system.reported.convention,
-                        rules=edition,
-                        clip_s=edition.clip_s,
-                        reported=system.reported.beside(ledger) if last else {},
-                    )
-                )
+                rows.append(stage_row(file, variant, index, classifier, edition))
     return rows
+
+
+def stage_row(file: SystemFile, variant: str, index: int, classifier: SceneClassifier, rules: Rules) -> Row:
+    """Count what the stage `index` of a variant left.
+
+    The printed figures stand beside the last one, where the number of classes is the report's.
+    """
+    system = file.variants[variant]
+    ledger = count(classifier.network, classifier.example(rules.clip_s))
+    comparable = index == len(system.stages) - 1 and len(classifier.classes) == len(system.rules.classes)
+    return Row(
+        system=file.name,
+        variant=variant,
+        index=index,
+        stage=stage_label(system.stages[index]),
+        ledger=ledger,
+        convention=system.reported.convention,
+        rules=rules,
+        classes=len(classifier.classes),
+        reported=system.reported.beside(ledger) if comparable else {},
+    )
 
 
 def is_system(target: str) -> bool:
@@ -68,5 +75,5 @@ def count_model(target: str, rules: Rules | None = None, *, half: bool = False) 
         ledger=count(classifier.network, classifier.example(edition.clip_s)),
         convention=get_convention(convention),
         rules=edition,
-        clip_s=edition.clip_s,
+        classes=len(classifier.classes),
     )

@@ -3,17 +3,17 @@
 import json
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tinyscene.accounting import count
 from tinyscene.data import Clips, decode
 from tinyscene.evaluation.evaluate import evaluate
 from tinyscene.evaluation.scorecard import Row, save_scorecard
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.systems.count import stage_row
 from tinyscene.systems.receipt import installed, receipt
 from tinyscene.systems.system import System, SystemFile, slug, stage_label
 from tinyscene.training.batches import INITIAL
@@ -61,7 +61,10 @@ def reproduce(
         run = Run(seed, folder / "stages", workers, accelerator, devices, quiet)
         for variant, system in file.variants.items():
             results = _run_variant(variant, system, clips, run)
-            rows += _rows(file, variant, system, clips, run, results, folder)
+            for index, result in enumerate(results):
+                row = stage_row(file, variant, index, result.classifier, system.rules)
+                model = str(result.folder.relative_to(folder))
+                rows.append(replace(row, dataset=clips.name, seed=seed, scores=result.scores, model=model))
             if run.fabric.is_global_zero:
                 _present(f"{file.name} {variant}, {clips.name}, seed {seed}", results, system, folder, variant, seed)
     if run.fabric.is_global_zero:
@@ -117,33 +120,6 @@ def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
     classifier = SceneClassifier.load(place)
     scores = Scores(clips.test, Scores.load(place / "predictions.csv").probabilities, classifier.heard_devices)
     return Result(classifier, scores, json.loads((place / "history.json").read_text()), place)
-
-
-def _rows(
-    file: SystemFile, variant: str, system: System, clips: Clips, run: Run, results: list[Result], folder: Path
-) -> list[Row]:
-    rows = []
-    for index, (stage, result) in enumerate(zip(system.stages, results, strict=True)):
-        ledger = count(result.classifier.network, result.classifier.example(system.rules.clip_s))
-        last = index == len(results) - 1
-        rows.append(
-            Row(
-                system=file.name,
-                variant=variant,
-                index=index,
-                stage=stage_label(stage),
-                ledger=ledger,
-                convention=system.reported.convention,
-                rules=system.rules,
-                clip_s=system.rules.clip_s,
-                reported=system.reported.beside(ledger) if last else {},
-                dataset=clips.name,
-                seed=run.seed,
-                scores=result.scores,
-                model=str(result.folder.relative_to(folder)),
-            )
-        )
-    return rows
 
 
 def _present(title: str, results: list[Result], system: System, folder: Path, variant: str, seed: int) -> None:
