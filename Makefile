@@ -31,13 +31,14 @@ soak: .venv/tested
 
 # torch first and by itself: asked for through another package, pip would take a build with CUDA.
 .venv/installed: pyproject.toml constraints.txt
+	@echo "Making .venv: about 1.5 GB and three minutes."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e .
+	$(BIN)/python -m pip install --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 .venv/tested: .venv/installed
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
 	touch $@
 
 clean:

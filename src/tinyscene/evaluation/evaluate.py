@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyscene import metrics
 from tinyscene.data import Clips, decode
@@ -24,7 +25,7 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
         InputError: there are no clips, a label is unknown to the classifier, or a clip is too short for it.
     """
     run = run or Run()
-    if not len(clips):
+    if not len(clips.labels):
         raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
     if clips.classes != classifier.classes:
         raise InputError(
@@ -76,24 +77,32 @@ def compare(first: Scores, second: Scores, figure: Literal["accuracy", "log_loss
     Raises:
         InputError: they were not scored on the same clips.
     """
-    place = {(clip.path, clip.start_s): i for i, clip in enumerate(second.clips)}
-    keys = [(clip.path, clip.start_s) for clip in first.clips]
-    if len(place) != len(keys) or any(key not in place for key in keys):
-        other = next((key[0] for key in keys if key not in place), "of another number")
-        raise InputError(
-            f"the two were scored on different clips ({len(keys)} and {len(place)}; {other}); "
-            f"accepted: runs over the same test clips"
-        )
-    order = [place[key] for key in keys]
-    values = (second.right[order] - first.right) if figure == "accuracy" else (second.losses[order] - first.losses)
-    low, high = metrics.bootstrap_interval(values, first.recordings)
-    return Difference(len(keys), float(values.mean()), low, high)
+    return compare_by_device(first, second, figure)["all"]
 
 
 def compare_by_device(
     first: Scores, second: Scores, figure: Literal["accuracy", "log_loss"] = "accuracy"
 ) -> dict[str, Difference]:
-    """`compare` overall ("all") and for every device apart."""
-    theirs = second.by("device")
-    parts = {device: compare(mine, theirs[device], figure) for device, mine in first.by("device").items()}
-    return {"all": compare(first, second, figure), **parts}
+    """`compare` overall ("all") and for every device apart, as `first` names them."""
+    order = _matched(first, second)
+    values = second.right[order] - first.right if figure == "accuracy" else second.losses[order] - first.losses
+    devices = np.array([clip.device for clip in first.clips])
+    parts = {"all": np.ones(len(devices), bool)} | {d: devices == d for d in sorted(set(devices.tolist()) - {""})}
+    return {part: _difference(values[members], first.recordings[members]) for part, members in parts.items()}
+
+
+def _matched(first: Scores, second: Scores) -> list[int]:
+    """Where each clip of `first` stands in `second`."""
+    mine, theirs = ([(clip.path, clip.start_s, clip.duration_s) for clip in one.clips] for one in (first, second))
+    if apart := set(mine) ^ set(theirs):
+        raise InputError(
+            f"the two were scored on different clips ({len(mine)} and {len(theirs)}; {min(key[0] for key in apart)} "
+            f"in one alone); accepted: runs over the same test clips"
+        )
+    place = {key: i for i, key in enumerate(theirs)}
+    return [place[key] for key in mine]
+
+
+def _difference(values: npt.NDArray[np.float64], recordings: npt.NDArray[np.str_]) -> Difference:
+    low, high = metrics.bootstrap_interval(values, recordings)
+    return Difference(len(values), float(values.mean()), low, high)

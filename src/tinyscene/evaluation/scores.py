@@ -135,7 +135,8 @@ class Scores:
             for clip, row in zip(self.clips, self.probabilities, strict=True):
                 end = "" if clip.duration_s is None else clip.duration_s
                 facts = [clip.path, clip.start_s, end, clip.scene, clip.device, clip.city, clip.recording]
-                writer.writerow([*facts, *(f"{p:.9g}" for p in row)])
+                # All digits: what is read back gives the same figures to the last bit.
+                writer.writerow([*facts, *row.tolist()])
 
     @staticmethod
     def load(path: Path) -> "Scores":
@@ -144,19 +145,27 @@ class Scores:
             rows = list(csv.DictReader(file))
         if not rows or not all(name in rows[0] for name in _COLUMNS):
             raise InputError(f"{path}: not a table of predictions; accepted: predictions.csv as a run writes it")
-        classes = tuple(name[2:] for name in rows[0] if name.startswith("p_"))
-        clips = tuple(
-            Clip(
-                row["filename"],
-                row["scene"],
-                "test",
-                float(row["start_s"]),
-                float(row["duration_s"]) if row["duration_s"] else None,
-                row["device"],
-                row["city"],
-                row["recording"],
-            )
-            for row in rows
-        )
-        probabilities = np.array([[float(row[f"p_{scene}"]) for scene in classes] for row in rows])
-        return Scores(Clips(path.parent.name, path.parent, classes, clips), probabilities)
+        classes = tuple(name[2:] for name in rows[0] if name and name.startswith("p_"))
+        clips, probabilities = [], []
+        for number, row in enumerate(rows, 2):
+            try:
+                if row["scene"] not in classes:
+                    raise ValueError(f"no probability of the scene {row['scene']!r}")
+                clips.append(_clip(row))
+                probabilities.append([float(row[f"p_{scene}"]) for scene in classes])
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{path}:{number}: {error}; accepted: predictions.csv as a run writes it") from error
+        return Scores(Clips(path.parent.name, path.parent, classes, tuple(clips)), np.array(probabilities))
+
+
+def _clip(row: dict[str, str]) -> Clip:
+    return Clip(
+        row["filename"],
+        row["scene"],
+        "test",
+        float(row["start_s"]),
+        float(row["duration_s"]) if row["duration_s"] else None,
+        row["device"],
+        row["city"],
+        row["recording"],
+    )

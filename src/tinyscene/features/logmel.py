@@ -60,8 +60,6 @@ class LogMel(nn.Module):
         self.arguments: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
         self.sample_rate, self.n_fft, self.bands = sample_rate, n_fft, n_mels
-        self.win_length = _samples("win", win_length, window_s, sample_rate, default=n_fft)
-        self.hop_length = _samples("hop", hop_length, hop_s, sample_rate, default=None)
         self.power, self.log, self.floor = power, log, floor
         self.center, self.drop_last_frame = center, drop_last_frame
         for name, value, accepted in (
@@ -71,24 +69,36 @@ class LogMel(nn.Module):
         ):
             if value not in accepted:
                 raise InputError(f"LogMel({name}={value!r}); accepted: {', '.join(map(repr, accepted))}")
+        for name, number in (("sample_rate", sample_rate), ("n_fft", n_fft), ("n_mels", n_mels)):
+            if number < 1:
+                raise InputError(f"LogMel({name}={number}); accepted: at least 1")
+        if log and not floor > 0:
+            raise InputError(f"LogMel(floor={floor}); accepted: above 0, since silence has a logarithm then")
+        self.win_length = _samples("win", win_length, window_s, sample_rate, default=n_fft)
+        self.hop_length = _samples("hop", hop_length, hop_s, sample_rate, default=None)
         if self.win_length > n_fft:
             raise InputError(f"LogMel: a window of {self.win_length} samples; accepted: at most n_fft={n_fft}")
         self.window: Tensor
         self.mel: Tensor
         self.register_buffer("window", WINDOWS[window](self.win_length, periodic=True), persistent=False)
-        bands = mel_matrix(sample_rate, n_fft, n_mels, f_min_hz, f_max_hz or sample_rate / 2, mel)
+        highest = sample_rate / 2 if f_max_hz is None else f_max_hz
+        bands = mel_matrix(sample_rate, n_fft, n_mels, f_min_hz, highest, mel)
         self.register_buffer("mel", torch.from_numpy(bands.astype(np.float32)), persistent=False)
 
     @property
     def shortest_samples(self) -> int:
         """Fewest samples that give a frame."""
-        return self.hop_length if self.drop_last_frame else 1 if self.center else self.n_fft
+        whole = self.n_fft + (self.hop_length if self.drop_last_frame else 0)
+        return max(1, whole - self._padding)
 
     def frames(self, samples: int) -> int:
         """Frames that a waveform of so many samples gives."""
-        if self.center:
-            return samples // self.hop_length + (0 if self.drop_last_frame else 1)
-        return 1 + (samples - self.n_fft) // self.hop_length - int(self.drop_last_frame)
+        return 1 + (samples + self._padding - self.n_fft) // self.hop_length - int(self.drop_last_frame)
+
+    @property
+    def _padding(self) -> int:
+        """Zeros that centring adds, at both ends together: one less than `n_fft` where that is odd."""
+        return 2 * (self.n_fft // 2) if self.center else 0
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, 1, bands, frames)"""

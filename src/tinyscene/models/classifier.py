@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,9 @@ class SceneClassifier(nn.Module):
     def shortest_samples(self) -> int:
         """Fewest samples that can be classified."""
         need = int(getattr(self.network, "shortest_frames", 1))
-        samples = int(self.frontend.shortest_samples)  # type: ignore[arg-type]
-        hop = int(self.frontend.hop_length)  # type: ignore[arg-type]
-        while self.frontend.frames(samples) < need:  # type: ignore[operator]
-            samples += hop
-        return samples
+        least = int(self.frontend.shortest_samples)  # type: ignore[arg-type]
+        most = least + need * int(self.frontend.hop_length)  # type: ignore[arg-type]
+        return least + bisect_left(range(least, most), need, key=self.frontend.frames)  # type: ignore[arg-type]
 
     def example(self, clip_s: float) -> Tensor:
         """Features of one silent clip, shape (1, channels, bands, frames): what counting runs the network on."""
