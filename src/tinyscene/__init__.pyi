@@ -1,14 +1,14 @@
 from . import accounting, augment, compression, data, evaluation, features, models, rules, systems, training
-from .accounting import count
 from .augment import Crop, DeviceImpulseResponse, FreqMixStyle, Gain, Mixup, Noise, SpecAugment, Speed, TimeRoll
 from .compression import FilterPruning, HalfPrecision, ReplaceDense, geometric_median, l1_norm
 from .errors import InputError
-from .evaluation import Reported, Scores, compare, compare_by_device, evaluate
+from .evaluation import Reported, Scores, compare, compare_by_device, compare_runs, evaluate
 from .features import LogMel, Standardize
 from .models import create_model, list_models
 from .models.classifier import Prediction, SceneClassifier
 from .models.published import create_classifier
 from .systems import System, count_system, load_system, override, reproduce, scale_system
+from .systems.count import count, count_model
 from .training import SGD, Adam, AdamW, Constant, Cosine, CrossEntropy, EarlyStopping, Fit, Run, Step
 
 __version__: str
@@ -47,8 +47,10 @@ __all__ = [
     "augment",
     "compare",
     "compare_by_device",
+    "compare_runs",
     "compression",
     "count",
+    "count_model",
     "count_system",
     "create_classifier",
     "create_model",

@@ -19,6 +19,7 @@ ACCEPTED = "WAV (8 to 32 bits or float), FLAC, Ogg or MP3"
 _BLOCK_FRAMES = 1 << 20
 # libsndfile estimates the length of an MP3 from its first frames; two codec frames may be missing.
 _LOSSY_SLACK_FRAMES = 2 * 1152
+_UNKNOWN = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,8 @@ def _claimed_bytes(path: Path, head: bytes) -> int:
     else:
         return 0
     outer: int = struct.unpack(order, head[4:8])[0] + 8
+    if outer == _UNKNOWN + 8:  # written to a pipe, by ffmpeg or sox: the length was not known yet
+        return 0
     start = 12
     with path.open("rb") as file:
         file.seek(start)

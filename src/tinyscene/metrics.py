@@ -45,9 +45,14 @@ def calibration_error(labels: Labels, probabilities: Floats, bins: int = 15) -> 
 def bootstrap_interval(
     values: Floats, groups: npt.NDArray[np.generic], *, draws: int = 1000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of a mean over clips, drawing whole groups: clips of one recording are not independent."""
+    """Percentile interval of a mean over clips, drawing whole groups: clips of one recording are not independent.
+
+    NaN, NaN where there are fewer than two groups: nothing is known of the spread.
+    """
     _, member = np.unique(groups, return_inverse=True)
     sums, sizes = np.bincount(member, values), np.bincount(member)
+    if len(sums) < 2:
+        return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws)
     means = (counts @ sums) / (counts @ sizes)

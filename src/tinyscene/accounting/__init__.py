@@ -3,8 +3,8 @@
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, get_convention, in_unit
 from tinyscene.accounting.count import count
 from tinyscene.accounting.counters import COUNTERS, Counter
-from tinyscene.accounting.ledger import LayerRow, Ledger, Precision, Role, Size, TensorRow, total
-from tinyscene.accounting.memory import peak_ram_bytes
+from tinyscene.accounting.ledger import LayerRow, Ledger, Precision, Role, Size, TensorRow, by_precision, total
+from tinyscene.accounting.memory import peak_ram_bytes, precision_of
 from tinyscene.accounting.table import layer_table, size_table, work_table
 
 __all__ = [
@@ -18,11 +18,13 @@ __all__ = [
     "Role",
     "Size",
     "TensorRow",
+    "by_precision",
     "count",
     "get_convention",
     "in_unit",
     "layer_table",
     "peak_ram_bytes",
+    "precision_of",
     "size_table",
     "total",
     "work_table",

@@ -81,6 +81,14 @@ def total(rows: Iterable[TensorRow]) -> Size:
     )
 
 
+def by_precision(rows: Iterable[TensorRow]) -> dict[str, int]:
+    """Bytes of `rows` by data type, without what masks remove."""
+    found: dict[str, int] = {}
+    for row in rows:
+        found[row.dtype] = found.get(row.dtype, 0) + row.kept_bytes
+    return found
+
+
 @dataclass(frozen=True)
 class Ledger:
     """What one clip costs.

@@ -33,6 +33,12 @@ def peak_values(trace: Trace) -> int:
     return peak
 
 
+def precision_of(name: str) -> Precision:
+    """`name` as a precision. Raises InputError, naming those there are, for another."""
+    bytes_a_value(name)  # type: ignore[arg-type]
+    return name  # type: ignore[return-value]
+
+
 def bytes_a_value(precision: Precision) -> int:
     """4, 2 or 1.
 

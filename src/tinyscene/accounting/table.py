@@ -6,7 +6,7 @@ from rich.table import Table
 
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, in_unit
 from tinyscene.accounting.counters import COUNTERS
-from tinyscene.accounting.ledger import Ledger, group_by_layer, total
+from tinyscene.accounting.ledger import Ledger, by_precision, group_by_layer, total
 
 
 def layer_table(ledger: Ledger, convention: Convention, counters: Iterable[str] = tuple(COUNTERS)) -> Table:
@@ -52,6 +52,7 @@ def size_table(ledger: Ledger) -> Table:
     table.add_column("convention")
     for heading in ("parameters", "kept", "B", "kB", "KB", "KB, kept"):
         table.add_column(heading, justify="right")
+    table.add_column("bytes by precision")
     table.add_column("what counts", overflow="fold")
     for convention in CONVENTIONS.values():
         size = convention(ledger.tensors)
@@ -61,6 +62,7 @@ def size_table(ledger: Ledger) -> Table:
             f"{in_unit(size.bytes, 'kB'):,.2f}",
             f"{in_unit(size.bytes, 'KB'):,.2f}",
             f"{in_unit(size.kept_bytes, 'KB'):,.2f}",
+            ", ".join(f"{dtype} {n:,}" for dtype, n in by_precision(convention.counted(ledger.tensors)).items()),
             convention.description,
         )
     return table

@@ -1,12 +1,38 @@
 """Augmentations, as values: of one clip, of a batch of waveforms, or of a batch of features (its `domain`)."""
 
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from tinyscene.audio import Waveform
 from tinyscene.augment.device import DeviceImpulseResponse
 from tinyscene.augment.mixup import Mixup
 from tinyscene.augment.spectrogram import FreqMixStyle, SpecAugment
 from tinyscene.augment.waveform import Crop, Gain, Noise, Speed, TimeRoll
 
-OnClip = Crop | Gain | Noise | TimeRoll | Speed | DeviceImpulseResponse
-OnBatch = Mixup | SpecAugment | FreqMixStyle
+
+class OnClip(Protocol):
+    """Changes one waveform; what has no `domain` is taken for one."""
+
+    def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+        """(samples,) -> (samples,), any number of them"""
+        ...
+
+
+class OnBatch(Protocol):
+    """Changes a batch of what `domain` says, and its targets."""
+
+    @property
+    def domain(self) -> str:
+        """ "waveforms" or "features"."""
+        ...
+
+    def __call__(self, batch: Tensor, targets: Tensor, rng: np.random.Generator, /) -> tuple[Tensor, Tensor]:
+        """(batch, ...), (batch, classes) -> the same shapes"""
+        ...
+
+
 Augmentation = OnClip | OnBatch
 
 __all__ = [

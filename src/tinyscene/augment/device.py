@@ -1,5 +1,6 @@
 """Recording devices, imitated by impulse responses."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,13 @@ class DeviceImpulseResponse:
     folder: str
     p: float = 0.4
 
+    def content(self) -> str:
+        """Changes with any response of the folder; part of the key of a stored result."""
+        digest = hashlib.sha256()
+        for path in _paths(self.folder):
+            digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()[:12]
+
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples,)"""
         from scipy.signal import fftconvolve
@@ -40,9 +48,13 @@ class DeviceImpulseResponse:
 
 @lru_cache(maxsize=4)
 def _responses(folder: str, sample_rate: int) -> tuple[Waveform, ...]:
+    return tuple(read(path, sample_rate) for path in _paths(folder))
+
+
+def _paths(folder: str) -> list[Path]:
     paths = sorted(path for path in Path(folder).expanduser().glob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise InputError(
             f"DeviceImpulseResponse({folder!r}): no sound files there; accepted: a folder of impulse responses"
         )
-    return tuple(read(path, sample_rate) for path in paths)
+    return paths

@@ -1,10 +1,10 @@
 """Tables of what there is and what was found, for the command line."""
 
+import math
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def networks() -> RenderableType:
     table = _table("networks", "name", "arguments", "what it is")
     for name, network in NETWORKS.items():
         arguments = ", ".join(f"{p.name}={p.default}" for p in inspect.signature(network).parameters.values())
-        table.add_row(name, arguments, escape((network.__doc__ or "").strip().splitlines()[0]))
+        table.add_row(name, arguments, (network.__doc__ or "").strip().splitlines()[0])
     return table
 
 
@@ -94,18 +94,19 @@ def reported(file: "SystemFile") -> RenderableType:
 
 def scores(found: "Scores", title: str) -> RenderableType:
     """Figures overall, and by class, device and city."""
+    from tinyscene.evaluation.scores import percent
+
     right = ("clips", "accuracy %", "95 %", "log loss", "ECE")
     table = _table(title, "part", *right, right=right)
     parts = {"all": {"overall": found}, "class": found.by("scene"), "device": found.by("device")}
     parts |= {"devices": found.by_device_group(), "city": found.by("city")}
     for kind, members in parts.items():
         for name, part in members.items():
-            low, high = part.interval()
             table.add_row(
                 name if kind == "all" else f"{kind} {name}",
                 f"{len(part.clips):,}",
                 f"{100 * part.accuracy:.1f}",
-                f"{100 * low:.1f}-{100 * high:.1f}",
+                percent(part.interval()),
                 f"{part.log_loss:.3f}",
                 f"{part.calibration_error:.3f}",
             )
@@ -137,6 +138,8 @@ def differences(title: str, both: dict[str, dict[str, "Difference"]]) -> Rendera
 
 def _signed(difference: "Difference", factor: float, decimals: int) -> str:
     figures = (difference.mean * factor, difference.low * factor, difference.high * factor)
+    if math.isnan(difference.low):
+        return f"{figures[0]:+.{decimals}f} (one recording)  "
     text = "{:+.{d}f} ({:+.{d}f} ... {:+.{d}f})".format(*figures, d=decimals)
     return text + (" *" if difference.certain else "  ")
 

@@ -21,12 +21,15 @@ from tinyscene.cli.options import (
     TestFold,
     list_skipped,
     load_clips,
+    narrow,
+    program,
     recipe,
     screen,
     seeds_of,
     write_json,
 )
 from tinyscene.errors import InputError
+from tinyscene.progress import track
 
 if TYPE_CHECKING:
     from tinyscene.data import Clips
@@ -45,10 +48,19 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run a verb; wrong input is one sentence and status 2."""
     try:
-        app(args=_joined(sys.argv[1:]))
+        app(_joined(sys.argv[1:]), prog_name="tinyscene")
     except InputError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]tinyscene:[/red] {escape(str(error))}", highlight=False)
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:
+        # A folder that can't be written, a full disk: nothing that a traceback would tell more of.
+        if not error.filename:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}; accepted: a place that can be read and written")
+
+
+def _refuse(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[red]tinyscene:[/red] {escape(message)}", highlight=False)
+    sys.exit(2)
 
 
 def _joined(arguments: list[str]) -> list[str]:
@@ -97,6 +109,7 @@ def count(
     target: Annotated[str, typer.Argument(metavar="SYSTEM|MODEL", help="A system, a network, or a saved model.")],
     rules: Annotated[str | None, typer.Option(help="Judge by this edition, such as dcase2024.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Count a network or model with 16-bit weights.")] = False,
+    precision: Annotated[str, typer.Option(help="Of activations, for RAM: float32, float16 or int8.")] = "float32",
     layers: Annotated[bool, typer.Option("--layers", help="Also layer by layer.")] = False,
     json_file: Json = None,
 ) -> None:
@@ -105,22 +118,29 @@ def count(
     Of a system, every stage of every variant is counted, beside what the report prints. Of a network or a saved
     model, every convention and every MAC counter is shown.
     """
-    from tinyscene.accounting import layer_table, size_table, work_table
-    from tinyscene.evaluation.scorecard import count_table
+    from tinyscene.accounting import layer_table, precision_of, size_table, work_table
+    from tinyscene.evaluation.tables import count_table
     from tinyscene.rules import get_rules
     from tinyscene.systems import load_system
     from tinyscene.systems.count import count_model, count_system, is_system
 
     edition = get_rules(rules) if rules else None
     system = is_system(target)
-    rows = count_system(load_system(target), edition) if system else [count_model(target, edition, half=half)]
+    if system and half:
+        raise InputError(
+            f"--half with the system {target}; accepted: with a network or a model, a recipe says it itself"
+        )
+    if system:
+        rows = count_system(load_system(target), edition, precision=precision_of(precision))
+    else:
+        rows = [count_model(target, edition, half=half, precision=precision_of(precision))]
     if json_file:
         extra = {"ledger": True} if layers or not system else {}
         found = [row.to_json() | ({"ledger": row.ledger.to_json()} if extra else {}) for row in rows]
         write_json({"system": rows[0].system, "rows": found}, json_file)
         return
     if system:
-        screen().print(count_table(rows, f"{rows[0].system}: every stage, counted without data"))
+        screen().print(count_table(rows, f"{rows[0].system}: every stage, counted without data", compact=narrow()))
     for row in [row for row in rows if row.reported] if system and layers else [] if system else rows:
         screen().print(layer_table(row.ledger, row.convention))
         screen().print(size_table(row.ledger), work_table(row.ledger))
@@ -141,9 +161,9 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/SYSTEM-DATASET].")] = None,
     subset: Subset = None,
     test_fold: TestFold = None,
-    workers: Annotated[int, typer.Option(help="Loader processes.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    devices: Annotated[int, typer.Option(help="Several train by DDP.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="Several train by DDP.")] = 1,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     json_file: Json = None,
@@ -158,7 +178,8 @@ def reproduce(
     file = recipe(system, variant, set_, epochs_scale)
     sample_rate = next(iter(file.variants.values())).build(("a", "b")).sample_rate
     clips = load_clips(data, dataset, sample_rate, skip_bad, cache, subset, test_fold)
-    folder = out or Path("runs") / f"{file.name}-{clips.name}"
+    own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
+    folder = out or Path("runs") / f"{file.name}-{own}"
     rows = systems.reproduce(
         file,
         clips,
@@ -178,24 +199,28 @@ def evaluate(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Folders with model.json; one a seed.")],
     data: Data,
     dataset: Dataset = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
     subset: Subset = None,
     test_fold: TestFold = None,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     json_file: Json = None,
 ) -> None:
-    """Evaluate saved models: overall, by class, device and city. Several print mean and deviation."""
+    """Evaluate saved models: overall, by class, device and city. Several print mean and deviation.
+
+    The splits are those that training used, if the data set and its options are the same. A folder without splits is
+    cut as in training; `--split all` takes it whole, for recordings that no training saw.
+    """
     import tinyscene as ts
     from tinyscene.cli import listing
 
-    if split not in ("train", "validation", "test"):
-        raise InputError(f"--split {split}; accepted: train, validation or test")
+    if split not in ("train", "validation", "test", "all"):
+        raise InputError(f"--split {split}; accepted: train, validation, test or all")
     scored = []
     for model in models:
         classifier = ts.SceneClassifier.load(model)
         clips = load_clips(data, dataset, classifier.sample_rate, skip_bad, cache, subset, test_fold)
-        scored.append(ts.evaluate(classifier, getattr(clips, split)))
+        scored.append(ts.evaluate(classifier, clips if split == "all" else getattr(clips, split)))
     if json_file:
         write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)
         return
@@ -216,12 +241,9 @@ def compare(
     A folder that `reproduce` wrote stands for all its variants, compared where both have them.
     """
     from tinyscene.cli import listing
-    from tinyscene.evaluation import compare_by_device
-    from tinyscene.evaluation.pairs import pairs_of
+    from tinyscene.evaluation import compare_runs
 
-    figures = {}
-    for name, one, other in pairs_of(first, second):
-        figures[name] = {figure: compare_by_device(one, other, figure) for figure in ("accuracy", "log_loss")}
+    figures = compare_runs(first, second)
     if json_file:
         plain = {
             name: {figure: {part: d.to_json() for part, d in parts.items()} for figure, parts in both.items()}
@@ -246,7 +268,7 @@ def predict(
 
     classifier = ts.SceneClassifier.load(model)
     predicted, skipped = {}, []
-    for file in files:
+    for file in track(files, "predicting", len(files)):
         try:
             predicted[str(file)] = classifier.predict(file)
         except InputError as error:
@@ -285,20 +307,24 @@ def demo(
 
 def _print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Path, json_file: str | None) -> None:
     """Scorecard, the run's folder, and what to type next."""
-    from tinyscene.evaluation.scorecard import score_table
+    from tinyscene.evaluation.tables import score_table, seed_table
 
     if json_file:
         write_json({"system": file.name, "rows": [row.to_json() for row in rows]}, json_file)
         return
-    screen().print(score_table(rows, f"{file.name} on {clips.name} ({len(clips.test)} test clips)"))
+    title = f"{file.name} on {clips.name} ({len(clips.test)} test clips)"
+    screen().print(score_table(rows, title, compact=narrow()))
+    if len({row.seed for row in rows}) > 1:
+        screen().print(seed_table(rows, f"{title}: mean ± standard deviation over the seeds"))
+    me = program()
     model = folder / rows[-1].variant / f"seed-{rows[-1].seed}"
     screen().print(
         f"\nThe run is in {folder}: scorecard, receipt, recipe; pictures and model in {model}", highlight=False
     )
     screen().print(
-        f"Next:  tinyscene predict {model} RECORDING\n"
-        f"       tinyscene count {model} --rules dcase2021\n"
-        f"       tinyscene show {file.name}\n"
-        f"       tinyscene reproduce {file.name} --data YOUR_FOLDER",
+        f"Next:  {me} predict {model} RECORDING\n"
+        f"       {me} count {model} --rules {rows[-1].rules.name}\n"
+        f"       {me} show {file.name}\n"
+        f"       {me} reproduce {file.name} --data YOUR_FOLDER",
         highlight=False,
     )

@@ -22,7 +22,7 @@ Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Writ
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Set aside and list files that can't be used.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for decoded audio [default: $TINYSCENE_CACHE or ~/.cache].")]
 Subset = Annotated[int | None, typer.Option(help="Percent of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
-TestFold = Annotated[int | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
+TestFold = Annotated[str | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
 
 
 def load_clips(
@@ -32,7 +32,7 @@ def load_clips(
     skip_bad: bool,
     cache: Path | None,
     subset: int | None,
-    test_fold: int | None,
+    test_fold: str | None,
 ) -> "Clips":
     """Load and decode; with `skip_bad`, set aside and list what can't be used."""
     from tinyscene.data import decode, load
@@ -45,7 +45,7 @@ def load_clips(
     return waveforms.clips
 
 
-def given(subset: int | None, test_fold: int | None) -> dict[str, int]:
+def given(subset: int | None, test_fold: str | None) -> dict[str, Any]:
     """Options of a loader that were given."""
     return {key: value for key, value in (("subset", subset), ("test_fold", test_fold)) if value is not None}
 
@@ -77,8 +77,18 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 
 def screen() -> Console:
-    """Tables keep their width when they are written to a file."""
-    return Console(width=None if sys.stdout.isatty() else 180)
+    """Tables keep their width when they are written to a file; brackets in names are no markup."""
+    return Console(width=None if sys.stdout.isatty() else 180, markup=False)
+
+
+def narrow() -> bool:
+    """Whether the terminal has no room for a whole scorecard."""
+    return screen().width < 150
+
+
+def program() -> str:
+    """How this program was called, for the commands that it suggests."""
+    return sys.argv[0] if Path(sys.argv[0]).stem == "tinyscene" else "tinyscene"
 
 
 def write_json(value: Any, target: str) -> None:

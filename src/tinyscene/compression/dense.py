@@ -35,12 +35,18 @@ class ReplaceDense:
         if self.units < 1:
             raise InputError(f"ReplaceDense(units={self.units}); accepted: at least 1")
         old, old_reader = _linear(network, self.layer), _linear(network, self.reader)
+        if self.layer == self.reader or old_reader.in_features != old.out_features:
+            raise InputError(
+                f"{self.reader!r} takes {old_reader.in_features} inputs and does not read the "
+                f"{old.out_features} outputs of {self.layer!r}; accepted: the dense layer that does"
+            )
         _set(network, self.layer, nn.Linear(old.in_features, self.units, bias=old.bias is not None))
         _set(network, self.reader, nn.Linear(self.units, old_reader.out_features, bias=old_reader.bias is not None))
         return replaced.to(old.weight.device)
 
     def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Replace with values that the run's seed gives."""
+        clips.refuse_test("ReplaceDense")
         with torch.random.fork_rng(devices=[]):
             run.seed_torch(INITIAL, self.units)
             return self.shape(classifier)

@@ -74,6 +74,7 @@ class FilterPruning:
 
     def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Pruning looks at the weights alone."""
+        clips.refuse_test("FilterPruning")
         return self.shape(classifier)
 
     def choose(self, classifier: SceneClassifier, path: str) -> list[int]:
@@ -82,6 +83,15 @@ class FilterPruning:
         if not 0 < self.ratio < 1:
             raise InputError(f"FilterPruning(ratio={self.ratio}); accepted: above 0 and below 1")
         number = round(self.ratio * len(weight))
+        if number == 0:
+            raise InputError(
+                f"FilterPruning({path!r}, ratio={self.ratio}): removes none of {len(weight)} filters; "
+                f"accepted: a ratio of at least {0.5 / len(weight):.3g}, rounded up"
+            )
+        if weight.dtype == torch.float16:
+            raise InputError(
+                "FilterPruning was handed 16-bit weights; accepted: 32-bit ones (HalfPrecision comes last)"
+            )
         if number == len(weight):
             raise InputError(f"FilterPruning({path!r}, ratio={self.ratio}): removes all {number} filters; keep one")
         return sorted(torch.argsort(self.by(weight), stable=True)[:number].tolist())
@@ -112,4 +122,11 @@ def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -
             f"{path}: removing filters {filters} would leave a layer that depends on them without channels"
         )
     group.prune()
+    with torch.no_grad():
+        outputs = network(example).shape[-1]
+    if outputs != len(classifier.classes):
+        raise InputError(
+            f"{path}: without filters {filters} the network has {outputs} outputs for "
+            f"{len(classifier.classes)} classes; accepted: a convolution before the last"
+        )
     network.train(trained).to(memory_format=torch.channels_last)

@@ -1,6 +1,7 @@
 """Labelled recordings: loaders for the published layouts, splits that don't leak, decoded audio."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
@@ -86,7 +87,9 @@ def load(
     unknown = [option for option in options if option not in accepted]
     if unknown:
         raise InputError(f"{chosen}: no option {', '.join(unknown)}; accepted: {', '.join(accepted)}")
-    return loader(path, allow_missing=allow_missing, strict=strict, **options)
+    clips = loader(path, allow_missing=allow_missing, strict=strict, **options)
+    # Figures on the rendered set are called synthetic, whichever reader was asked for.
+    return replace(clips, name="synthetic") if (path / "synthetic.json").is_file() else clips
 
 
 def _recognise(path: Path) -> str:

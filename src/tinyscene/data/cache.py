@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinyscene import audio
-from tinyscene.data.clips import Clip, Clips
+from tinyscene.data.clips import Clip, Clips, Split
 from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.progress import track
@@ -70,6 +71,13 @@ class Waveforms:
         """Without the open maps: a loader worker opens its own."""
         return {key: value for key, value in self.__dict__.items() if key != "_shards"}
 
+    def leaks(self) -> list[str]:
+        """Files of the same content on more than one side of the splits."""
+        sides: dict[tuple[str, float], dict[Split, str]] = {}
+        for content, clip in zip(self.hashes, self.clips, strict=True):
+            sides.setdefault((content, clip.start_s), {})[clip.split] = clip.path
+        return sorted(" = ".join(sorted(paths.values())) for paths in sides.values() if len(paths) > 1)
+
     @property
     def lengths(self) -> list[int]:
         """Samples of every clip."""
@@ -77,9 +85,9 @@ class Waveforms:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with the content, label, split or extent of any clip; not with its place on disk."""
-        table = [(h, c.scene, c.split, c.start_s, c.duration_s) for h, c in zip(self.hashes, self.clips, strict=True)]
-        return _digest(json.dumps([self.clips.classes, table]).encode())
+        """Changes with the content, label, split, device or extent of any clip; not with its place on disk."""
+        facts = [(clip.scene, clip.split, clip.start_s, clip.duration_s, clip.device) for clip in self.clips]
+        return _digest(json.dumps([self.clips.classes, self.hashes, facts]).encode())
 
 
 def decode(
@@ -96,10 +104,10 @@ def decode(
     Raises:
         InputError: a file can't be used, unless `skip_bad` sets it aside; or the cache can't be written.
     """
-    store = (folder or cache_folder()) / f"v{_FORMAT}-{sample_rate}-{channel}"
+    store = (folder or cache_folder()) / f"v{_FORMAT}-soxr{version('soxr')}-{sample_rate}-{channel}"
     paths = sorted({clip.path for clip in clips})
     hashes, bad = _content_hashes(clips.root, paths, store.parent, quiet)
-    found, failed = dict(_stored(store)), dict[str, str]()
+    found, failed = _stored(store), dict[str, str]()
     missing = {hashes[path]: path for path in paths if path in hashes and hashes[path] not in found}
     for contents, failures in _build(store, clips.root, missing, sample_rate, channel, quiet):
         found.update(contents)
@@ -201,8 +209,18 @@ def _write(store: Path, waveforms: dict[str, audio.Waveform]) -> dict[str, Slice
     return {content: Slice(shard, *extent) for content, extent in contents.items()}
 
 
-def _stored(store: Path) -> Iterator[tuple[str, Slice]]:
-    """What the cache holds. A shard that is not of the size its table of contents needs is passed over."""
+def _stored(store: Path) -> dict[str, Slice]:
+    """What the cache holds, read once until it changes."""
+    return dict(_table_of_contents(store, store.stat().st_mtime_ns)) if store.is_dir() else {}
+
+
+@lru_cache(maxsize=4)
+def _table_of_contents(store: Path, changed_ns: int) -> tuple[tuple[str, Slice], ...]:
+    return tuple(_read_contents(store))
+
+
+def _read_contents(store: Path) -> Iterator[tuple[str, Slice]]:
+    """Every file of every shard. A shard that is not of the size its table of contents needs is passed over."""
     for index in sorted(store.glob("*.json")):
         shard = index.with_suffix(".npy")
         try:
@@ -231,8 +249,9 @@ def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> 
         except OSError as error:
             return f"{root / path}: {error.strerror or error}; accepted: a sound file ({audio.ACCEPTED})"
 
+    new = any(path not in memo for path in paths)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        stamps = list(track(pool.map(one, paths), "looking over the files", len(paths), quiet=quiet))
+        stamps = list(track(pool.map(one, paths), "looking over the files", len(paths), quiet=quiet or not new))
     good = {path: stamp for path, stamp in zip(paths, stamps, strict=True) if not isinstance(stamp, str)}
     if any(memo.get(path) != stamp for path, stamp in good.items()):
         try:

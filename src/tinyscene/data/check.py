@@ -1,5 +1,6 @@
 """What is in a data set, and what is wrong with it: every file is decoded once."""
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -65,7 +66,7 @@ def check(clips: Clips, *, quiet: bool = False) -> DataReport:
     gone = missing(clips)
     absent_paths = {clip.path for clip in gone}
     first = {clip.path: clip for clip in reversed(clips.rows) if clip.path not in absent_paths}
-    headers, bad = _decoded(clips, sorted(first), quiet)
+    headers, bad, contents = _decoded(clips, sorted(first), quiet)
     usual, odd = _odd(headers, first)
     bad_clips = [f"{reason}{_at(first[path])}" for path, reason in sorted(bad.items())]
     return DataReport(
@@ -81,7 +82,7 @@ def check(clips: Clips, *, quiet: bool = False) -> DataReport:
         usual=usual,
         missing=tuple(f"{clip.path}{_at(clip)}" for clip in gone),
         unreadable=(*bad_clips, *_beyond(clips, headers)),
-        leaking=tuple(clips.leaks()),
+        leaking=(*clips.leaks(), *_same_content(clips, contents)),
         absent=tuple(_absent(clips)),
         odd=odd,
         unlisted=tuple(_unlisted(clips)),
@@ -124,8 +125,11 @@ def _findings(what: str, found: tuple[str, ...]) -> Iterator["RenderableType"]:
         yield Text("\n".join([f"{what}: {len(found):,}", *(f"  {line}" for line in found[:SHOWN]), *rest]))
 
 
-def _decoded(clips: Clips, paths: list[str], quiet: bool) -> tuple[dict[str, audio.AudioInfo], dict[str, str]]:
-    """What every file really holds, and the reasons why some can't be used."""
+def _decoded(
+    clips: Clips, paths: list[str], quiet: bool
+) -> tuple[dict[str, audio.AudioInfo], dict[str, str], dict[str, str]]:
+    """What every file really holds, the reasons why some can't be used, and a hash of the others' content."""
+    contents: dict[str, str] = {}
 
     def one(path: str) -> audio.AudioInfo | str:
         try:
@@ -133,6 +137,7 @@ def _decoded(clips: Clips, paths: list[str], quiet: bool) -> tuple[dict[str, aud
             waveform = audio.read(clips.root / path)
         except InputError as error:
             return str(error)
+        contents[path] = hashlib.sha256(waveform.tobytes()).hexdigest()
         return audio.AudioInfo(header.sample_rate, header.channels, len(waveform))
 
     def in_order(pool: ThreadPoolExecutor) -> Iterator[audio.AudioInfo | str]:
@@ -143,7 +148,18 @@ def _decoded(clips: Clips, paths: list[str], quiet: bool) -> tuple[dict[str, aud
         results = list(track(in_order(pool), "decoding", len(paths), quiet=quiet))
     found = dict(zip(paths, results, strict=True))
     headers = {path: result for path, result in found.items() if not isinstance(result, str)}
-    return headers, {path: result for path, result in found.items() if isinstance(result, str)}
+    return headers, {path: result for path, result in found.items() if isinstance(result, str)}, contents
+
+
+def _same_content(clips: Clips, contents: dict[str, str]) -> Iterator[str]:
+    """Files that sound the same, sample by sample, and stand on more than one side of the splits."""
+    sides: dict[tuple[str, float], dict[str, str]] = {}
+    for clip in clips:
+        if clip.path in contents:
+            sides.setdefault((contents[clip.path], clip.start_s), {})[clip.split] = clip.path
+    for paths in sides.values():
+        if len(set(paths.values())) > 1:
+            yield f"the same content: {', '.join(f'{path} ({split})' for split, path in sorted(paths.items()))}"
 
 
 def _odd(headers: dict[str, audio.AudioInfo], first: dict[str, Clip]) -> tuple[dict[str, float], tuple[str, ...]]:

@@ -138,11 +138,12 @@ class Clips:
             )
 
     def leaks(self) -> list[str]:
-        """Recordings that stand on more than one side of the splits."""
+        """Recordings, and stretches of a file, that stand on more than one side of the splits."""
         sides: dict[str, set[str]] = {}
         for clip in self.rows:
-            sides.setdefault(clip.recording or clip.path, set()).add(clip.split)
-        return sorted(recording for recording, splits in sides.items() if len(splits) > 1)
+            for name in (clip.recording or clip.path, f"{clip.path} from {float(clip.start_s):g} s"):
+                sides.setdefault(name, set()).add(clip.split)
+        return sorted(name for name, splits in sides.items() if len(splits) > 1)
 
     def require(self, *splits: Split) -> "Clips":
         """Raise InputError unless each of these splits holds every class and no recording spans two of them."""

@@ -106,7 +106,18 @@ def sound_files(top: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                yield Path(parent, name)
+                path = Path(parent, name)
+                if not _is_text(str(path)):
+                    raise InputError(f"{os.fsencode(path)!r}: a name that is not UTF-8; accepted: rename the file")
+                yield path
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def highest_fold(path: Path, folds: set[str], wanted: str | int | None) -> str:

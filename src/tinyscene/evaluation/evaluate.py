@@ -1,6 +1,7 @@
 """Run a classifier over labelled clips; compare two of them clip by clip."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -9,13 +10,14 @@ import numpy.typing as npt
 from tinyscene import metrics
 from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError
-from tinyscene.evaluation.scores import Scores
+from tinyscene.evaluation.scores import Scores, plain_interval
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.training.batches import features_of_clips, logits_of
+from tinyscene.progress import bar
+from tinyscene.training.batches import features_of_clips, logits_of, refuse_short
 from tinyscene.training.run import Run
 
 # Features of so many clips are in memory at a time.
-_CLIPS_A_STEP = 1024
+_CLIPS_A_STEP = 64
 
 
 def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) -> Scores:
@@ -25,31 +27,24 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
         InputError: there are no clips, a label is unknown to the classifier, or a clip is too short for it.
     """
     run = run or Run()
-    if not len(clips.labels):
-        raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
     if clips.classes != classifier.classes:
         raise InputError(
             f"{clips.root} ({clips.name}) has the classes {', '.join(clips.classes)}, "
             f"the classifier {', '.join(classifier.classes)}; accepted: the same, in the same order"
         )
+    if not len(clips.labels):
+        raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
     waveforms = decode(clips, classifier.sample_rate, quiet=run.quiet)
-    shortest = classifier.shortest_samples
-    for clip, length in zip(waveforms.clips, waveforms.lengths, strict=True):
-        if length < shortest:
-            raise InputError(
-                f"{clips.root / clip.path} ({clip.row or clips.name}): {length / classifier.sample_rate:.3f} s; "
-                f"accepted: at least {shortest / classifier.sample_rate:.3f} s for this network"
-            )
+    refuse_short(classifier, waveforms)
+    part = "/".join(sorted({clip.split for clip in clips}))
+    features = iter(features_of_clips(classifier, waveforms, run, part))
     logits = []
-    kept = []
-    for features in features_of_clips(classifier, waveforms, run, "test"):
-        kept.append(features)
-        if len(kept) == _CLIPS_A_STEP:
-            logits.append(logits_of(classifier, kept))
-            kept = []
-    if kept:
-        logits.append(logits_of(classifier, kept))
-    probabilities = np.concatenate([part.double().softmax(1).numpy() for part in logits])
+    with bar(f"classifying the {part} part", len(waveforms), quiet=run.quiet) as advance:
+        while some := list(islice(features, _CLIPS_A_STEP)):
+            logits.append(logits_of(classifier, some))
+            for _ in some:
+                advance("")
+    probabilities = np.concatenate([some.double().softmax(1).numpy() for some in logits])
     return Scores(waveforms.clips, probabilities, classifier.heard_devices)
 
 
@@ -68,7 +63,7 @@ class Difference:
         return self.low > 0 or self.high < 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"clips": self.clips, "difference": self.mean, "interval": [self.low, self.high]}
+        return {"clips": self.clips, "difference": self.mean, "interval": plain_interval((self.low, self.high))}
 
 
 def compare(first: Scores, second: Scores, figure: Literal["accuracy", "log_loss"] = "accuracy") -> Difference:

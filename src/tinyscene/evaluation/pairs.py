@@ -1,12 +1,27 @@
-"""Which predictions of two runs belong together."""
+"""Compare two runs: which of their predictions belong together, and how they differ."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from tinyscene.errors import InputError
+from tinyscene.evaluation.evaluate import Difference, compare_by_device
 from tinyscene.evaluation.scores import Scores
 
 TABLE = "predictions.csv"
+FIGURES: tuple[Literal["accuracy", "log_loss"], ...] = ("accuracy", "log_loss")
+
+
+def compare_runs(first: str | Path, second: str | Path) -> dict[str, dict[str, dict[str, Difference]]]:
+    """Second minus first, by variant and seed, then figure ("accuracy", "log_loss"), then device ("all" comes first).
+
+    Args:
+        first, second: folders of models, with predictions.csv, or of runs that have variants in common.
+    """
+    return {
+        name: {figure: compare_by_device(one, other, figure) for figure in FIGURES}
+        for name, one, other in pairs_of(Path(first), Path(second))
+    }
 
 
 def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:

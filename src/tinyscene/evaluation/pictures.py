@@ -64,11 +64,9 @@ def draw_devices(scores: Scores, title: str, path: Path) -> None:
     axes = figure.subplots()
     shown: set[str] = set()
     for i, (device, part) in enumerate(parts.items()):
-        low, high = part.interval()
         group = groups[device]
-        errors = [[100 * max(part.accuracy - low, 0)], [100 * max(high - part.accuracy, 0)]]
         label = None if group in shown else group
-        axes.bar(i, 100 * part.accuracy, yerr=errors, color=colours[group], capsize=3, label=label)
+        axes.bar(i, 100 * part.accuracy, yerr=_error(part), color=colours[group], capsize=3, label=label)
         shown.add(group)
     axes.axhline(100 * scores.accuracy, color="0.4", linewidth=1)
     axes.set_xticks(range(len(parts)), list(parts))
@@ -85,19 +83,24 @@ def draw_sizes(rows: Sequence[Row], title: str, path: Path) -> None:
     colours = {variant: f"C{i}" for i, variant in enumerate(dict.fromkeys(variant for variant, _ in last))}
     for (variant, seed), row in last.items():
         assert row.scores is not None
-        low, high = row.scores.interval()
-        kb = in_unit(row.convention(row.ledger.tensors).kept_bytes, "KB")
+        kb = in_unit(row.size_limit.value if row.size_limit else row.convention(row.ledger.tensors).kept_bytes, "KB")
         middle = 100 * row.scores.accuracy
-        errors = [[max(middle - 100 * low, 0)], [max(100 * high - middle, 0)]]
         label = f"{variant}, {kb:.2f} KB" if seed == rows[0].seed else None
-        axes.errorbar(kb, middle, yerr=errors, fmt="o", capsize=3, color=colours[variant], label=label)
+        axes.errorbar(kb, middle, yerr=_error(row.scores), fmt="o", capsize=3, color=colours[variant], label=label)
     limit = next((x for x in rows[0].rules.limits if x.quantity == "bytes"), None)
     if limit is not None:
         axes.axvline(in_unit(limit.at_most, "KB"), color="0.4", linestyle="--", label=f"limit of {rows[0].rules.name}")
-    axes.set(xlabel="size (KB of 1024 B)", ylabel="test accuracy (%)", title=title)
+    counted = f" by {limit.convention}" if limit else ""
+    axes.set(xlabel=f"size{counted} (KB of 1024 B)", ylabel="test accuracy (%)", title=title)
     axes.set_xlim(left=0)
     figure.legend(loc="outside right upper")
     _save(figure, path)
+
+
+def _error(scores: Scores) -> list[list[float]]:
+    """The 95 % interval as distances below and above, in points."""
+    low, high = scores.interval()
+    return [[100 * max(scores.accuracy - low, 0)], [100 * max(high - scores.accuracy, 0)]]
 
 
 def _save(figure: Figure, path: Path) -> None:

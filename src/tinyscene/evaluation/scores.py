@@ -1,6 +1,7 @@
 """How well a classifier does on labelled clips: figures overall, by class, device and city, with their intervals."""
 
 import csv
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -107,9 +108,9 @@ class Scores:
         return {
             "clips": len(self.clips),
             "accuracy": self.accuracy,
-            "accuracy_interval": self.interval("accuracy"),
+            "accuracy_interval": plain_interval(self.interval("accuracy")),
             "log_loss": self.log_loss,
-            "log_loss_interval": self.interval("log_loss"),
+            "log_loss_interval": plain_interval(self.interval("log_loss")),
             "ece": self.calibration_error,
         }
 
@@ -169,3 +170,14 @@ def _clip(row: dict[str, str]) -> Clip:
         row["city"],
         row["recording"],
     )
+
+
+def plain_interval(interval: tuple[float, float]) -> list[float] | None:
+    """As JSON has it: null where one recording alone tells nothing of the spread."""
+    return None if math.isnan(interval[0]) else list(interval)
+
+
+def percent(interval: tuple[float, float]) -> str:
+    """An interval of shares in percent, for a table."""
+    low, high = interval
+    return "-" if math.isnan(low) else f"{100 * low:.1f}-{100 * high:.1f}"

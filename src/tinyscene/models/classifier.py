@@ -71,7 +71,7 @@ class SceneClassifier(nn.Module):
         """Features of one silent clip, shape (1, channels, bands, frames): what counting runs the network on."""
         samples = round(clip_s * self.sample_rate)
         with torch.no_grad():
-            return torch.zeros_like(self.features(torch.zeros(1, samples)))
+            return torch.zeros_like(self.features(torch.zeros(1, samples, device=self.standardize.mean.device)))
 
     def features(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, channels, bands, frames), standardized"""
@@ -121,22 +121,26 @@ class SceneClassifier(nn.Module):
         best = max(range(len(self.classes)), key=probabilities.__getitem__)
         return Prediction(self.classes[best], dict(zip(self.classes, probabilities, strict=True)))
 
+    def describe(self) -> dict[str, Any]:
+        """All but the weights, as plain values. Raises InputError for a front end or network that is on no menu."""
+        network = _describe(self.network, NETWORKS)
+        return {
+            "format": _FORMAT,
+            "classes": self.classes,
+            "heard_devices": self.heard_devices,
+            "frontend": _describe(self.frontend, FRONTENDS),
+            "standardize": self.standardize.arguments,
+            "network": network,
+            "sizes": _sizes_beyond(self.network, _build(network, NETWORKS)),
+        }
+
     def save(self, folder: str | Path) -> Path:
         """Write `weights.safetensors` and `model.json` into `folder`. No pickle."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         weights = save_tensors(tensors)
-        described = {
-            "format": _FORMAT,
-            "classes": self.classes,
-            "heard_devices": self.heard_devices,
-            "frontend": _describe(self.frontend, FRONTENDS),
-            "standardize": self.standardize.arguments,
-            "network": _describe(self.network, NETWORKS),
-            "sizes": _sizes_beyond(self.network, _build(_describe(self.network, NETWORKS), NETWORKS)),
-            "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        }
+        described = {**self.describe(), "weights_sha256": hashlib.sha256(weights).hexdigest()}
         with write_whole(folder / "weights.safetensors") as partial:
             partial.write_bytes(weights)
         with write_whole(folder / "model.json") as partial:
@@ -170,7 +174,9 @@ class SceneClassifier(nn.Module):
             frontend, standardize = _build(described["frontend"], FRONTENDS), Standardize(**described["standardize"])
             classifier = cls(frontend, network, tuple(described["classes"]), standardize)
             classifier.heard_devices = tuple(described["heard_devices"])
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"{folder}/model.json: not a tinyscene model ({error!r}); accepted: one saved by it"
             ) from error
@@ -178,7 +184,13 @@ class SceneClassifier(nn.Module):
         for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
             if name in tensors:
                 parameter.data = parameter.data.to(tensors[name].dtype)
-        classifier.load_state_dict(tensors)
+        try:
+            classifier.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise InputError(
+                f"{folder}: model.json and weights.safetensors do not belong together ({error}); "
+                f"accepted: the two files of one model"
+            ) from error
         classifier.network.to(memory_format=torch.channels_last)
         return classifier.eval()
 
@@ -187,7 +199,10 @@ def _describe(module: nn.Module, menu: dict[str, type[nn.Module]]) -> dict[str, 
     for name, kind in menu.items():
         if type(module) is kind:
             return {"name": name, "arguments": module.arguments}
-    raise InputError(f"{type(module).__name__} is not on the menu and can't be saved; accepted: {', '.join(menu)}")
+    raise InputError(
+        f"{type(module).__name__} is not on the menu and can't be saved; accepted: {', '.join(menu)}, or one that your "
+        f"file adds to NETWORKS or FRONTENDS"
+    )
 
 
 def _build(described: dict[str, Any], menu: dict[str, type[nn.Module]]) -> nn.Module:

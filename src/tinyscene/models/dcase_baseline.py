@@ -53,7 +53,12 @@ class Baseline2021(nn.Module):
         self.output = nn.Linear(dense, classes)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(0.3)
-        self.apply(_initialise_as_keras)
+        self.apply(self.initialise)
+
+    @staticmethod
+    def initialise(module: nn.Module) -> None:
+        """As Keras does by default: Glorot uniform kernels, zero biases."""
+        _initialise_as_keras(module)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""
@@ -95,7 +100,12 @@ class Baseline2020(nn.Module):
         self.output = nn.Linear(dense, classes)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(0.3)
-        self.apply(_initialise_as_keras)
+        self.apply(self.initialise)
+
+    @staticmethod
+    def initialise(module: nn.Module) -> None:
+        """As Keras does by default: Glorot uniform kernels, zero biases."""
+        _initialise_as_keras(module)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""

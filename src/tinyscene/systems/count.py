@@ -4,37 +4,57 @@ from pathlib import Path
 
 import torch
 
-from tinyscene.accounting import count, get_convention
+from tinyscene.accounting import Precision, get_convention
+from tinyscene.accounting import count as ledger_of
 from tinyscene.compression import HalfPrecision
+from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.models import NETWORKS
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.published import create_classifier
+from tinyscene.progress import bar
 from tinyscene.rules import Rules, dcase2024
 from tinyscene.systems.system import SYSTEMS, SystemFile, stage_label
 
 
-def count_system(file: SystemFile, rules: Rules | None = None) -> list[Row]:
-    """A row a stage of every variant, the report's figures beside the last one. `rules` judges by another edition."""
+def count_system(
+    file: SystemFile, rules: Rules | None = None, *, precision: Precision = "float32", quiet: bool = False
+) -> list[Row]:
+    """A row a stage of every variant, the report's figures beside the last one.
+
+    Args:
+        rules: judge by another edition than the report's.
+        precision: of the activations, for the peak RAM.
+    """
     rows = []
-    for variant, system in file.variants.items():
-        edition = rules or system.rules
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            classifier = system.build(system.rules.classes)
-            for index, stage in enumerate(system.stages):
-                classifier = stage.shape(classifier)
-                rows.append(stage_row(file, variant, index, classifier, edition))
+    total = sum(len(system.stages) for system in file.variants.values())
+    with bar(f"counting {file.name}", total, quiet=quiet) as advance:
+        for variant, system in file.variants.items():
+            edition = rules or system.rules
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                classifier = system.build(system.rules.classes)
+                for index, stage in enumerate(system.stages):
+                    classifier = stage.shape(classifier)
+                    rows.append(stage_row(file, variant, index, classifier, edition, precision))
+                    advance(variant)
     return rows
 
 
-def stage_row(file: SystemFile, variant: str, index: int, classifier: SceneClassifier, rules: Rules) -> Row:
+def stage_row(
+    file: SystemFile,
+    variant: str,
+    index: int,
+    classifier: SceneClassifier,
+    rules: Rules,
+    precision: Precision = "float32",
+) -> Row:
     """Count what the stage `index` of a variant left.
 
     The printed figures stand beside the last one, where the number of classes is the report's.
     """
     system = file.variants[variant]
-    ledger = count(classifier.network, classifier.example(rules.clip_s))
+    ledger = ledger_of(classifier.network, classifier.example(rules.clip_s), precision=precision)
     comparable = index == len(system.stages) - 1 and len(classifier.classes) == len(system.rules.classes)
     return Row(
         system=file.name,
@@ -50,30 +70,57 @@ def stage_row(file: SystemFile, variant: str, index: int, classifier: SceneClass
 
 
 def is_system(target: str) -> bool:
-    """Whether `target` names a system or a system's file, and not a network or a saved model."""
-    return target in SYSTEMS or target.endswith(".py") or not (target in NETWORKS or Path(target).is_dir())
+    """Whether `target` names a system or a system's file, and not a network or a saved model.
 
-
-def count_model(target: str, rules: Rules | None = None, *, half: bool = False) -> Row:
-    """A network of the menu, untrained and behind its published front end, or a saved classifier.
-
-    Counted for a clip of the edition; by that of 2024 where none is named. `half` counts it with 16-bit weights.
+    Raises:
+        InputError: it is none of them.
     """
-    edition = rules or dcase2024
-    with torch.random.fork_rng(devices=[]):
-        classifier = (
-            create_classifier(target, edition.classes) if target in NETWORKS else SceneClassifier.load(Path(target))
+    system = target in SYSTEMS or target.endswith(".py")
+    if not system and target not in NETWORKS and not Path(target).is_dir():
+        raise InputError(
+            f"no system, network or saved model {target!r}; accepted: {', '.join([*SYSTEMS, *NETWORKS])}, "
+            f"the path of a system's .py file, or the folder of a model"
         )
+    return system
+
+
+def count(
+    classifier: SceneClassifier,
+    rules: Rules = dcase2024,
+    *,
+    name: str = "classifier",
+    half: bool = False,
+    precision: Precision = "float32",
+) -> Row:
+    """Count a classifier for a clip of an edition, and judge it; printed, the row is its ledger layer by layer.
+
+    Args:
+        half: count it with 16-bit weights.
+        precision: of the activations, for the peak RAM.
+    """
     if half:
         classifier = HalfPrecision().shape(classifier)
-    convention = next((limit.convention for limit in edition.limits if limit.convention), "bn2")
+    convention = next((limit.convention for limit in rules.limits if limit.convention), "bn2")
     return Row(
-        system=target,
-        variant=target,
+        system=name,
+        variant=name,
         index=0,
-        stage="as built" if target in NETWORKS else "as saved",
-        ledger=count(classifier.network, classifier.example(edition.clip_s)),
+        stage="",
+        ledger=ledger_of(classifier.network, classifier.example(rules.clip_s), precision=precision),
         convention=get_convention(convention),
-        rules=edition,
+        rules=rules,
         classes=len(classifier.classes),
     )
+
+
+def count_model(
+    target: str, rules: Rules | None = None, *, half: bool = False, precision: Precision = "float32"
+) -> Row:
+    """`count` a network of the menu, behind its published front end, or a saved classifier by its folder.
+
+    By the edition of 2024 where none is named.
+    """
+    edition = rules or dcase2024
+    network = target in NETWORKS
+    classifier = create_classifier(target, edition.classes) if network else SceneClassifier.load(Path(target))
+    return count(classifier, edition, name=target, half=half, precision=precision)

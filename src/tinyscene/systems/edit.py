@@ -1,6 +1,7 @@
 """Change a recipe from the shell: single fields by path, and all epochs by a factor."""
 
 import ast
+import math
 import types
 import typing
 from dataclasses import fields, is_dataclass, replace
@@ -13,7 +14,7 @@ from tinyscene.training import Fit
 
 def scale_epochs(value: Any, factor: float) -> Any:
     """The same nest of stages, every `Fit` in it with `factor` times its epochs, at least one."""
-    if factor <= 0:
+    if not 0 < factor < math.inf:
         raise InputError(f"--epochs-scale {factor}; accepted: above 0, such as 0.1")
     if isinstance(value, Fit):
         return replace(value, epochs=max(1, round(value.epochs * factor)))
@@ -57,7 +58,7 @@ def _changed(value: Any, names: list[str], text: str, assignment: str) -> Any:
     """`value` with the field at the end of `names` set."""
     name, rest = names[0], names[1:]
     if isinstance(value, tuple):
-        if not name.isdigit() or int(name) >= len(value):
+        if not name.isdecimal() or int(name) >= len(value):
             raise InputError(f"--set {assignment}: no item {name!r}; accepted: 0 to {len(value) - 1}")
         i = int(name)
         item = _changed(value[i], rest, text, assignment) if rest else _parse(value[i], None, text, assignment)
@@ -78,33 +79,41 @@ def _parse(old: Any, hint: Any, text: str, assignment: str) -> Any:
     """`text` as a value of the field's type."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
     allowed = hint if hint is not None else type(old)
-    if float in _alternatives(allowed) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not _is(value, allowed):
-        names = ", ".join(str(getattr(t, "__name__", t)) for t in _alternatives(allowed))
-        raise InputError(f"--set {assignment}: {text!r} is {type(value).__name__}; accepted: {names} (now {old!r})")
-    return value
+    try:
+        return _fitted(value, allowed)
+    except TypeError:
+        names = ", ".join(map(_name, _alternatives(allowed)))
+        raise InputError(
+            f"--set {assignment}: {text!r} is {type(value).__name__}; accepted: {names} (now {old!r})"
+        ) from None
+
+
+def _fitted(value: Any, hint: Any) -> Any:
+    """`value` as `hint` has it, with whole numbers as floats where it wants floats; TypeError if it is of another."""
+    for alternative in _alternatives(hint):
+        origin, inner = typing.get_origin(alternative) or alternative, typing.get_args(alternative)
+        if origin is tuple and isinstance(value, tuple):
+            items = inner[:1] * len(value) if inner[1:] == (...,) or not inner else inner
+            if len(items) in (0, len(value)):
+                return tuple(_fitted(item, kind) for item, kind in zip(value, items, strict=True)) if items else value
+        elif origin is float and type(value) is int:
+            return float(value)
+        elif type(value) is origin or (origin is typing.Literal and value in inner):
+            return value
+    raise TypeError
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
-def _is(value: Any, hint: Any) -> bool:
-    for alternative in _alternatives(hint):
-        origin = typing.get_origin(alternative)
-        if origin is typing.Literal:
-            fits = value in typing.get_args(alternative)
-        elif origin is tuple:
-            inner = typing.get_args(alternative)
-            item = inner[0] if inner else Any
-            fits = isinstance(value, tuple) and all(item is Any or _is(v, item) for v in value)
-        else:
-            kind = origin or alternative
-            fits = isinstance(kind, type) and type(value) is kind
-        if fits:
-            return True
-    return False
+def _name(hint: Any) -> str:
+    """A type as it is written."""
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        return f"tuple[{', '.join('...' if item is ... else _name(item) for item in typing.get_args(hint))}]"
+    return "None" if hint is type(None) else str(getattr(hint, "__name__", hint))

@@ -8,16 +8,21 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tinyscene.data import Clips
 from tinyscene.training.run import PACKAGE, source_fingerprint
 
-_DIRECT = ("tinyscene", "torch", "numpy", "lightning", "torch-pruning", "soundfile", "soxr", "scikit-learn")
+_DIRECT = ("tinyscene", "torch", "numpy", "lightning", "torch-pruning", "soundfile", "soxr", "scipy")
 
 
-def receipt(minutes: float, seeds: list[int], clips: Clips, data: str, settings: dict[str, Any]) -> dict[str, Any]:
+def receipt(
+    minutes: float, seeds: list[int], clips: Clips, data: str, place: str, settings: dict[str, Any]
+) -> dict[str, Any]:
     """Everything that a run's figures depend on, as plain values. The command names the data by a variable."""
     return {
         "command": command(clips),
@@ -29,25 +34,31 @@ def receipt(minutes: float, seeds: list[int], clips: Clips, data: str, settings:
         "data_fingerprint": data,
         "settings": settings,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _DIRECT}},
-        "machine": machine(),
+        "machine": f"{machine()}, {place}",
         "minutes": round(minutes, 2),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
 def command(clips: Clips) -> str:
-    """What was typed, with the data's folder as a variable, such as $ESC10."""
+    """What was typed, with the data's folder as a variable, such as $ESC10, and no other folder of this machine."""
     program = "tinyscene" if Path(sys.argv[0]).stem in ("tinyscene", "__main__") else Path(sys.argv[0]).name
     variable = "$" + re.sub(r"\W", "_", clips.name.upper())
-    typed = list(sys.argv[1:])
-    if "--data" in typed[:-1]:
-        typed[typed.index("--data") + 1] = variable
-    return " ".join(word if word == variable else shlex.quote(word) for word in [program, *typed])
+    words = [program]
+    for before, word in pairwise(sys.argv):
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if before == "--data" or (option == "--data" and equals):
+            words.append(f"{option}{equals}{variable}")
+        else:
+            shown = Path(value).name if Path(value).is_absolute() else value
+            words.append(shlex.quote(f"{option}{equals}{shown}"))
+    return " ".join(words)
 
 
 def commit() -> str:
     """The commit that the package is run from, marked where files differ from it; empty outside a checkout."""
     try:
+        _git("ls-files", "--error-unmatch", str(PACKAGE / "__init__.py"))
         head = _git("rev-parse", "--short=12", "HEAD")
         return head + ("+changes" if _git("status", "--porcelain", "--", str(PACKAGE)) else "")
     except (OSError, subprocess.CalledProcessError):
@@ -55,12 +66,14 @@ def commit() -> str:
 
 
 def machine() -> str:
-    """Processor and cores."""
+    """Processor or GPU, and cores."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
         names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
+    if torch.cuda.is_available():
+        model = f"{torch.cuda.get_device_name()} on {model}"
     return f"{model}, {os.cpu_count()} cores, {platform.system()}"
 
 

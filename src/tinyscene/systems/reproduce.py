@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyscene.data import Clips, decode
+from tinyscene.errors import InputError
 from tinyscene.evaluation.evaluate import evaluate
-from tinyscene.evaluation.scorecard import Row, save_scorecard
+from tinyscene.evaluation.scorecard import Row
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
@@ -20,15 +21,17 @@ from tinyscene.training.batches import INITIAL
 from tinyscene.training.run import Run, Stage, describe, key_of, weights_fingerprint
 
 History = list[dict[str, float]]
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one stage left: the classifier, its scores on the test split, its training history, its folder."""
+    """What one stage left: the classifier, its scores on the test split, its training history, its time, its folder."""
 
     classifier: SceneClassifier
     scores: Scores
     history: History
+    seconds: float
     folder: Path
 
 
@@ -47,42 +50,81 @@ def reproduce(
     """Train, compress and evaluate every variant of `file`; a row a stage.
 
     Stages that begin alike are done once, and a stage whose result lies in `folder` isn't done again: the key of a
-    result holds the untrained classifier, the data, the seed, the stages so far, the package's source and torch's
-    version. The folder receives scorecard, pictures, models, receipt, and what is needed to run it again.
+    result holds the untrained classifier, the data, the seed, the stages so far, and the source and versions of what
+    computes. The folder receives scorecard, pictures, models, receipt, and what is needed to run it again.
 
     Raises:
-        InputError: the clips lack a class in a split, or a recording is on both sides of one.
+        InputError: the clips lack a class in a split, a recording or the content of a file is on both sides of one, or
+            `folder` holds another run.
     """
-    started = time.monotonic()
     clips.require("train", "test")
     folder = Path(folder)
     rows: list[Row] = []
+    seconds: dict[Path, float] = {}
     for seed in seeds:
         run = Run(seed, folder / "stages", workers, accelerator, devices, quiet)
         for variant, system in file.variants.items():
-            results = _run_variant(variant, system, clips, run)
+            classifier = _built(system, clips, run)
+            if not rows:
+                data = _checked(clips, classifier, quiet)
+                _claim(folder, file, list(seeds), data, write=run.fabric.is_global_zero)
+            results = _run_variant(variant, system, classifier, clips, run)
             for index, result in enumerate(results):
                 row = stage_row(file, variant, index, result.classifier, system.rules)
                 model = str(result.folder.relative_to(folder))
                 rows.append(replace(row, dataset=clips.name, seed=seed, scores=result.scores, model=model))
+            seconds |= {result.folder: result.seconds for result in results}
             if run.fabric.is_global_zero:
                 _present(f"{file.name} {variant}, {clips.name}, seed {seed}", results, system, folder, variant, seed)
     if run.fabric.is_global_zero:
-        rate = results[-1].classifier.sample_rate
-        minutes = (time.monotonic() - started) / 60
-        data = decode(clips, rate, quiet=True).fingerprint
-        slip = receipt(minutes, list(seeds), clips, data, settings or {})
+        slip = receipt(sum(seconds.values()) / 60, list(seeds), clips, data, run.place, settings or {})
         _write_run(file, rows, slip, folder)
     return rows
 
 
-def _run_variant(variant: str, system: System, clips: Clips, run: Run) -> list[Result]:
+def _built(system: System, clips: Clips, run: Run) -> SceneClassifier:
+    """The untrained classifier of this seed; one that could not be saved afterwards is refused now."""
     run.seed_torch(INITIAL)
     classifier = system.build(clips.classes).eval()
+    classifier.describe()
+    return classifier
+
+
+def _checked(clips: Clips, classifier: SceneClassifier, quiet: bool) -> str:
+    """The data's fingerprint. Raises InputError where one file's content is on both sides of a split."""
+    waveforms = decode(clips, classifier.sample_rate, quiet=quiet)
+    if leaks := waveforms.leaks():
+        raise InputError(
+            f"{clips.root} ({clips.name}): the content of {len(leaks)} files stands in more than one split, "
+            f"the first is {leaks[0]}; accepted: every recording in one split"
+        )
+    return waveforms.fingerprint
+
+
+def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write: bool) -> None:
+    """Write recipe.json. Raises InputError where the folder holds a run that this one would write over."""
+    variants = {name: [describe(stage) for stage in system.stages] for name, system in file.variants.items()}
+    recipe = json.loads(json.dumps({"system": file.name, "data": data, "seeds": seeds, "variants": variants}))
+    path = folder / RECIPE
+    if path.is_file():
+        there = json.loads(path.read_text())
+        same = there["system"] == recipe["system"] and there["data"] == data and set(there["seeds"]) <= set(seeds)
+        if not same or any(recipe["variants"].get(name) != stages for name, stages in there["variants"].items()):
+            raise InputError(
+                f"{folder}: holds a run of {there['system']} with other data, seeds, variants or recipe; accepted: "
+                f"another folder (--out), or the same run with variants or seeds added"
+            )
+    if write:
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_whole(path) as partial:
+            partial.write_text(json.dumps(recipe, indent=1))
+
+
+def _run_variant(variant: str, system: System, classifier: SceneClassifier, clips: Clips, run: Run) -> list[Result]:
     rate = classifier.sample_rate
     data = [decode(part, rate, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
     built = [weights_fingerprint(classifier), repr(classifier), classifier.frontend.arguments]
-    key = key_of(built, data, run.seed)
+    key = key_of(built, data, run.seed, run.place)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):
         key = key_of(key, stage)
@@ -99,18 +141,21 @@ def _run_variant(variant: str, system: System, clips: Clips, run: Run) -> list[R
 
 def _run_stage(stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run, place: Path) -> Result:
     run.history.clear()
+    started = time.monotonic()
     classifier = stage(classifier, clips.development, run)
     scores = evaluate(classifier, clips.test, run)
-    history = list(run.history)
+    history, seconds = list(run.history), time.monotonic() - started
+    # A killed fit that went on counts its earlier epochs too.
+    seconds = max(seconds, sum(row["seconds"] for row in history))
     if run.fabric.is_global_zero:
         classifier.save(place)
         with write_whole(place / "history.json") as partial:
-            partial.write_text(json.dumps(history))
+            partial.write_text(json.dumps({"seconds": seconds, "epochs": history}))
         # Written last: its presence says that the stage is complete.
         scores.save(place / "predictions.csv")
         shutil.rmtree(Path(run.folder) / "checkpoints", ignore_errors=True)
     run.fabric.barrier()
-    return Result(classifier, scores, history, place)
+    return Result(classifier, scores, history, seconds, place)
 
 
 def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
@@ -119,7 +164,8 @@ def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
         return None
     classifier = SceneClassifier.load(place)
     scores = Scores(clips.test, Scores.load(place / "predictions.csv").probabilities, classifier.heard_devices)
-    return Result(classifier, scores, json.loads((place / "history.json").read_text()), place)
+    held = json.loads((place / "history.json").read_text())
+    return Result(classifier, scores, held["epochs"], held["seconds"], place)
 
 
 def _present(title: str, results: list[Result], system: System, folder: Path, variant: str, seed: int) -> None:
@@ -139,14 +185,13 @@ def _present(title: str, results: list[Result], system: System, folder: Path, va
 
 def _write_run(file: SystemFile, rows: list[Row], slip: dict[str, Any], folder: Path) -> None:
     from tinyscene.evaluation.pictures import draw_sizes
+    from tinyscene.evaluation.tables import save_scorecard
 
     title = f"{file.name} on {slip['dataset']}"
     save_scorecard(rows, folder, title)
     draw_sizes(rows, title, folder / "sizes.png")
-    recipe = {name: [describe(stage) for stage in system.stages] for name, system in file.variants.items()}
     for name, text in (
         ("receipt.json", json.dumps(slip, indent=1)),
-        ("recipe.json", json.dumps(recipe, indent=1)),
         ("system.py", file.path.read_text()),
         ("versions.txt", installed()),
     ):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from tinyscene.augment import Crop, OnClip
 from tinyscene.augment.waveform import fit_length
 from tinyscene.data import Waveforms
+from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import track
 from tinyscene.training.run import Run
@@ -104,6 +105,18 @@ def _features(
     for i in track(range(len(waveforms)), f"features of the {what} part", len(waveforms), quiet=run.quiet):
         waveform = waveforms[i] if length is None else fit_length(waveforms[i], length, run.rng(CLIP, 0, i))
         yield classifier.frontend(torch.from_numpy(np.array(waveform)).to(device)[None])
+
+
+def refuse_short(classifier: SceneClassifier, waveforms: Waveforms) -> None:
+    """Raise InputError, naming it, for a clip that is too short to be classified."""
+    shortest = classifier.shortest_samples
+    for clip, length in zip(waveforms.clips, waveforms.lengths, strict=True):
+        if length < shortest:
+            raise InputError(
+                f"{waveforms.clips.root / clip.path} ({clip.row or waveforms.clips.name}): "
+                f"{length / classifier.sample_rate:.3f} s; accepted: at least "
+                f"{shortest / classifier.sample_rate:.3f} s for this network"
+            )
 
 
 def fit_in_memory(classifier: SceneClassifier, clips: int, samples: int) -> bool:

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.training.run import Run
 
@@ -46,15 +47,25 @@ class Checkpoint:
             partial.write_bytes(contents)
 
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Fill network and optimiser from the file; where there is none, training starts at its beginning."""
+        """Fill network and optimiser from the file; where there is none, training starts at its beginning.
+
+        Raises:
+            InputError: the file is broken.
+        """
         if not self.path.is_file():
             return Progress()
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
-        with safe_open(self.path, "pt") as file:
-            progress = Progress(**json.loads(file.metadata()["progress"]))
-            for full in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                part, name = full.split(".", 1)
-                parts[part][name] = file.get_tensor(full)
+        try:
+            with safe_open(self.path, "pt") as file:
+                progress = Progress(**json.loads(file.metadata()["progress"]))
+                for full in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                    part, name = full.split(".", 1)
+                    parts[part][name] = file.get_tensor(full)
+        except SafetensorError as error:
+            raise InputError(
+                f"{self.path}: broken checkpoint ({error}); accepted: a whole one, or none: without the file, "
+                f"training begins anew"
+            ) from error
         network.load_state_dict(parts["network"])
         self.best_weights = parts["best"]
         parameters = _parameters(optimizer)

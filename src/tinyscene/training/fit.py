@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,13 @@ from tinyscene.augment import Augmentation, OnBatch, OnClip
 from tinyscene.data import Clips, Waveforms, decode
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.training.batches import AugmentedClips, features_of_clips, fit_in_memory, training_length
+from tinyscene.training.batches import (
+    AugmentedClips,
+    features_of_clips,
+    fit_in_memory,
+    refuse_short,
+    training_length,
+)
 from tinyscene.training.checkpoint import Checkpoint
 from tinyscene.training.loop import FeatureSource, Source, WaveformSource, train
 from tinyscene.training.losses import CrossEntropy, Loss
@@ -60,16 +66,19 @@ class Fit:
         """Train on `clips.train`, watching `clips.validation`.
 
         Raises:
-            InputError: a test clip is among the clips, the train split lacks a class, early stopping has nothing to
-                watch, or the classifier has 16-bit weights.
+            InputError: a test clip is among the clips, the train split lacks a class, a clip is too short, early
+                stopping has nothing to watch, or the classifier has 16-bit weights.
         """
         clips.refuse_test("Fit")
         self._check(classifier, clips)
         classifier = copy.deepcopy(classifier).to(run.fabric.device)
         waveforms = decode(clips.train, classifier.sample_rate, quiet=run.quiet)
         watched = decode(clips.validation, classifier.sample_rate, quiet=run.quiet)
+        refuse_short(classifier, watched)
+        # What stands in no tensor counts as well: the front end's settings, strides, dropout.
+        start = [weights_fingerprint(classifier), repr(classifier), str(classifier.frontend.arguments)]
         checkpoint = Checkpoint(
-            run, key_of(self, run.seed, weights_fingerprint(classifier), waveforms.fingerprint, watched.fingerprint)
+            run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint)
         )
         source = self._source(classifier, waveforms, run)
         validation = list(features_of_clips(classifier, watched, run, "validation"))
@@ -79,10 +88,15 @@ class Fit:
 
     def _source(self, classifier: SceneClassifier, waveforms: Waveforms, run: Run) -> Source:
         """Features computed once where no augmentation touches the waveforms and memory holds them."""
-        on_clips = tuple(a for a in self.augment if isinstance(a, OnClip))
-        on_waveforms = tuple(a for a in self.augment if isinstance(a, OnBatch) and a.domain == "waveforms")
-        on_features = tuple(a for a in self.augment if isinstance(a, OnBatch) and a.domain == "features")
+        on_clips: tuple[OnClip, ...] = self._augment_of("clips")
+        on_waveforms: tuple[OnBatch, ...] = self._augment_of("waveforms")
+        on_features: tuple[OnBatch, ...] = self._augment_of("features")
         length = training_length(waveforms, on_clips)
+        if length < classifier.shortest_samples:
+            raise InputError(
+                f"Fit trains on {length / classifier.sample_rate:.3f} s of every clip, the median or the crop; "
+                f"accepted: at least {classifier.shortest_samples / classifier.sample_rate:.3f} s for this network"
+            )
         kept: list[Tensor] = []
         if not on_clips and not on_waveforms and fit_in_memory(classifier, len(waveforms), length):
             kept = list(features_of_clips(classifier, waveforms, run, "train", length))
@@ -93,6 +107,9 @@ class Fit:
                 return FeatureSource(classifier.standardize(torch.cat(kept)), on_features)
         clips = AugmentedClips(waveforms, on_clips, run.seed)
         return WaveformSource(classifier, clips, on_waveforms, on_features)
+
+    def _augment_of(self, domain: str) -> tuple[Any, ...]:
+        return tuple(a for a in self.augment if getattr(a, "domain", "clips") == domain)
 
     def _check(self, classifier: SceneClassifier, clips: Clips) -> None:
         if clips.classes != classifier.classes:
@@ -105,6 +122,10 @@ class Fit:
             raise InputError(
                 f"Fit(epochs={self.epochs}, batch_size={self.batch_size}); accepted: at least 1 and at least 2"
             )
+        for augmentation in self.augment:
+            domain = getattr(augmentation, "domain", "clips")
+            if domain not in ("clips", "waveforms", "features"):
+                raise InputError(f'{augmentation}: domain {domain!r}; accepted: none, "waveforms" or "features"')
         if self.early_stopping and not len(clips.validation):
             raise InputError(
                 "Fit(early_stopping=...) was handed no validation clip; accepted: clips.development of a data set "

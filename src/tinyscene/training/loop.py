@@ -13,7 +13,7 @@ from tinyscene.data import Clips
 from tinyscene.errors import InputError
 from tinyscene.metrics import accuracy, log_loss
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.progress import bar
+from tinyscene.progress import Advance, bar
 from tinyscene.training.batches import BATCH, DROPOUT, AugmentedClips, Plan, batches_of_waveforms, logits_of
 from tinyscene.training.checkpoint import Checkpoint, Progress
 from tinyscene.training.run import Run
@@ -98,10 +98,12 @@ def train(
     source.start(plan, run)
     targets = torch.eye(len(clips.classes))[clips.train.labels].to(fabric.device)
     labels = clips.validation.labels
-    with bar("training", fit.epochs, done=progress.epoch, quiet=run.quiet or not fabric.is_global_zero) as advance:
+    steps = len(plan)
+    quiet = run.quiet or not fabric.is_global_zero
+    with bar("training", fit.epochs * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
-            row = _epoch(fit, wrapped, wrapped_optimizer, source, targets, plan, progress.epoch, run)
+            row = _epoch(fit, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance)
             if validation:
                 probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
                 row["validation_log_loss"] = log_loss(labels, probabilities)
@@ -114,7 +116,6 @@ def train(
             progress.epoch += 1
             if fabric.is_global_zero:
                 checkpoint.save(network, optimizer, progress)
-            advance(_note(row))
     if checkpoint.best_weights:
         network.load_state_dict(checkpoint.best_weights)
     network.load_state_dict(fabric.broadcast(network.state_dict()))
@@ -122,9 +123,18 @@ def train(
 
 
 def _epoch(
-    fit: "Fit", network: Any, optimizer: Any, source: Source, targets: Tensor, plan: Plan, epoch: int, run: Run
+    fit: "Fit",
+    network: Any,
+    optimizer: Any,
+    source: Source,
+    targets: Tensor,
+    plan: Plan,
+    progress: Progress,
+    run: Run,
+    advance: Advance,
 ) -> dict[str, float]:
     """One pass over the train split. Returns its mean loss and the last learning rate."""
+    epoch, note = progress.epoch, _note(progress, fit.epochs)
     run.seed_torch(DROPOUT, epoch, plan.rank)
     network.train()
     total, seen = 0.0, 0
@@ -144,6 +154,7 @@ def _epoch(
                 f"accepted: a rate at which training stays finite"
             )
         total, seen = total + loss.item() * len(members), seen + len(members)
+        advance(note)
     return {"epoch": epoch, "lr": lr, "train_loss": total / seen}
 
 
@@ -171,8 +182,12 @@ def _augment(
     return batch, targets
 
 
-def _note(row: dict[str, float]) -> str:
-    note = f"loss {row['train_loss']:.3f}"
-    if "validation_log_loss" in row:
-        note += f", validation {row['validation_log_loss']:.3f} / {row['validation_accuracy']:.1%}"
+def _note(progress: Progress, epochs: int) -> str:
+    """Which epoch is under way, and what the last one gave."""
+    note = f"epoch {progress.epoch + 1}/{epochs}"
+    if progress.history:
+        row = progress.history[-1]
+        note += f", loss {row['train_loss']:.3f}"
+        if "validation_log_loss" in row:
+            note += f", validation {row['validation_log_loss']:.3f} / {row['validation_accuracy']:.1%}"
     return note

@@ -2,22 +2,29 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from tinyscene.data import Clips
+from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 PACKAGE = Path(__file__).parents[1]
+_COMPUTING = ("torch", "numpy", "scipy", "soxr", "lightning", "torch-pruning")
 
 
 @dataclass
@@ -45,12 +52,29 @@ class Run:
     """Features that were computed before, so that no stage computes them again."""
 
     @cached_property
-    def fabric(self) -> Fabric:
+    def fabric(self) -> "Fabric":
         """Launched on first use: with several devices this starts the other processes."""
+        from lightning.fabric import Fabric
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
+
         strategy = "ddp" if self.devices > 1 else "auto"
-        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy)
+        try:
+            fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy)
+        except (MisconfigurationException, ValueError) as error:
+            raise InputError(
+                f"{self.devices} of accelerator {self.accelerator!r}: {' '.join(str(error).split())}; accepted: auto, "
+                f"cpu or gpu, and as many as this machine has"
+            ) from error
         fabric.launch()
+        if fabric.device.type == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
         return fabric
+
+    @property
+    def place(self) -> str:
+        """What computes, and how many of it: the same seed rounds differently elsewhere."""
+        return f"{self.fabric.device.type} x {self.fabric.world_size}"
 
     def rng(self, *key: int) -> np.random.Generator:
         """A generator that depends on the seed and `key` alone."""
@@ -75,20 +99,45 @@ class Stage(Protocol):
 
 
 def describe(value: Any) -> Any:
-    """A stage, or any nest of frozen values, as JSON: the same text for the same meaning."""
+    """A stage, or any nest of frozen values, as JSON: the same text for the same meaning.
+
+    What is defined outside the package is followed by a hash of the file that defines it: an edited criterion of one's
+    own is another one.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
-        return {"type": type(value).__name__, **fields}
+        own = {"content": value.content()} if hasattr(value, "content") else {}
+        return {"type": type(value).__name__ + _source_hash(type(value)), **fields, **own}
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
+    if isinstance(value, partial):
+        return {"type": "partial", "of": describe(value.func), "with": describe([value.args, *value.keywords.items()])}
     if callable(value):
-        return f"{value.__module__}.{value.__qualname__}"
+        named = value if hasattr(value, "__qualname__") else type(value)
+        return f"{named.__module__}.{named.__qualname__}{_source_hash(named)}"
     return str(value) if isinstance(value, Path) else value
 
 
+def _source_hash(definition: Any) -> str:
+    """Of the file that defines a function or class outside the package.
+
+    The line, and what it closes over, tell one lambda from another.
+    """
+    if definition.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return ""
+    try:
+        source, line = inspect.getsourcefile(definition), inspect.getsourcelines(definition)[1]
+    except (OSError, TypeError):  # typed at a prompt, or not written in Python
+        return ""
+    held = [cell.cell_contents for cell in getattr(definition, "__closure__", None) or ()]
+    closed_over = str([describe(value) for value in held if value is not definition])
+    return f" {hashlib.sha256(Path(source or '').read_bytes() + closed_over.encode()).hexdigest()[:8]}:{line}"
+
+
 def key_of(*parts: Any) -> str:
-    """A short name for a result that depends on `parts`, the package's source and torch's version."""
-    text = json.dumps([source_fingerprint(), torch.__version__, *map(describe, parts)], sort_keys=True)
+    """A short name for a result that depends on `parts`, on the package's source and on versions."""
+    versions = [version(name) for name in _COMPUTING]
+    text = json.dumps([source_fingerprint(), versions, *map(describe, parts)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

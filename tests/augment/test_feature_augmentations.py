@@ -1,0 +1,112 @@
+"""Augmentations of a batch: SpecAugment, Freq-MixStyle, mixup."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyscene.augment import FreqMixStyle, Mixup, SpecAugment
+
+TARGETS = torch.eye(3)[[0, 1, 2, 2, 1, 0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    "augmentation", [SpecAugment(4, 6), FreqMixStyle(p=1.0), Mixup()], ids=lambda a: type(a).__name__
+)
+def test_the_draw_decides_and_the_argument_stays(augmentation):
+    features = torch.randn(8, 1, 12, 20)
+    before, targets_before = features.clone(), TARGETS.clone()
+    one, one_targets = augmentation(features, TARGETS, np.random.default_rng(5))
+    two, two_targets = augmentation(features, TARGETS, np.random.default_rng(5))
+    other, _ = augmentation(features, TARGETS, np.random.default_rng(6))
+    assert torch.equal(one, two)
+    assert torch.equal(one_targets, two_targets)
+    assert not torch.equal(one, other)
+    assert torch.equal(features, before)
+    assert torch.equal(TARGETS, targets_before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(bands=st.integers(0, 14), frames=st.integers(0, 25), seed=st.integers(0, 999))
+def test_specaugment_masks_one_stretch_an_axis_and_no_more_than_asked(bands, frames, seed):
+    features = torch.ones(5, 2, 10, 17)
+    masked, targets = SpecAugment(bands, frames)(features, TARGETS[:5], np.random.default_rng(seed))
+    assert torch.equal(targets, TARGETS[:5])
+    assert set(masked.unique().tolist()) <= {0.0, 1.0}
+    for clip in masked.numpy():
+        np.testing.assert_array_equal(clip[0], clip[1])
+        if not clip.any():
+            assert bands >= 10 or frames >= 17
+            continue
+        gone_bands = np.flatnonzero(~clip[0].any(axis=1))
+        gone_frames = np.flatnonzero(~clip[0].any(axis=0))
+        for gone, most in ((gone_bands, bands), (gone_frames, frames)):
+            assert len(gone) <= most
+            assert len(gone) == 0 or gone[-1] - gone[0] + 1 == len(gone)
+        kept = np.ones((10, 17), bool)
+        kept[gone_bands] = False
+        kept[:, gone_frames] = False
+        np.testing.assert_array_equal(clip[0] == 1, kept)
+
+
+def test_specaugment_draws_every_width_and_place_for_each_clip_apart():
+    masked, _ = SpecAugment(3, 0)(torch.ones(400, 1, 6, 2), torch.zeros(400, 3), np.random.default_rng(0))
+    gone = (masked[:, 0, :, 0] == 0).numpy()
+    assert set(gone.sum(1)) == {0, 1, 2, 3}
+    assert gone.any(axis=0).all()
+
+
+def test_freqmixstyle_gives_every_band_the_mixed_statistics():
+    rng = np.random.default_rng(0)
+    scale, level = rng.uniform(0.5, 3, (8, 1, 6, 1)), rng.uniform(-4, 4, (8, 1, 6, 1))
+    features = torch.from_numpy(rng.standard_normal((8, 2, 6, 50)) * scale + level)
+    draw = np.random.default_rng(11)
+    mixed, targets = FreqMixStyle(p=1.0, alpha=0.3)(features, TARGETS, draw)
+    twin = np.random.default_rng(11)
+    weight, order = twin.beta(0.3, 0.3, 8)[:, None], twin.permutation(8)
+    mean, std = features.numpy().mean((1, 3)), features.numpy().std((1, 3), ddof=1)
+    np.testing.assert_allclose(mixed.numpy().mean((1, 3)), weight * mean + (1 - weight) * mean[order], atol=1e-9)
+    np.testing.assert_allclose(mixed.numpy().std((1, 3), ddof=1), weight * std + (1 - weight) * std[order], rtol=1e-5)
+    # The shape of every band stays: only its level and its spread change.
+    flat, before = (t.transpose(1, 2).reshape(8, 6, -1).numpy() for t in (mixed, features))
+    for clip in range(8):
+        for band in range(6):
+            assert np.corrcoef(flat[clip, band], before[clip, band])[0, 1] > 1 - 1e-9
+    assert torch.equal(targets, TARGETS)
+
+
+def test_freqmixstyle_fires_as_often_as_asked():
+    features = torch.randn(4, 1, 3, 8)
+    changed = [
+        not torch.equal(FreqMixStyle(p=0.4)(features, TARGETS[:4], np.random.default_rng(seed))[0], features)
+        for seed in range(500)
+    ]
+    # Two standard deviations are 0.044; a batch that is mixed with itself alone counts as unchanged, 1 in 24.
+    assert 0.33 < np.mean(changed) < 0.45
+    assert torch.equal(FreqMixStyle(p=0.0)(features, TARGETS[:4], np.random.default_rng(0))[0], features)
+
+
+@settings(max_examples=40, deadline=None)
+@given(alpha=st.sampled_from([0.1, 0.2, 1.0, 8.0]), seed=st.integers(0, 999), shape=st.sampled_from([(7,), (1, 4, 5)]))
+def test_mixup_is_a_convex_mixture_of_two_clips_and_of_their_targets(alpha, seed, shape):
+    # One axis of its own for every clip: what comes out tells which clips went in, and how much of each.
+    batch = torch.eye(8).view(8, 8, *[1] * len(shape)).expand(8, 8, *shape)
+    mixed, targets = Mixup(alpha)(batch, TARGETS, np.random.default_rng(seed))
+    assert mixed.shape == batch.shape
+    shares = mixed.flatten(2)[:, :, 0]
+    assert ((shares >= 0) & (shares <= 1)).all()
+    torch.testing.assert_close(shares.sum(1), torch.ones(8))
+    assert ((shares > 0).sum(1) <= 2).all()
+    torch.testing.assert_close(targets, shares @ TARGETS)
+    torch.testing.assert_close(targets.sum(1), torch.ones(8))
+
+
+def test_mixup_weights_follow_the_beta_distribution():
+    batch = torch.eye(4000)
+    alpha = 0.4
+    mixed, _ = Mixup(alpha)(batch, torch.eye(3)[torch.arange(4000) % 3], np.random.default_rng(0))
+    own = mixed.diagonal().double().numpy()
+    # Mean and variance of Beta(alpha, alpha).
+    assert abs(own.mean() - 0.5) < 0.02
+    assert abs(own.var() - 1 / (4 * (2 * alpha + 1))) < 0.01

@@ -1,0 +1,35 @@
+"""One small data set for all tests of training, on one thread."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import scene_training
+import torch
+
+from tinyscene.data import Clips
+from tinyscene.training import Run
+
+
+@pytest.fixture(scope="session")
+def small_clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    return scene_training.write_clips(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def new_run(tmp_path: Path) -> Callable[..., Run]:
+    """new_run(name, ...): a quiet run on the CPU in a folder of its own."""
+
+    def build(name: str = "run", **arguments) -> Run:
+        return Run(folder=tmp_path / name, accelerator="cpu", quiet=True, **{"seed": 3} | arguments)
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,243 @@
+"""Training: it learns, keeps its promises about splits, weights and workers, and says what it can't do."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scene_training
+import sklearn.metrics
+import torch
+from scene_training import CLASSES, RATE, RECIPES, build
+
+from tinyscene import audio
+from tinyscene.augment import Crop, FreqMixStyle, Gain, Noise, Speed
+from tinyscene.compression import HalfPrecision
+from tinyscene.errors import InputError
+from tinyscene.training import SGD, Adam, CrossEntropy, EarlyStopping, Fit
+
+QUICK = Fit(epochs=2, batch_size=8)
+
+
+def probabilities(classifier, clips):
+    """By the waveform path, one clip at a time: nothing of the training loop is used."""
+    waveforms = [audio.read(clips.root / clip.path, RATE) for clip in clips]
+    with torch.inference_mode():
+        logits = [classifier.eval()(torch.from_numpy(waveform)[None]) for waveform in waveforms]
+    return torch.cat(logits).double().softmax(1).numpy()
+
+
+def same_weights(one, two):
+    first, second = one.state_dict(), two.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        Fit(epochs=25, batch_size=4, optimizer=Adam(3e-3)),
+        Fit(epochs=25, batch_size=4, optimizer=Adam(3e-3), augment=(Noise(20, 40), FreqMixStyle(0.3))),
+    ],
+    ids=["memory", "loader"],
+)
+def test_it_learns_what_it_can_hear(small_clips, new_run, fit):
+    run = new_run()
+    before = build()
+    trained = fit(before, small_clips.development, run)
+    accuracy = np.mean(probabilities(trained, small_clips.test).argmax(1) == small_clips.test.labels)
+    assert accuracy >= 10 / 12
+    assert run.history[-1]["train_loss"] < 0.6 * run.history[0]["train_loss"]
+    assert not trained.training
+    assert trained.heard_devices == ("a", "b")
+
+
+def test_history_tells_what_the_last_weights_do(small_clips, new_run):
+    run = new_run()
+    trained = replace(QUICK, epochs=3)(build(), small_clips.development, run)
+    part = small_clips.validation
+    scores = probabilities(trained, part)
+    assert [row["epoch"] for row in run.history] == [0, 1, 2]
+    assert run.history[-1]["validation_log_loss"] == pytest.approx(
+        sklearn.metrics.log_loss(part.labels, scores), rel=1e-4
+    )
+    assert run.history[-1]["validation_accuracy"] == np.mean(scores.argmax(1) == part.labels)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_argument_is_never_changed(small_clips, new_run, recipe):
+    classifier = build()
+    classifier.train()
+    before = copy.deepcopy(classifier)
+    trained = RECIPES[recipe](classifier, small_clips.development, new_run())
+    assert same_weights(classifier, before)
+    assert classifier.training
+    assert not classifier.standardize.fitted
+    assert classifier.heard_devices == ()
+    assert not same_weights(trained, before)
+
+
+def test_standardization_is_fitted_on_the_train_split_once(small_clips, new_run):
+    trained = QUICK(build(), small_clips.development, new_run())
+    frontend = build().frontend
+    frames = torch.cat(
+        [
+            frontend(torch.from_numpy(audio.read(small_clips.root / clip.path, RATE))[None])
+            for clip in small_clips.train
+        ],
+        dim=3,
+    ).double()
+    torch.testing.assert_close(trained.standardize.mean.double()[0, :, 0], frames.mean((0, 1, 3)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        trained.standardize.std.double()[0, :, 0], frames.std((0, 1, 3), correction=0), rtol=1e-4, atol=1e-5
+    )
+    again = QUICK(trained, small_clips.where(lambda clip: clip.device == "a").development, new_run("again"))
+    assert torch.equal(again.standardize.mean, trained.standardize.mean)
+
+
+@pytest.mark.parametrize("monitor", ["log_loss", "accuracy"])
+def test_early_stopping_ends_in_time_and_gives_back_the_best_epoch(small_clips, new_run, monitor):
+    # Validation labels that have nothing to do with the sounds: what is learnt soon makes them worse.
+    deceived = replace(
+        small_clips,
+        rows=tuple(
+            clip._replace(scene=CLASSES[(i // 2) % 3]) if clip.split == "validation" else clip
+            for i, clip in enumerate(small_clips)
+        ),
+    ).development
+    run = new_run()
+    fit = Fit(epochs=40, batch_size=8, optimizer=Adam(3e-3), early_stopping=EarlyStopping(monitor, patience=3))
+    trained = fit(build(), deceived, run)
+    sign = 1 if monitor == "log_loss" else -1
+    figures = [sign * row[f"validation_{monitor}"] for row in run.history]
+    best = int(np.argmin(figures))  # of equal ones, the first
+    assert len(figures) == best + 1 + 3 < 40
+    scores = probabilities(trained, deceived.validation)
+    labels = deceived.validation.labels
+    measured = sklearn.metrics.log_loss(labels, scores) if sign == 1 else np.mean(scores.argmax(1) == labels)
+    assert sign * measured == pytest.approx(figures[best], rel=1e-4)
+    whole = Fit(epochs=40, batch_size=8, optimizer=Adam(3e-3))
+    assert same_weights(trained, replace(whole, epochs=best + 1)(build(), deceived, new_run("until then")))
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        RECIPES["loader"].augment,
+        (Speed((0.9, 1.1)), Noise(), Gain()),
+    ],
+    ids=["crop", "speed"],
+)
+def test_the_number_of_loader_workers_changes_nothing(small_clips, new_run, augment):
+    fit = Fit(epochs=2, batch_size=5, augment=augment)
+    alone, one, two = (fit(build(), small_clips.train, new_run(f"{n}", workers=n)) for n in range(3))
+    assert same_weights(alone, one)
+    assert same_weights(alone, two)
+    other = fit(build(), small_clips.train, new_run("other", seed=4))
+    assert not same_weights(alone, other)
+
+
+def test_every_epoch_sees_every_clip_once_in_another_order(small_clips, new_run):
+    seen = []
+
+    def look(waveform):
+        seen.append(waveform.tobytes())
+        return waveform
+
+    class Watch(Noise):
+        def __call__(self, waveform, sample_rate, rng):
+            return look(waveform)
+
+    Fit(epochs=3, batch_size=8, augment=(Watch(),))(build(), small_clips.train, new_run())
+    epochs = [seen[i * 24 : (i + 1) * 24] for i in range(3)]
+    assert len(seen) == 72
+    assert all(len(set(epoch)) == 24 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+@pytest.mark.parametrize("augment", [(), (Noise(20, 40),), (Crop(0.3),)], ids=["memory", "loader", "crop"])
+def test_clips_of_unequal_length_train(tmp_path_factory, new_run, augment):
+    uneven = scene_training.write_clips(tmp_path_factory.mktemp("uneven"), lambda rng: rng.uniform(0.35, 0.65))
+    run = new_run()
+    fit = Fit(epochs=25, batch_size=4, optimizer=Adam(3e-3), augment=augment)
+    # A high floor: the zeros after a short clip are then no stranger than a pause.
+    trained = fit(build(floor=1e-3), uneven.development, run)
+    assert np.mean(probabilities(trained, uneven.test).argmax(1) == uneven.test.labels) >= 10 / 12
+    scores = probabilities(trained, uneven.validation)
+    # Whole clips are judged, each at its own length.
+    assert run.history[-1]["validation_log_loss"] == pytest.approx(
+        sklearn.metrics.log_loss(uneven.validation.labels, scores), rel=1e-4
+    )
+
+
+def test_a_last_batch_of_one_clip_is_left_out(small_clips, new_run):
+    three = small_clips.where(lambda clip: clip.path.endswith(("-0.wav", "-1.wav", "noise-train-2.wav"))).train
+    assert len(three) == 7
+    Fit(epochs=1, batch_size=3)(build(), three, new_run())
+
+
+def test_a_test_clip_is_refused_and_named(small_clips, new_run):
+    with pytest.raises(InputError, match=r"hum-test-0\.wav.*clips\.development"):
+        QUICK(build(), small_clips, new_run())
+
+
+def test_unusable_arguments_are_refused(small_clips, new_run):
+    clips = small_clips.development
+    with pytest.raises(InputError, match="16-bit"):
+        QUICK(HalfPrecision().shape(build()), clips, new_run())
+    with pytest.raises(InputError, match="hum, noise, whistle.*hum, whistle, noise"):
+        QUICK(build(("hum", "whistle", "noise")), clips, new_run())
+    with pytest.raises(InputError, match="no validation clip"):
+        replace(QUICK, early_stopping=EarlyStopping())(build(), clips.train, new_run())
+    with pytest.raises(InputError, match="has no clip of whistle"):
+        QUICK(build(), clips.where(lambda clip: clip.scene != "whistle"), new_run())
+    for wrong in ({"epochs": 0}, {"batch_size": 1}):
+        with pytest.raises(InputError, match="at least 1 and at least 2"):
+            replace(QUICK, **wrong)(build(), clips, new_run())
+
+
+def test_clips_too_short_for_the_network_are_refused(small_clips, new_run):
+    with pytest.raises(InputError, match=r"0\.020 s.*at least 0\.080 s"):
+        replace(QUICK, augment=(Crop(0.02),))(build(), small_clips.development, new_run())
+    long = {"n_fft": 4096, "hop_length": 2048}
+    with pytest.raises(InputError, match=r"0\.500 s.*at least 1\.024 s"):
+        QUICK(build(**long), small_clips.train, new_run())
+    with pytest.raises(InputError, match=r"hum-validation-0\.wav.*0\.500 s.*at least 1\.024 s"):
+        QUICK(build(**long), small_clips.development, new_run())
+
+
+def test_a_loss_that_is_no_number_ends_training_by_naming_epoch_and_rate(small_clips, new_run):
+    with pytest.raises(InputError, match=r"(nan|inf) in epoch 0, batch \d, at a learning rate of 1e\+30"):
+        replace(QUICK, optimizer=SGD(1e30))(build(), small_clips.train, new_run())
+
+
+def test_the_loss_smooths_targets_as_torch_would_by_hand():
+    logits, targets = torch.randn(4, 3), torch.eye(3)[[0, 1, 2, 0]]
+    smooth = 0.9 * targets + 0.1 / 3
+    expected = -(smooth * torch.log_softmax(logits, 1)).sum(1).mean()
+    torch.testing.assert_close(CrossEntropy(0.1)(logits, targets), expected)
+
+
+@pytest.mark.parametrize("changed", [{"power": 1}, {"window": "hamming"}, {"log": "db"}, {"mel": "htk"}])
+def test_another_front_end_does_not_find_the_checkpoint_of_this_one(small_clips, new_run, changed):
+    fit, run = Fit(epochs=1, batch_size=8), new_run("shared")
+    first = fit(build(), small_clips.train, run)
+    second = fit(build(**changed), small_clips.train, run)
+    alone = fit(build(**changed), small_clips.train, new_run("alone"))
+    assert not same_weights(first, second)
+    assert same_weights(second, alone)
+
+
+def test_another_dropout_does_not_find_the_checkpoint_of_this_one(small_clips, new_run):
+    fit, run = Fit(epochs=1, batch_size=8), new_run("shared")
+    fit(build(), small_clips.train, run)
+    other = build()
+    other.network.dropout.p = 0.0
+    assert same_weights(fit(other, small_clips.train, run), fit(other, small_clips.train, new_run("alone")))
+
+
+def test_a_finished_training_is_not_done_again(small_clips, new_run):
+    first, second = new_run("shared"), new_run("shared")
+    fit = RECIPES["loader"]
+    trained = fit(build(), small_clips.development, first)
+    assert same_weights(fit(build(), small_clips.development, second), trained)
+    assert second.history == first.history  # the seconds of every epoch, too: nothing was trained anew
