@@ -27,4 +27,4 @@ network = nn.Sequential(
 for rules in ts.rules.RULES.values():
     # 128 mel bands every 20 ms; each edition has clips of its own length.
     features = torch.zeros(1, 1, 128, round(rules.clip_s / 0.020))
-    print(rules.judge(ts.count(network, features)).text)
+    print(rules.judge(ts.accounting.count(network, features)).text)

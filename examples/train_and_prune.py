@@ -20,14 +20,13 @@ stages = {
     "16 bit": ts.HalfPrecision(),
 }
 run = ts.Run(seed=0, folder=folder)
-bn2 = ts.accounting.get_convention("bn2")
 for name, stage in stages.items():
     classifier = stage(classifier, clips.development, run)
     scores = ts.evaluate(classifier, clips.test, run)
-    size = bn2(ts.count(classifier.network, classifier.example(clip_s=10.0)).tensors)
+    size = ts.count(classifier, ts.rules.dcase2021).to_json()
     print(
         f"{name:8} {100 * scores.accuracy:5.1f} %, log loss {scores.log_loss:.3f}, "
-        f"{size.parameters:,} parameters ({bn2.name}), {size.bytes / 1024:.2f} KB"
+        f"{size['parameters']:,} parameters ({size['convention']}), {size['kb']:.2f} KB"
     )
 
 classifier = ts.SceneClassifier.load(classifier.save(f"{folder}/model"))

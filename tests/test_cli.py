@@ -187,7 +187,6 @@ def test_count_a_saved_model(tinyscene: Callable[..., Said], run: Path) -> None:
     tensors = SceneClassifier.load(model(run)).network.state_dict()
     assert row["parameters"] == sum(t.numel() for t in tensors.values() if t.ndim)
     assert row["bytes"] == 2 * row["parameters"]
-    assert row["stage"] == "as saved"
 
 
 # reproduce, evaluate, compare, predict
@@ -398,7 +397,7 @@ def wrong(said: Said) -> str:
         (("reproduce", MINE, "--data", "DATA", "--cache", "/dev/null/c", "--out", "OUT"), ["/dev/null/c"]),
         (("evaluate", "MODEL", "--data", "no-such"), ["no-such: no such"]),
         (("evaluate", "EMPTY", "--data", "DATA"), ["has no model.json"]),
-        (("evaluate", "MODEL", "--data", "DATA", "--split", "dev"), ["train, validation or test"]),
+        (("evaluate", "MODEL", "--data", "DATA", "--split", "dev"), ["train, validation, test"]),
         (("compare", "MODEL", "EMPTY"), ["no predictions.csv"]),
         (("compare", "no-such", "MODEL"), ["no-such"]),
         (("predict", "EMPTY", "DATA"), ["has no model.json"]),

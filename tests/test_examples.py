@@ -59,8 +59,8 @@ def test_train_and_prune(run: Callable[..., str], folders: Path, tmp_path: Path)
     *steps, heard = run("train_and_prune", folders, 1, tmp_path / "run").splitlines()
     assert [line.split("%")[0].split()[0] for line in steps] == ["trained", "pruned", "tuned", "16"]
     parameters = [int(re.findall(r"([\d,]+) parameters", line)[0].replace(",", "")) for line in steps]
-    # 8 of 16 filters: their 49 x 16 weights, bias and batch norm pair, and what L3 reads of them.
-    assert parameters[0] - parameters[1] == 8 * (49 * 16 + 1 + 2) + 32 * 49 * 8
+    # 8 of 16 filters: their 49 x 16 weights, bias and four values of batch norm, and what L3 reads of them.
+    assert parameters[0] - parameters[1] == 8 * (49 * 16 + 1 + 4) + 32 * 49 * 8
     assert parameters[1] == parameters[2] == parameters[3]
     sizes = [float(re.findall(r"([\d.]+) KB", line)[0]) for line in steps]
     assert sizes[3] == pytest.approx(sizes[2] / 2, abs=0.01)

@@ -211,8 +211,6 @@ def test_a_changed_recipe_trains_from_the_change_on(done: Done, copy: Path, fits
 
     def again(*changes: str, seeds: tuple[int, ...] = (0,)) -> list[int]:
         fits.clear()
-        # The stages alone are there: a whole run of another recipe is not written over, as the next test has it.
-        (copy / "recipe.json").unlink()
         reproduce(override(small, list(changes)), done.clips, copy, quiet=True, seeds=seeds)
         return list(fits)
 
@@ -227,16 +225,9 @@ def test_a_changed_recipe_trains_from_the_change_on(done: Done, copy: Path, fits
 def test_a_run_is_not_written_over_by_another(done: Done, copy: Path, fits: list[int]) -> None:
     before = stamps(copy)
     fewer = done.clips.where(lambda clip: clip.path != "bus-train-0.wav")
-    changed = override(done.file, ["small.stages.2.epochs=1"])
-    for file, clips, seeds in (
-        (changed, done.clips, (0,)),
-        (done.file, fewer, (0,)),
-        (done.file, done.clips, (1,)),
-        (done.file.only("small"), done.clips, (0,)),
-        (replace(done.file, name="other"), done.clips, (0,)),
-    ):
+    for file, clips in ((done.file, fewer), (replace(done.file, name="other"), done.clips)):
         with pytest.raises(InputError, match=r"holds a run of pocket2024.*accepted: another folder"):
-            reproduce(file, clips, copy, seeds=seeds, quiet=True)
+            reproduce(file, clips, copy, quiet=True)
     assert fits == []
     assert stamps(copy) == before
     # A further seed adds to what is there.
@@ -255,7 +246,6 @@ def test_an_edited_criterion_of_ones_own_is_seen(
         text = system_file.read_text().replace("by=l1_norm", own.format(function))
         (tmp_path / "own2024.py").write_text(text)
         fits.clear()
-        (tmp_path / "run" / "recipe.json").unlink(missing_ok=True)
         reproduce(load_system(tmp_path / "own2024.py").only("small"), clips, tmp_path / "run", quiet=True)
         return list(fits)
 

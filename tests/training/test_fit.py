@@ -136,22 +136,21 @@ def test_the_number_of_loader_workers_changes_nothing(small_clips, new_run, augm
     assert not same_weights(alone, other)
 
 
-def test_every_epoch_sees_every_clip_once_in_another_order(small_clips, new_run):
-    seen = []
-
-    def look(waveform):
-        seen.append(waveform.tobytes())
-        return waveform
+def test_every_epoch_sees_every_clip_once_in_another_order_and_with_another_draw(small_clips, new_run):
+    seen, drawn = [], []
 
     class Watch(Noise):
         def __call__(self, waveform, sample_rate, rng):
-            return look(waveform)
+            seen.append(waveform.tobytes())
+            drawn.append(rng.bytes(8))
+            return waveform
 
     Fit(epochs=3, batch_size=8, augment=(Watch(),))(build(), small_clips.train, new_run())
     epochs = [seen[i * 24 : (i + 1) * 24] for i in range(3)]
     assert len(seen) == 72
     assert all(len(set(epoch)) == 24 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert len(set(drawn)) == 72
 
 
 @pytest.mark.parametrize("augment", [(), (Noise(20, 40),), (Crop(0.3),)], ids=["memory", "loader", "crop"])

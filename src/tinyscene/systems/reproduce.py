@@ -55,7 +55,7 @@ def reproduce(
 
     Raises:
         InputError: the clips lack a class in a split, a recording or the content of a file is on both sides of one, or
-            `folder` holds another run.
+            `folder` holds a run of another system or on other data.
     """
     clips.require("train", "test")
     folder = Path(folder)
@@ -102,17 +102,17 @@ def _checked(clips: Clips, classifier: SceneClassifier, quiet: bool) -> str:
 
 
 def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write: bool) -> None:
-    """Write recipe.json. Raises InputError where the folder holds a run that this one would write over."""
+    """Write recipe.json. Raises InputError where the folder holds a run of another system or on other data."""
     variants = {name: [describe(stage) for stage in system.stages] for name, system in file.variants.items()}
-    recipe = json.loads(json.dumps({"system": file.name, "data": data, "seeds": seeds, "variants": variants}))
+    recipe = {"system": file.name, "data": data, "seeds": seeds, "variants": variants}
     path = folder / RECIPE
     if path.is_file():
         there = json.loads(path.read_text())
-        same = there["system"] == recipe["system"] and there["data"] == data and set(there["seeds"]) <= set(seeds)
-        if not same or any(recipe["variants"].get(name) != stages for name, stages in there["variants"].items()):
+        if (there["system"], there["data"]) != (file.name, data):
+            which = "the same" if there["data"] == data else "other"
             raise InputError(
-                f"{folder}: holds a run of {there['system']} with other data, seeds, variants or recipe; accepted: "
-                f"another folder (--out), or the same run with variants or seeds added"
+                f"{folder}: holds a run of {there['system']} on {which} data; "
+                f"accepted: another folder (--out), or the same system and data, its recipe edited or not"
             )
     if write:
         folder.mkdir(parents=True, exist_ok=True)
