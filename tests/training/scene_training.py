@@ -1,5 +1,6 @@
 """A small data set and recipes to train on it; as a script, one process of a run on several devices."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -72,6 +73,8 @@ def train(clips: Clips, recipe: str, folder: Path, out: Path, workers: int = 0, 
         _die(*death)
     run = Run(seed=3, folder=folder, workers=workers, accelerator="cpu", quiet=True)
     RECIPES[recipe](build(), clips, run).save(out)
+    # Early stopping gives back one epoch alone; the figures of every epoch tell whether all of them were the same.
+    (out / "history.json").write_text(json.dumps([{**row, "seconds": 0} for row in run.history]))
 
 
 def _die(where: str, at: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from scene_training import CLASSES, RATE, RECIPES, build
 
 from tinyscene import audio
-from tinyscene.augment import Crop, FreqMixStyle, Gain, Noise, Speed
+from tinyscene.augment import Crop, FreqMixStyle, Gain, Noise, SpecAugment, Speed
 from tinyscene.compression import HalfPrecision
 from tinyscene.errors import InputError
 from tinyscene.training import SGD, Adam, CrossEntropy, EarlyStopping, Fit
@@ -137,7 +137,7 @@ def test_the_number_of_loader_workers_changes_nothing(small_clips, new_run, augm
 
 
 def test_every_epoch_sees_every_clip_once_in_another_order_and_with_another_draw(small_clips, new_run):
-    seen, drawn = [], []
+    seen, drawn, drawn_a_batch = [], [], []
 
     class Watch(Noise):
         def __call__(self, waveform, sample_rate, rng):
@@ -145,12 +145,18 @@ def test_every_epoch_sees_every_clip_once_in_another_order_and_with_another_draw
             drawn.append(rng.bytes(8))
             return waveform
 
-    Fit(epochs=3, batch_size=8, augment=(Watch(),))(build(), small_clips.train, new_run())
+    class WatchBatch(SpecAugment):
+        def __call__(self, features, targets, rng):
+            drawn_a_batch.append(rng.bytes(8))
+            return features, targets
+
+    Fit(epochs=3, batch_size=8, augment=(Watch(), WatchBatch()))(build(), small_clips.train, new_run())
     epochs = [seen[i * 24 : (i + 1) * 24] for i in range(3)]
     assert len(seen) == 72
     assert all(len(set(epoch)) == 24 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert len(set(drawn)) == 72
+    assert len(set(drawn_a_batch)) == 9
 
 
 @pytest.mark.parametrize("augment", [(), (Noise(20, 40),), (Crop(0.3),)], ids=["memory", "loader", "crop"])

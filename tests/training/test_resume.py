@@ -37,7 +37,7 @@ def fork():
 
 @pytest.fixture(scope="module")
 def expected(fork, small_clips, tmp_path_factory):
-    """The weights file of every recipe, trained without interruption."""
+    """Weights and history of every recipe, trained without interruption."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     finish = partial(trained, fork, small_clips, folder=folder)
     return {recipe: finish(recipe, name=recipe) for recipe in RECIPES}
@@ -45,7 +45,7 @@ def expected(fork, small_clips, tmp_path_factory):
 
 def trained(fork, clips, recipe, folder, name="run", workers=0):
     assert launched(fork, clips, recipe, folder, name, workers) == 0
-    return (folder / f"{name}-model" / "weights.safetensors").read_bytes()
+    return [(folder / f"{name}-model" / file).read_bytes() for file in ("weights.safetensors", "history.json")]
 
 
 def launched(fork, clips, recipe, folder, name="run", workers=0, death=None, after_s=None):

@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 
 from tinyscene.errors import InputError
@@ -21,8 +22,8 @@ def list_models() -> list[str]:
     return sorted(NETWORKS)
 
 
-def create_model(name: str, **arguments: Any) -> nn.Module:
-    """A network with fresh weights: (batch, channels, bands, frames) -> (batch, classes), logits.
+def create_model(name: str, *, seed: int = 0, **arguments: Any) -> nn.Module:
+    """A network with fresh weights, drawn from `seed`: (batch, channels, bands, frames) -> (batch, classes), logits.
 
     Raises:
         InputError: there is no such network, or it takes no such argument.
@@ -39,4 +40,6 @@ def create_model(name: str, **arguments: Any) -> nn.Module:
             for parameter in signature.parameters.values()
         )
         raise InputError(f"network {name!r}: {error}; it takes {accepted}") from None
-    return network(**arguments)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return network(**arguments)

@@ -6,8 +6,6 @@ centred frames are padded with zeros, where those of 2024 are reflected.
 
 from typing import Any
 
-import torch
-
 from tinyscene.errors import InputError
 from tinyscene.features import LogMel
 from tinyscene.models.classifier import SceneClassifier
@@ -43,6 +41,5 @@ def create_classifier(name: str, classes: tuple[str, ...], seed: int = 0) -> Sce
     """
     if name not in NETWORKS:
         raise InputError(f"no network {name!r}; accepted: {', '.join(NETWORKS)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return SceneClassifier(LogMel(**FRONTENDS_OF[name]), create_model(name, classes=len(classes)), classes)
+    network = create_model(name, seed=seed, classes=len(classes))
+    return SceneClassifier(LogMel(**FRONTENDS_OF[name]), network, classes)

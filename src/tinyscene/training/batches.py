@@ -59,6 +59,7 @@ class AugmentedClips(Dataset[Tensor]):
     def __init__(self, waveforms: Waveforms, augment: tuple[OnClip, ...], seed: int) -> None:
         self.waveforms, self.augment, self.seed = waveforms, augment, seed
         self.length = training_length(waveforms, augment)
+        self.crops = any(isinstance(augmentation, Crop) for augmentation in augment)
 
     def __getitem__(self, epoch_and_clip: tuple[int, int]) -> Tensor:
         """(samples,)"""
@@ -67,7 +68,9 @@ class AugmentedClips(Dataset[Tensor]):
         waveform = self.waveforms[clip]
         for augmentation in self.augment:
             waveform = augmentation(waveform, self.waveforms.sample_rate, rng)
-        return torch.from_numpy(np.array(fit_length(waveform, self.length, rng), np.float32))
+        # Without a crop, every epoch hears the same stretch of a longer clip, as where features are kept.
+        stretch = rng if self.crops else np.random.default_rng((self.seed, CLIP, 0, clip))
+        return torch.from_numpy(np.array(fit_length(waveform, self.length, stretch), np.float32))
 
 
 def training_length(waveforms: Waveforms, augment: tuple[OnClip, ...]) -> int:
