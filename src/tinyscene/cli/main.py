@@ -2,7 +2,6 @@
 
 import os
 import sys
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +18,11 @@ from tinyscene.cli.options import (
     SkipBad,
     Subset,
     TestFold,
+    joined_seeds,
     list_skipped,
     load_clips,
     narrow,
-    program,
+    print_run,
     recipe,
     screen,
     seeds_of,
@@ -32,9 +32,7 @@ from tinyscene.errors import InputError
 from tinyscene.progress import track
 
 if TYPE_CHECKING:
-    from tinyscene.data import Clips
-    from tinyscene.evaluation import Row
-    from tinyscene.systems import SystemFile
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,7 +46,7 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run a verb; wrong input is one sentence and status 2."""
     try:
-        app(_joined(sys.argv[1:]), prog_name="tinyscene")
+        app(joined_seeds(sys.argv[1:]), prog_name="tinyscene")
     except InputError as error:
         _refuse(str(error))
     except OSError as error:
@@ -61,15 +59,6 @@ def main() -> None:
 def _refuse(message: str) -> None:
     Console(stderr=True, soft_wrap=True).print(f"[red]tinyscene:[/red] {escape(message)}", highlight=False)
     sys.exit(2)
-
-
-def _joined(arguments: list[str]) -> list[str]:
-    """`--seeds 0 1 2` as one value, which is how it reads best and what the parser can't take."""
-    if "--seeds" not in arguments:
-        return arguments
-    first = arguments.index("--seeds") + 1
-    numbers = list(takewhile(str.isdigit, arguments[first:]))
-    return [*arguments[:first], " ".join(numbers), *arguments[first + len(numbers) :]] if numbers else arguments
 
 
 @app.command("list")
@@ -191,7 +180,7 @@ def reproduce(
         settings={"epochs_scale": epochs_scale, "set": set_ or []},
     )
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        _print_run(rows, file, clips, folder, json_file)
+        print_run(rows, file, clips, folder, json_file)
 
 
 @app.command()
@@ -302,29 +291,4 @@ def demo(
     model = out / "run" / "singh_53kb" / "seed-0"
     recording = place / clips.test.rows[0].path
     screen().print(listing.predictions({str(recording): ts.SceneClassifier.load(model).predict(recording)}))
-    _print_run(rows, file, clips, out / "run", None)
-
-
-def _print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Path, json_file: str | None) -> None:
-    """Scorecard, the run's folder, and what to type next."""
-    from tinyscene.evaluation.tables import score_table, seed_table
-
-    if json_file:
-        write_json({"system": file.name, "rows": [row.to_json() for row in rows]}, json_file)
-        return
-    title = f"{file.name} on {clips.name} ({len(clips.test)} test clips)"
-    screen().print(score_table(rows, title, compact=narrow()))
-    if len({row.seed for row in rows}) > 1:
-        screen().print(seed_table(rows, f"{title}: mean ± standard deviation over the seeds"))
-    me = program()
-    model = folder / rows[-1].variant / f"seed-{rows[-1].seed}"
-    screen().print(
-        f"\nThe run is in {folder}: scorecard, receipt, recipe; pictures and model in {model}", highlight=False
-    )
-    screen().print(
-        f"Next:  {me} predict {model} RECORDING\n"
-        f"       {me} count {model} --rules {rows[-1].rules.name}\n"
-        f"       {me} show {file.name}\n"
-        f"       {me} reproduce {file.name} --data YOUR_FOLDER",
-        highlight=False,
-    )
+    print_run(rows, file, clips, out / "run", None)

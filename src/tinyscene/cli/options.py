@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from tinyscene.errors import InputError
 
 if TYPE_CHECKING:
     from tinyscene.data import Clips
+    from tinyscene.evaluation import Row
     from tinyscene.systems import SystemFile
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of the data set, or a .csv of files.")]
@@ -103,3 +105,37 @@ def write_json(value: Any, target: str) -> None:
             partial.write_text(text + "\n")
     except OSError as error:
         raise InputError(f"--json {target}: can't be written ({error.strerror}); accepted: a file, or -") from error
+
+
+def joined_seeds(arguments: list[str]) -> list[str]:
+    """`--seeds 0 1 2` as one value, which is how it reads best and what the parser can't take."""
+    if "--seeds" not in arguments:
+        return arguments
+    first = arguments.index("--seeds") + 1
+    numbers = list(takewhile(str.isdigit, arguments[first:]))
+    return [*arguments[:first], " ".join(numbers), *arguments[first + len(numbers) :]] if numbers else arguments
+
+
+def print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Path, json_file: str | None) -> None:
+    """Scorecard, the run's folder, and what to type next."""
+    from tinyscene.evaluation.tables import score_table, seed_table
+
+    if json_file:
+        write_json({"system": file.name, "rows": [row.to_json() for row in rows]}, json_file)
+        return
+    title = f"{file.name} on {clips.name} ({len(clips.test)} test clips)"
+    screen().print(score_table(rows, title, compact=narrow()))
+    if len({row.seed for row in rows}) > 1:
+        screen().print(seed_table(rows, f"{title}: mean ± standard deviation over the seeds"))
+    me = program()
+    model = folder / rows[-1].variant / f"seed-{rows[-1].seed}"
+    screen().print(
+        f"\nThe run is in {folder}: scorecard, receipt, recipe; pictures and model in {model}", highlight=False
+    )
+    screen().print(
+        f"Next:  {me} predict {model} RECORDING\n"
+        f"       {me} count {model} --rules {rows[-1].rules.name}\n"
+        f"       {me} show {file.name}\n"
+        f"       {me} reproduce {file.name} --data YOUR_FOLDER",
+        highlight=False,
+    )
