@@ -19,7 +19,19 @@ LAST_POOL_BANDS = 4
 FEWEST_BANDS = FIRST_POOL * LAST_POOL_BANDS
 
 
-class Baseline2021(nn.Module):
+class _Baseline(nn.Module):
+    shortest_frames: ClassVar[int] = FIRST_POOL
+
+    @staticmethod
+    def initialise(module: nn.Module) -> None:
+        """As Keras, which the published baselines are written in, does by default: Glorot uniform, zero biases."""
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+class Baseline2021(_Baseline):
     """L1, L2, L3 and a dense layer: [conv, BN, ReLU] x 2, pool 5, conv, BN, ReLU, pool over time, dense, output.
 
     The number of parameters does not depend on the number of frames, since the last pooling takes all of them.
@@ -27,8 +39,6 @@ class Baseline2021(nn.Module):
     Raises:
         InputError: `filters` are not three, or there are fewer than 20 bands.
     """
-
-    shortest_frames: ClassVar[int] = FIRST_POOL
 
     def __init__(
         self, filters: Sequence[int] = (16, 16, 32), dense: int = 100, classes: int = 10, bands: int = 40
@@ -55,11 +65,6 @@ class Baseline2021(nn.Module):
         self.dropout = nn.Dropout(0.3)
         self.apply(self.initialise)
 
-    @staticmethod
-    def initialise(module: nn.Module) -> None:
-        """As Keras does by default: Glorot uniform kernels, zero biases."""
-        _initialise_as_keras(module)
-
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""
         x = self.relu(self.bn1(self.L1(features)))
@@ -72,14 +77,12 @@ class Baseline2021(nn.Module):
         return logits
 
 
-class Baseline2020(nn.Module):
+class Baseline2020(_Baseline):
     """[conv, BN, ReLU, pool, dropout] x 2, then a dense layer; 115,219 parameters without batch norm.
 
     Raises:
         InputError: `filters` are not two, or there are fewer than 20 bands.
     """
-
-    shortest_frames: ClassVar[int] = FIRST_POOL
 
     def __init__(self, filters: Sequence[int] = (32, 64), dense: int = 100, classes: int = 3, bands: int = 40) -> None:
         super().__init__()
@@ -102,11 +105,6 @@ class Baseline2020(nn.Module):
         self.dropout = nn.Dropout(0.3)
         self.apply(self.initialise)
 
-    @staticmethod
-    def initialise(module: nn.Module) -> None:
-        """As Keras does by default: Glorot uniform kernels, zero biases."""
-        _initialise_as_keras(module)
-
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""
         x = self.dropout(self.pool1(self.relu(self.bn1(self.L1(features)))))
@@ -126,11 +124,3 @@ def _checked(filters: Sequence[int], wanted: int, bands: int) -> tuple[int, ...]
 
 def _pooled_bands(bands: int) -> int:
     return bands // FIRST_POOL // LAST_POOL_BANDS
-
-
-def _initialise_as_keras(module: nn.Module) -> None:
-    # The published baselines are Keras networks, whose defaults are Glorot uniform kernels and zero biases.
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
