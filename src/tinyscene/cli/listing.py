@@ -86,6 +86,8 @@ def reported(file: "SystemFile") -> RenderableType:
     )
     for name, system in file.variants.items():
         printed = system.reported
+        if printed is None:
+            continue
         accuracy = "" if printed.accuracy is None else f"{100 * printed.accuracy:.2f}"
         log_loss = "" if printed.log_loss is None else f"{printed.log_loss:.3f}"
         table.add_row(name, f"{printed.parameters:,}", printed.convention.name, printed.kb, accuracy, log_loss)

@@ -108,7 +108,7 @@ def count(
     model, every convention and every MAC counter is shown.
     """
     from tinyscene.accounting import layer_table, precision_of, size_table, work_table
-    from tinyscene.evaluation.tables import count_table
+    from tinyscene.evaluation.tables import count_table, legend
     from tinyscene.rules import get_rules
     from tinyscene.systems import load_system
     from tinyscene.systems.count import count_model, count_system, is_system
@@ -130,9 +130,14 @@ def count(
         return
     if system:
         screen().print(count_table(rows, f"{rows[0].system}: every stage, counted without data", compact=narrow()))
-    for row in [row for row in rows if row.reported] if system and layers else [] if system else rows:
-        screen().print(layer_table(row.ledger, row.convention))
+        screen().print(legend(rows, compact=narrow()), highlight=False)
+    last = [row for row, after in zip(rows, [*rows[1:], None], strict=True) if after is None or not after.index]
+    for row in (last if layers else []) if system else rows:
+        counters = (row.counter,) if narrow() else tuple(row.ledger.macs)
+        screen().print(layer_table(row.ledger, row.convention, counters))
         screen().print(size_table(row.ledger), work_table(row.ledger))
+        by = f"by {row.rules.name}" + ("" if rules or system else ", the default; --rules changes it")
+        screen().print(f"{row.variant}, a clip of {row.rules.clip_s:g} s, {by}", highlight=False)
         screen().print(row.rules.judge(row.ledger).text, highlight=False)
 
 
@@ -169,16 +174,20 @@ def reproduce(
     clips = load_clips(data, dataset, sample_rate, skip_bad, cache, subset, test_fold)
     own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
     folder = out or Path("runs") / f"{file.name}-{own}"
-    rows = systems.reproduce(
-        file,
-        clips,
-        folder,
-        seeds=seeds_of(seeds),
-        workers=workers,
-        accelerator=accelerator,
-        devices=devices,
-        settings={"epochs_scale": epochs_scale, "set": set_ or []},
-    )
+    try:
+        rows = systems.reproduce(
+            file,
+            clips,
+            folder,
+            seeds=seeds_of(seeds),
+            workers=workers,
+            accelerator=accelerator,
+            devices=devices,
+            settings={"epochs_scale": epochs_scale, "set": set_ or []},
+        )
+    except KeyboardInterrupt:
+        Console(stderr=True).print("\ninterrupted; the same command goes on from the last epoch", highlight=False)
+        raise
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         print_run(rows, file, clips, folder, json_file)
 

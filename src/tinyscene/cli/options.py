@@ -118,16 +118,19 @@ def joined_seeds(arguments: list[str]) -> list[str]:
 
 def print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Path, json_file: str | None) -> None:
     """Scorecard, the run's folder, and what to type next."""
-    from tinyscene.evaluation.tables import score_table, seed_table
+    from tinyscene.evaluation.tables import legend, score_table, seed_table
+    from tinyscene.systems import SYSTEMS
 
     if json_file:
         write_json({"system": file.name, "rows": [row.to_json() for row in rows]}, json_file)
         return
     title = f"{file.name} on {clips.name} ({len(clips.test)} test clips)"
     screen().print(score_table(rows, title, compact=narrow()))
+    screen().print(legend(rows, compact=narrow()), highlight=False)
     if len({row.seed for row in rows}) > 1:
         screen().print(seed_table(rows, f"{title}: mean ± standard deviation over the seeds"))
     me = program()
+    name = file.name if file.name in SYSTEMS else file.path
     model = folder / rows[-1].variant / f"seed-{rows[-1].seed}"
     screen().print(
         f"\nThe run is in {folder}: scorecard, receipt, recipe; pictures and model in {model}", highlight=False
@@ -135,7 +138,7 @@ def print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Pat
     screen().print(
         f"Next:  {me} predict {model} RECORDING\n"
         f"       {me} count {model} --rules {rows[-1].rules.name}\n"
-        f"       {me} show {file.name}\n"
-        f"       {me} reproduce {file.name} --data YOUR_FOLDER",
+        f"       {me} show {name}\n"
+        f"       {me} reproduce {name} --data ANOTHER_FOLDER",
         highlight=False,
     )

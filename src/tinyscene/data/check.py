@@ -203,6 +203,8 @@ def _absent(clips: Clips) -> Iterator[str]:
     # An evaluation list has no labels, so no class can be absent from it.
     if all(clip.scene is None for clip in clips):
         return
+    if len(clips.classes) < 2:
+        yield f"there is one class alone, {', '.join(clips.classes)}"
     for split in SPLITS:
         present = {clip.scene for clip in clips if clip.split == split}
         lacking = [scene for scene in clips.classes if scene not in present]
@@ -212,7 +214,10 @@ def _absent(clips: Clips) -> Iterator[str]:
 
 def _unlisted(clips: Clips) -> Iterator[str]:
     listed = {clip.path for clip in clips}
-    for path in sound_files(clips.root):
+    # A table of files may stand anywhere: only the folders of its files are its own.
+    own = {(clips.root / path).parent for path in listed} if clips.name == "csv" else {clips.root}
+    found = (path for top in sorted(own) for path in sound_files(top, deep=clips.name != "csv"))
+    for path in found:
         name = path.relative_to(clips.root).as_posix()
         if name not in listed:
             yield name

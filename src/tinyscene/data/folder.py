@@ -100,10 +100,10 @@ def _listed(path: Path, top: Path, test_fold: str | int | None, classes: Sequenc
     return Clips(path.stem, top, accepted, tuple(clips)), not {"split", "fold"}.isdisjoint(rows[0].cells)
 
 
-def sound_files(top: Path) -> Iterator[Path]:
-    """Sound files at any depth, by name; hidden files and folders are passed over."""
+def sound_files(top: Path, *, deep: bool = True) -> Iterator[Path]:
+    """Sound files at any depth, or beside each other alone, by name; hidden files and folders are passed over."""
     for parent, folders, files in os.walk(top):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and name.lower().endswith(SUFFIXES):
                 path = Path(parent, name)

@@ -22,7 +22,7 @@ def count_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Ta
     first = rows[0]
     heads = ["variant", "stage", "parameters", "KB", f"margin, KB{_limit(first)}", "report prints"]
     wide = ["non-zero", f"MMACs ({first.counter})", f"peak RAM, KB ({first.ledger.precision})"]
-    table = _table(title, heads if compact else [*heads[:4], *wide, *heads[4:]], rows, compact)
+    table = _table(title, heads if compact else [*heads[:4], *wide, *heads[4:]], compact)
     previous = ""
     for row in rows:
         if previous and row.variant != previous:
@@ -51,8 +51,9 @@ def score_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Ta
     groups = [] if compact else _groups(rows)
     seeds = ["seed"] if len({row.seed for row in rows}) > 1 else []
     heads = ["variant", "stage", *seeds, "accuracy %", "log loss", *([] if compact else ["95 %", "ECE"])]
-    heads += [*(f"{group} dev. %" for group in groups), "parameters", "KB", f"margin, KB{_limit(rows[0])}"]
-    table = _table(title, [*heads, "report prints"], rows, compact)
+    heads += [*(f"{group} dev. %" for group in groups), "parameters", "KB"]
+    tail = [] if compact else [f"margin, KB{_limit(rows[0])}", "report prints"]
+    table = _table(title, [*heads, *tail], compact)
     previous: tuple[str, int | None] = ("", None)
     for row in rows:
         if row.scores is None:
@@ -72,8 +73,7 @@ def score_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Ta
             *(f"{100 * parts[group].accuracy:.1f}" if group in parts else "" for group in groups),
             f"{size.kept:,} {row.convention.name}",
             f"{in_unit(size.kept_bytes, 'KB'):.2f}",
-            margin_text(row),
-            reported_text(row),
+            *([] if compact else [margin_text(row), reported_text(row)]),
         )
         previous = (row.variant, row.seed)
     return table
@@ -146,7 +146,7 @@ def markdown(rows: Sequence[Row], title: str) -> str:
     return "\n".join([*lines, "", *legend(rows).splitlines(), ""])
 
 
-def legend(rows: Sequence[Row]) -> str:
+def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
     """What the conventions, the margin and the marks mean."""
     names = [row.convention.name for row in rows] + [row.reported["kb_convention"] for row in rows if row.reported]
     lines = [f"{name}: {CONVENTIONS[name].description}" for name in dict.fromkeys(names) if name in CONVENTIONS]
@@ -156,17 +156,22 @@ def legend(rows: Sequence[Row]) -> str:
             f"margin: to the limit of {edition.name} ({limits}); MACs and RAM for a clip of {edition.clip_s:g} s"
         )
     lines.append(f"KB = 1024 B; counted for {rows[0].classes} classes")
-    lines.append("ticks compare counts; printed accuracies are of the report's own data set")
+    if any(row.reported for row in rows):
+        lines.append("ticks compare counts; printed accuracies are of the report's own data set")
+    if compact:
+        lines.append("some columns are left out at this width; a wider terminal and --json have them")
     return "\n".join(lines)
 
 
-def _table(title: str, heads: Sequence[str], rows: Sequence[Row], compact: bool) -> Table:
-    """Figures never fold: what is short of room is the text."""
-    table = Table(title=title, caption=legend(rows), caption_justify="left", box=SIMPLE_HEAD if compact else HEAVY_HEAD)
+def _table(title: str, heads: Sequence[str], compact: bool) -> Table:
+    """What is short of room is the text."""
+    table = Table(title=title, box=SIMPLE_HEAD if compact else HEAVY_HEAD)
     for heading in heads:
         text = heading in TEXT
-        longest = max(map(len, heading.split()))
-        table.add_column(heading, justify="left" if text else "right", overflow="fold", min_width=longest)
+        # Stages are named by one long word each; figures never fold.
+        least = 13 if heading == "stage" else max(map(len, heading.split()))
+        whole = not text or heading == "variant"
+        table.add_column(heading, justify="left" if text else "right", no_wrap=whole, min_width=least)
     return table
 
 

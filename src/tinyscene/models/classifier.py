@@ -157,7 +157,11 @@ class SceneClassifier(nn.Module):
         folder = Path(folder)
         for name in ("model.json", "weights.safetensors"):
             if not (folder / name).is_file():
-                raise InputError(f"{folder}: has no {name}; accepted: a folder with model.json and weights.safetensors")
+                below = ", ".join(str(path.parent) for path in sorted(folder.glob("*/seed-*/model.json"))[:5])
+                raise InputError(
+                    f"{folder}: has no {name}; accepted: a folder with model.json and weights.safetensors"
+                    + (f", such as {below}" if below else "")
+                )
         weights = (folder / "weights.safetensors").read_bytes()
         try:
             described = json.loads((folder / "model.json").read_text())

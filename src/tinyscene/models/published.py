@@ -34,12 +34,14 @@ FRONTENDS_OF: dict[str, dict[str, Any]] = {
 }
 
 
-def create_classifier(name: str, classes: tuple[str, ...], seed: int = 0) -> SceneClassifier:
+def create_classifier(name: str, classes: tuple[str, ...], *, seed: int = 0, **arguments: Any) -> SceneClassifier:
     """An untrained classifier around a network of the menu, its initial values drawn from `seed`.
+
+    `arguments` are the network's own, such as `filters`.
 
     Raises InputError, naming those there are, for another name.
     """
     if name not in NETWORKS:
         raise InputError(f"no network {name!r}; accepted: {', '.join(NETWORKS)}")
-    network = create_model(name, seed=seed, classes=len(classes))
+    network = create_model(name, seed=seed, classes=len(classes), **arguments)
     return SceneClassifier(LogMel(**FRONTENDS_OF[name]), network, classes)

@@ -33,7 +33,7 @@ def count_system(
             edition = rules or system.rules
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                classifier = system.build(system.rules.classes)
+                classifier = system.untrained(system.rules.classes)
                 for index, stage in enumerate(system.stages):
                     classifier = stage.shape(classifier)
                     rows.append(stage_row(file, variant, index, classifier, edition, precision))
@@ -62,10 +62,10 @@ def stage_row(
         index=index,
         stage=stage_label(system.stages[index]),
         ledger=ledger,
-        convention=system.reported.convention,
+        convention=system.convention,
         rules=rules,
         classes=len(classifier.classes),
-        reported=system.reported.beside(ledger) if comparable else {},
+        reported=system.reported.beside(ledger) if system.reported and comparable else {},
     )
 
 
@@ -98,6 +98,11 @@ def count(
         half: count it with 16-bit weights.
         precision: of the activations, for the peak RAM.
     """
+    if not isinstance(classifier, SceneClassifier):
+        raise InputError(
+            f"count was given {type(classifier).__name__}; accepted: a SceneClassifier. A network alone is counted by "
+            f"tinyscene.accounting.count(network, example)"
+        )
     if half:
         classifier = HalfPrecision().shape(classifier)
     convention = next((limit.convention for limit in rules.limits if limit.convention), "bn2")

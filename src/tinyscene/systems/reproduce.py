@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError
 from tinyscene.evaluation.evaluate import evaluate
@@ -83,10 +85,14 @@ def reproduce(
 
 
 def _built(system: System, clips: Clips, run: Run) -> SceneClassifier:
-    """The untrained classifier of this seed; one that could not be saved afterwards is refused now."""
+    """The untrained classifier of this seed. What could not be pruned or saved after training is refused now."""
     run.seed_torch(INITIAL)
-    classifier = system.build(clips.classes).eval()
+    classifier = system.untrained(clips.classes).eval()
     classifier.describe()
+    shaped = classifier
+    with torch.random.fork_rng(devices=[]):
+        for stage in system.stages:
+            shaped = stage.shape(shaped)
     return classifier
 
 
@@ -131,8 +137,9 @@ def _run_variant(variant: str, system: System, classifier: SceneClassifier, clip
         label = stage_label(stage)
         place = Path(run.folder) / f"{index}-{slug(label)}-{key}"
         result = _kept(place, clips, run)
+        step = f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}"
+        _say(step if result is None else f"{step}, kept from before", run)
         if result is None:
-            _say(f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}", run)
             result = _run_stage(stage, classifier, clips, run, place)
         results.append(result)
         classifier = result.classifier

@@ -4,12 +4,14 @@ import importlib
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tinyscene.accounting import Convention, get_convention
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Reported
 from tinyscene.models.classifier import SceneClassifier
@@ -27,13 +29,37 @@ class System:
         rules: the edition it was made for; its classes and clip length are what `count` uses.
         build: class names -> untrained classifier.
         stages: in the report's order.
-        reported: what the report prints of the last stage.
+        reported: what the report prints of the last stage; None for a system of your own.
     """
 
     rules: Rules
     build: Callable[[tuple[str, ...]], SceneClassifier]
     stages: tuple[Stage, ...]
-    reported: Reported
+    reported: Reported | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("rules", Rules), ("stages", tuple), ("reported", Reported | None)):
+            if not isinstance(getattr(self, name), kind):
+                wanted = "a tuple of stages" if name == "stages" else f"a value of type {kind}"
+                raise InputError(f"System({name}={getattr(self, name)!r}); accepted: {wanted}")
+
+    @property
+    def convention(self) -> Convention:
+        """The report's, or that of the edition where no report printed anything."""
+        named = next((limit.convention for limit in self.rules.limits if limit.convention), "bn2")
+        return self.reported.convention if self.reported else get_convention(named)
+
+    def untrained(self, classes: tuple[str, ...]) -> SceneClassifier:
+        """What `build` gives. Raises InputError, saying where, if it fails."""
+        try:
+            return self.build(classes)
+        except (TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            where = traceback.extract_tb(error.__traceback__)[1]
+            raise InputError(
+                f"{where.filename}:{where.lineno}: {error}; accepted: a build(classes) that returns a SceneClassifier"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,13 @@ class Fit:
     augment: tuple[Augmentation, ...] = ()
     early_stopping: EarlyStopping | None = None
 
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 2)):
+            if getattr(self, name) < least:
+                raise InputError(f"Fit({name}={getattr(self, name)}); accepted: at least {least}")
+        if self.optimizer.lr <= 0:
+            raise InputError(f"Fit: a learning rate of {self.optimizer.lr}; accepted: above 0")
+
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Training changes no structure."""
         return classifier
@@ -118,10 +125,6 @@ class Fit:
                 f"the classifier {', '.join(classifier.classes)}; accepted: the same, in the same order"
             )
         clips.train.require("train")
-        if self.epochs < 1 or self.batch_size < 2:
-            raise InputError(
-                f"Fit(epochs={self.epochs}, batch_size={self.batch_size}); accepted: at least 1 and at least 2"
-            )
         for augmentation in self.augment:
             domain = getattr(augmentation, "domain", "clips")
             if domain not in ("clips", "waveforms", "features"):

@@ -100,7 +100,8 @@ def train(
     labels = clips.validation.labels
     steps = len(plan)
     quiet = run.quiet or not fabric.is_global_zero
-    with bar("training", fit.epochs * steps, done=progress.epoch * steps, quiet=quiet) as advance:
+    what = f"training, going on after epoch {progress.epoch}" if progress.epoch else "training"
+    with bar(what, fit.epochs * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
             row = _epoch(fit, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance)

@@ -60,7 +60,7 @@ class Run:
         strategy = "ddp" if self.devices > 1 else "auto"
         try:
             fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy)
-        except (MisconfigurationException, ValueError) as error:
+        except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{self.devices} of accelerator {self.accelerator!r}: {' '.join(str(error).split())}; accepted: auto, "
                 f"cpu or gpu, and as many as this machine has"
