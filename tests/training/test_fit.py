@@ -195,9 +195,11 @@ def test_unusable_arguments_are_refused(small_clips, new_run):
         replace(QUICK, early_stopping=EarlyStopping())(build(), clips.train, new_run())
     with pytest.raises(InputError, match="has no clip of whistle"):
         QUICK(build(), clips.where(lambda clip: clip.scene != "whistle"), new_run())
-    for wrong in ({"epochs": 0}, {"batch_size": 1}):
-        with pytest.raises(InputError, match="at least 1 and at least 2"):
-            replace(QUICK, **wrong)(build(), clips, new_run())
+    for wrong, least in (({"epochs": 0}, "at least 1"), ({"batch_size": 1}, "at least 2")):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))}.*{least}"):
+            replace(QUICK, **wrong)
+    with pytest.raises(InputError, match="learning rate of -1.*above 0"):
+        replace(QUICK, optimizer=Adam(lr=-1.0))
 
 
 def test_clips_too_short_for_the_network_are_refused(small_clips, new_run):
