@@ -18,7 +18,7 @@ def layer_table(ledger: Ledger, convention: Convention, counters: Iterable[str] 
     for heading in ("layer", "type", "output"):
         table.add_column(heading, overflow="fold")
     for heading in ("parameters", "kept", "B", *(f"MACs, {name}" for name in names)):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
 
     counted = convention.counted(ledger.tensors)
     sizes = {layer: total(rows) for layer, rows in group_by_layer(counted).items()}
@@ -51,7 +51,7 @@ def size_table(ledger: Ledger) -> Table:
     table = Table(title="Size by convention (kept: without what masks remove; kB = 1000 B, KB = 1024 B)")
     table.add_column("convention")
     for heading in ("parameters", "kept", "B", "kB", "KB", "KB, kept"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("bytes by precision")
     table.add_column("what counts", overflow="fold")
     for convention in CONVENTIONS.values():

@@ -171,7 +171,7 @@ def _table(title: str, heads: Sequence[str], compact: bool) -> Table:
         # Stages are named by one long word each; figures never fold.
         least = 13 if heading == "stage" else max(map(len, heading.split()))
         whole = not text or heading == "variant"
-        table.add_column(heading, justify="left" if text else "right", no_wrap=whole, min_width=least)
+        table.add_column(heading, justify="left" if text else "right", no_wrap=whole, overflow="fold", min_width=least)
     return table
 
 
