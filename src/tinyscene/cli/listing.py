@@ -114,7 +114,13 @@ def scores(found: "Scores", title: str) -> RenderableType:
             )
         table.add_section()
     macro = f"mean over the classes: {100 * found.macro_accuracy:.1f} %, log loss {found.macro_log_loss:.3f}"
-    return Group(table, macro)
+    if not found.clips_heard:
+        return Group(table, macro)
+    optimistic = (
+        f"optimistic: {found.clips_heard:,} of {len(found.clips):,} clips are of recordings that, by their names, this "
+        f"model was trained on"
+    )
+    return Group(table, macro, optimistic)
 
 
 def mean_and_deviation(found: list["Scores"]) -> str:

@@ -1,5 +1,6 @@
 """A table of labelled clips with its splits."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -136,6 +137,12 @@ class Clips:
                 f"{self.root} ({self.name}): class {poorest!r} has {len(found)} recording{'s' * (len(found) != 1)} to "
                 f"{purpose} ({', '.join(found) or 'none'}); accepted: at least {least} recordings of every class"
             )
+
+    @property
+    def recording_hashes(self) -> tuple[str, ...]:
+        """A short hash of every clip's recording: what a model remembers of its training clips."""
+        names = (clip.recording or clip.path for clip in self.rows)
+        return tuple(hashlib.sha256(name.encode()).hexdigest()[:10] for name in names)
 
     def leaks(self) -> list[str]:
         """Recordings, and stretches of a file, that stand on more than one side of the splits."""

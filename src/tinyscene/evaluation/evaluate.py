@@ -45,7 +45,9 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
             for _ in some:
                 advance("")
     probabilities = np.concatenate([some.double().softmax(1).numpy() for some in logits])
-    return Scores(waveforms.clips, probabilities, classifier.heard_devices)
+    heard = set(classifier.heard_recordings)
+    known = sum(recording in heard for recording in waveforms.clips.recording_hashes)
+    return Scores(waveforms.clips, probabilities, classifier.heard_devices, known)
 
 
 @dataclass(frozen=True)

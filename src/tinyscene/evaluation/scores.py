@@ -28,11 +28,14 @@ class Scores:
         clips: in the order of the rows.
         probabilities: shape (clips, classes).
         heard_devices: those the classifier was trained on; it tells seen from unseen devices.
+        clips_heard: how many are of recordings that, by name, the classifier was trained on; if any, the figures are
+            optimistic.
     """
 
     clips: Clips
     probabilities: npt.NDArray[np.float64]
     heard_devices: tuple[str, ...] = ()
+    clips_heard: int = 0
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -118,6 +121,7 @@ class Scores:
         """Every figure, as plain values."""
         return {
             **self.summary(),
+            "clips_heard": self.clips_heard,
             "macro_accuracy": self.macro_accuracy,
             "macro_log_loss": self.macro_log_loss,
             "by_class": {name: part.summary() for name, part in self.by("scene").items()},

@@ -53,6 +53,8 @@ class SceneClassifier(nn.Module):
         self.classes = tuple(classes)
         self.heard_devices: tuple[str, ...] = ()
         """Devices of the clips that it was trained on."""
+        self.heard_recordings: tuple[str, ...] = ()
+        """Hashes of the recordings that it was trained or stopped on (`Clips.recording_hashes`)."""
 
     @property
     def sample_rate(self) -> int:
@@ -128,6 +130,7 @@ class SceneClassifier(nn.Module):
             "format": _FORMAT,
             "classes": self.classes,
             "heard_devices": self.heard_devices,
+            "heard_recordings": " ".join(self.heard_recordings),
             "frontend": _describe(self.frontend, FRONTENDS),
             "standardize": self.standardize.arguments,
             "network": network,
@@ -178,6 +181,7 @@ class SceneClassifier(nn.Module):
             frontend, standardize = _build(described["frontend"], FRONTENDS), Standardize(**described["standardize"])
             classifier = cls(frontend, network, tuple(described["classes"]), standardize)
             classifier.heard_devices = tuple(described["heard_devices"])
+            classifier.heard_recordings = tuple(described["heard_recordings"].split())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise

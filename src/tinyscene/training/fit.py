@@ -91,6 +91,7 @@ class Fit:
         validation = list(features_of_clips(classifier, watched, run, "validation"))
         train(self, classifier, source, clips, validation, checkpoint, run)
         classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
+        classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.recording_hashes}))
         return classifier.eval()
 
     def _source(self, classifier: SceneClassifier, waveforms: Waveforms, run: Run) -> Source:
