@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from tinyscene.cli import data
 from tinyscene.cli.options import (
@@ -24,6 +23,7 @@ from tinyscene.cli.options import (
     narrow,
     print_run,
     recipe,
+    refuse,
     screen,
     seeds_of,
     write_json,
@@ -48,17 +48,12 @@ def main() -> None:
     try:
         app(joined_seeds(sys.argv[1:]), prog_name="tinyscene")
     except InputError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except OSError as error:
         # A folder that can't be written, a full disk: nothing that a traceback would tell more of.
         if not error.filename:
             raise
-        _refuse(f"{error.filename}: {error.strerror}; accepted: a place that can be read and written")
-
-
-def _refuse(message: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(f"[red]tinyscene:[/red] {escape(message)}", highlight=False)
-    sys.exit(2)
+        refuse(f"{error.filename}: {error.strerror}; accepted: a place that can be read and written")
 
 
 @app.command("list")

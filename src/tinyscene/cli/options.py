@@ -142,3 +142,9 @@ def print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Pat
         f"       {me} reproduce {name} --data ANOTHER_FOLDER",
         highlight=False,
     )
+
+
+def refuse(message: str) -> None:
+    """One sentence on stderr, and status 2."""
+    Console(stderr=True, soft_wrap=True).print(f"[red]tinyscene:[/red] {escape(message)}", highlight=False)
+    sys.exit(2)
