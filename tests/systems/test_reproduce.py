@@ -222,6 +222,22 @@ def test_a_changed_recipe_trains_from_the_change_on(done: Done, copy: Path, fits
     assert {row["seed"] for row in figures(copy)} == {"0", "1"}
 
 
+def test_an_unfinished_run_has_no_receipt(done: Done, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    assert (copy / "receipt.json").is_file()
+    edited = override(done.file, ["small.stages.2.epochs=1"])
+    with monkeypatch.context() as patched:
+        # The package's name `reproduce` is the function; the module is found by its path.
+        patched.setattr(sys.modules["tinyscene.systems.reproduce"], "_run_variant", stop)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce(edited, done.clips, copy, quiet=True)
+    assert not (copy / "receipt.json").exists()
+    reproduce(done.file, done.clips, copy, quiet=True)
+    assert (copy / "receipt.json").is_file()
+
+
 def test_a_run_is_not_written_over_by_another(done: Done, copy: Path, fits: list[int]) -> None:
     before = stamps(copy)
     fewer = done.clips.where(lambda clip: clip.path != "bus-train-0.wav")

@@ -122,6 +122,8 @@ def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write
             )
     if write:
         folder.mkdir(parents=True, exist_ok=True)
+        # Until this run ends, the folder holds no finished one: a receipt would vouch for another recipe.
+        (folder / "receipt.json").unlink(missing_ok=True)
         with write_whole(path) as partial:
             partial.write_text(json.dumps(recipe, indent=1))
 
