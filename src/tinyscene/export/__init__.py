@@ -1,0 +1,1 @@
+"""Exported files: written, checked on their own runtime, counted by reading them."""
