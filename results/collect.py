@@ -35,19 +35,41 @@ def table(path: Path) -> list[str]:
     synthetic = " (synthetic: rendered, not recorded)" if first["dataset"] == "synthetic" else ""
     groups = [group for group in ("real", "seen", "unseen") if any(row[f"accuracy_{group}"] for row in rows)]
     heads = ["variant", "stage", "seed", "accuracy % (95 %)", "log loss", "ECE", *(f"{g} devices %" for g in groups)]
-    heads += ["parameters", "KB", "report: parameters, KB, accuracy %, log loss"]
+    files = any(row.get("file_bytes") for row in rows)
+    heads += [
+        "parameters",
+        "KB",
+        *(["file, B", "difference: node by node, optimised", "same decisions"] if files else []),
+    ]
+    heads += ["report: parameters, KB, accuracy %, log loss"]
     lines = [f"## {first['system']} on {first['dataset']}{synthetic}", "", "| " + " | ".join(heads) + " |"]
     lines.append("|" + "---|" * len(heads))
     for row in rows:
         low, high = 100 * float(row["accuracy_low"]), 100 * float(row["accuracy_high"])
-        cells = [row["variant"], row["stage"], row["seed"]]
+        mark = ", *optimistic*" if row.get("optimistic") == "True" else ""
+        cells = [row["variant"], row["stage"] + mark, row["seed"]]
         cells += [f"{100 * float(row['accuracy']):.1f} ({low:.1f}-{high:.1f})"]
         cells += [f"{float(row['log_loss']):.3f}", f"{float(row['ece']):.3f}"]
         cells += [f"{100 * float(row[f'accuracy_{g}']):.1f}" if row[f"accuracy_{g}"] else "" for g in groups]
-        cells += [f"{int(row['nonzero']):,} ({row['convention']})", f"{float(row['kb']):.2f}", printed(row)]
+        cells += [f"{int(row['nonzero']):,} ({row['convention']})", f"{float(row['kb']):.2f}"]
+        cells += [*(file_cells(row) if files else []), printed(row)]
         lines.append("| " + " | ".join(cells) + " |")
+    if any(row.get("optimistic") == "True" for row in rows):
+        lines += ["", "*optimistic*: scored on recordings that the model was trained, stopped or calibrated on."]
     facts = f"`{first['command']}`; commit {first['commit']}, {first['machine']}, torch {first['torch']}"
     return [*lines, "", f"{facts}, {first['minutes']} min, {first['finished'][:10]}.", ""]
+
+
+def file_cells(row: dict[str, str]) -> list[str]:
+    """Bytes on disk, the largest differences on ONNX Runtime, and the share of decisions that agree."""
+    if not row["file_bytes"]:
+        return ["refused", row["file_fault"], ""]
+    steps = row["file_unit"] == "output steps"
+    exact, fast = (
+        f"{float(row[name]):.2f}" if steps else f"{float(row[name]):.0e}" for name in ("file_exact", "file_largest")
+    )
+    unit = "steps" if steps else "of the largest logit"
+    return [f"{int(row['file_bytes']):,}", f"{exact}, {fast} {unit}", f"{100 * float(row['file_agreement']):.0f} %"]
 
 
 def printed(row: dict[str, str]) -> str:

@@ -151,6 +151,17 @@ def test_count_a_system(tinyscene: Callable[..., Said]) -> None:
     assert len(found["rows"]) == 2 + 8 + 3 * 4
 
 
+def test_a_reports_own_bookkeeping_is_counted_item_by_item(tinyscene: Callable[..., Said]) -> None:
+    """SYSTEMS.md, byttebier2021: the table's own items, once for the variants that share them."""
+    said = tinyscene("count", "byttebier2021")
+    assert said.status == 0
+    assert said.out.count("item by item") == 1
+    rows = [[cell.strip() for cell in line.split("│")] for line in said.out.splitlines()]
+    for figures in (["109,320", "1", "109,320"], ["658", "8", "5,264"], ["658", "4", "2,632"], ["32", "8", "256"]):
+        assert any(row[-4:-1] == figures for row in rows), figures
+    assert any(row[1:4] == ["sum", "127.64 KB", "113,976"] and row[5] == "130,704" for row in rows)
+
+
 def test_count_a_private_system_by_another_edition(tinyscene: Callable[..., Said], tmp_path: Path) -> None:
     said = tinyscene("count", MINE, "--rules", "dcase2024", "--json", tmp_path / "count.json")
     assert (said.status, said.out, said.err) == (0, "", "")

@@ -192,3 +192,13 @@ def test_wrong_settings_are_refused_by_naming_the_right_ones(wrong, named):
     LogMel(**right)
     with pytest.raises(InputError, match=named):
         LogMel(**right | wrong)
+
+
+@pytest.mark.parametrize("log", ["ln", None])
+def test_the_mean_over_frames_is_subtracted_per_band_and_clip(log):
+    waveforms = torch.from_numpy(np.random.default_rng(5).uniform(-0.3, 0.3, (3, 8000)).astype(np.float32))
+    settings = {"sample_rate": 8000, "n_fft": 256, "n_mels": 20, "hop_length": 80, "power": 1, "log": log}
+    plain = LogMel(**settings)(waveforms).double().numpy()
+    centred = LogMel(**settings, subtract_mean=True)(waveforms).numpy()
+    np.testing.assert_allclose(centred, plain - plain.mean(3, keepdims=True), atol=1e-4)
+    assert np.abs(plain.mean(3)).min() > 1e-3

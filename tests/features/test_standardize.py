@@ -58,3 +58,13 @@ def test_fitted_values_travel_with_the_weights():
     features = torch.randn(1, 1, 4, 9)
     assert twin.fitted
     assert torch.equal(twin(features), standardize(features))
+
+
+def test_a_fitted_identity_stays_one_and_is_saved_as_such():
+    identity = Standardize.identity(4, channels=2)
+    twin = Standardize(**identity.arguments)
+    twin.load_state_dict(identity.state_dict())
+    features = torch.randn(2, 2, 4, 9)
+    for standardize in (identity, twin):
+        assert standardize.fitted
+        assert torch.equal(standardize(features), features)

@@ -175,7 +175,7 @@ def test_a_file_that_is_no_system_is_refused(tmp_path: Path, text: str, named: s
 
 @pytest.mark.parametrize("name", ["singh2020", "gone.py", ""])
 def test_an_unknown_system_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="accepted: singh2021, or the path"):
+    with pytest.raises(InputError, match="accepted: .*singh2021, or the path"):
         load_system(name)
 
 

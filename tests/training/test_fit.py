@@ -187,7 +187,7 @@ def test_a_test_clip_is_refused_and_named(small_clips, new_run):
 
 def test_unusable_arguments_are_refused(small_clips, new_run):
     clips = small_clips.development
-    with pytest.raises(InputError, match="16-bit"):
+    with pytest.raises(InputError, match="float16"):
         QUICK(HalfPrecision().shape(build()), clips, new_run())
     with pytest.raises(InputError, match="hum, noise, whistle.*hum, whistle, noise"):
         QUICK(build(("hum", "whistle", "noise")), clips, new_run())

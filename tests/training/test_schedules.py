@@ -1,6 +1,7 @@
 """Learning rates over the epochs."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from scene_training import build
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tinyscene.training import SGD, Constant, Cosine, Fit, Step
+from tinyscene.errors import InputError
+from tinyscene.training import SGD, Constant, Cosine, Fit, Step, Triangular2
 
 
 def test_constant_stays():
@@ -56,6 +58,44 @@ def test_torchs_own_cosine_agrees():
         assert Cosine(final=0.2).factor(epoch, 7) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         theirs.step()
+
+
+def test_the_reports_rates_peak_at_a_half_and_a_quarter():
+    """Byttebier et al., section 2.1: 1e-3 down to 1e-6, three cycles of 120 epochs, the maximum halved after each."""
+    steps = [1e-3 * Triangular2(cycles=3, lowest=1e-3).factor(epoch / 10, 360) for epoch in range(3601)]
+    peaks = [(i / 10, b) for i, (a, b, c) in enumerate(zip(steps, steps[1:], steps[2:], strict=False), 1) if a < b > c]
+    assert [epoch for epoch, _ in peaks] == [60, 180, 300]
+    assert [rate for _, rate in peaks] == pytest.approx([1e-3, 5e-4, 2.5e-4], rel=1e-12)
+    assert [steps[epoch * 10] for epoch in (0, 120, 240, 360)] == pytest.approx([1e-6] * 4)
+    # Straight lines: within half a cycle, every step is as large as the first.
+    rises = [after - before for before, after in pairwise(steps[:601])]
+    assert rises == pytest.approx([rises[0]] * 600)
+
+
+def test_torchs_own_triangular2_agrees_to_half_the_lowest_rate():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-6)
+    theirs = torch.optim.lr_scheduler.CyclicLR(
+        optimizer, 1e-6, 1e-3, step_size_up=60, mode="triangular2", cycle_momentum=False
+    )
+    for epoch in range(361):
+        ours = 1e-3 * Triangular2().factor(epoch, 360)
+        # Ours halves the peak, torch's its height above the lowest rate.
+        assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9 if epoch < 120 else 0, abs=1e-6)
+        optimizer.step()
+        theirs.step()
+
+
+@given(epochs=st.integers(1, 400), place=st.floats(0, 1), cut=st.integers(1, 2))
+def test_cycles_after_a_cut_go_on_where_the_first_ended(epochs, place, cut):
+    whole, after = Triangular2(cycles=3), Triangular2(cycles=3 - cut, first=cut)
+    rest = epochs * (3 - cut)
+    assert after.factor(place * rest, rest) == pytest.approx(whole.factor(epochs * cut + place * rest, 3 * epochs))
+
+
+@pytest.mark.parametrize("arguments", [{"cycles": 0}, {"first": -1}, {"lowest": -0.1}, {"lowest": 0.3}])
+def test_impossible_cycles_are_refused(arguments):
+    with pytest.raises(InputError, match="Triangular2.*accepted"):
+        Triangular2(**arguments)
 
 
 def test_the_optimizer_steps_at_the_scheduled_rate(small_clips, new_run):

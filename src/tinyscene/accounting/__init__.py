@@ -5,7 +5,7 @@ from tinyscene.accounting.count import count
 from tinyscene.accounting.counters import COUNTERS, Counter
 from tinyscene.accounting.ledger import LayerRow, Ledger, Precision, Role, Size, TensorRow, by_precision, total
 from tinyscene.accounting.memory import peak_ram_bytes, precision_of
-from tinyscene.accounting.table import layer_table, size_table, work_table
+from tinyscene.accounting.table import item_table, layer_table, size_table, work_table
 
 __all__ = [
     "CONVENTIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "count",
     "get_convention",
     "in_unit",
+    "item_table",
     "layer_table",
     "peak_ram_bytes",
     "precision_of",

@@ -87,6 +87,23 @@ def _as_explicit_affine(statistic: TensorRow) -> TensorRow:
     return replace(statistic, tensor=tensor, role="norm", dtype="float32", itemsize=4)
 
 
+def byttebier2021(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
+    """Everything stored, in the precisions that PyTorch's eager int8 modules hold (Byttebier et al., section 3.1).
+
+    float32 biases, a float64 scale for every output channel, and for every quantized activation a float32 scale and an
+    int64 zero point. Floating point layers stay as they are.
+    """
+    return tuple(_as_eager_int8(row) for row in rows if row.role != "frontend")
+
+
+def _as_eager_int8(row: TensorRow) -> TensorRow:
+    if row.role == "bias" and row.dtype == "int32":
+        return replace(row, dtype="float32", itemsize=4)
+    if row.role == "scale" and row.tensor.endswith("weight_scale"):
+        return replace(row, dtype="float64", itemsize=8)
+    return replace(row, dtype="int64", itemsize=8) if row.role == "zero_point" else row
+
+
 CONVENTIONS: dict[str, Convention] = {
     "bn4": Convention(
         "bn4",
@@ -107,6 +124,11 @@ CONVENTIONS: dict[str, Convention] = {
         "int8_folded",
         "batch norm folded; int8 weights of 1 B, int32 biases of 4 B, quantization scales left out",
         fold_to_int8,
+    ),
+    "byttebier2021": Convention(
+        "byttebier2021",
+        "that report's: all stored values; int8 biases as float32, scales a channel as float64, zero points as int64",
+        byttebier2021,
     ),
 }
 

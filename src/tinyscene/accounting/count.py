@@ -1,19 +1,18 @@
 """Counting a network: its tensors as they are stored, and one traced forward for MACs and RAM."""
 
-from collections import Counter as Tally
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from tinyscene.accounting.counters import COUNTERS, Call
 from tinyscene.accounting.ledger import LayerRow, Ledger, Precision, Role, TensorRow
 from tinyscene.accounting.memory import bytes_a_value, peak_values
-from tinyscene.accounting.trace import ModuleCall, Trace, trace_forward
-
-MASK = "_mask"
+from tinyscene.models.folding import foldable
+from tinyscene.models.masks import SUFFIX as MASK
+from tinyscene.models.quantized import Int8Network
+from tinyscene.models.tracing import ModuleCall, Trace, trace_forward
 
 
 def count(
@@ -31,7 +30,7 @@ def count(
         InputError: the batch is not one clip, the network can't take it, or the precision is unknown.
     """
     each = bytes_a_value(precision)
-    trace = trace_forward(network, example)
+    trace = trace_forward(network.origin.folded() if isinstance(network, Int8Network) else network, example)
     tensors = [*_tensor_rows(network, foldable(trace))]
     if frontend is not None:
         tensors += _frontend_rows(frontend)
@@ -42,23 +41,6 @@ def count(
         peak_ram_bytes=peak_values(trace) * each,
         precision=precision,
     )
-
-
-def foldable(trace: Trace) -> dict[str, str]:
-    """Batch norms that can merge into the layer before them, and that layer: it runs once and feeds nothing else."""
-    calls = [call for call in trace.calls if isinstance(call, ModuleCall)]
-    times = Tally(call.layer for call in calls)
-    readers = Tally(key for step in trace.steps for key in set(step.reads))
-    makers = {call.writes: call.layer for call in calls if isinstance(call.module, _ConvNd | nn.Linear)}
-    return {
-        call.layer: makers[call.reads]
-        for call in calls
-        if isinstance(call.module, _BatchNorm)
-        and call.module.running_mean is not None
-        and call.reads in makers
-        and readers[call.reads] == 1
-        and times[call.layer] == times[makers[call.reads]] == 1
-    }
 
 
 def _tensor_rows(network: nn.Module, folds: dict[str, str]) -> Iterator[TensorRow]:

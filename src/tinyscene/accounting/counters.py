@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from tinyscene.accounting.trace import FunctionCall, ModuleCall
+from tinyscene.models.tracing import FunctionCall, ModuleCall
 
 Call = ModuleCall | FunctionCall
 

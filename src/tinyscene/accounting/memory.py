@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from tinyscene.accounting.ledger import BYTES_OF_PRECISION, Precision
-from tinyscene.accounting.trace import Trace, trace_forward
 from tinyscene.errors import InputError
+from tinyscene.models.tracing import Trace, trace_forward
 
 
 def peak_values(trace: Trace) -> int:

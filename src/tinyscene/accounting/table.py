@@ -6,7 +6,18 @@ from rich.table import Table
 
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, in_unit
 from tinyscene.accounting.counters import COUNTERS
-from tinyscene.accounting.ledger import Ledger, by_precision, group_by_layer, total
+from tinyscene.accounting.ledger import Ledger, Role, by_precision, group_by_layer, total
+
+_ITEMS: dict[Role, str] = {
+    "weight": "weights",
+    "bias": "biases",
+    "norm": "batch norm, scale and shift",
+    "statistic": "batch norm, running statistics",
+    "scale": "quantization scales",
+    "zero_point": "zero points",
+    "constant": "constants",
+    "frontend": "front end",
+}
 
 
 def layer_table(ledger: Ledger, convention: Convention, counters: Iterable[str] = tuple(COUNTERS)) -> Table:
@@ -65,6 +76,31 @@ def size_table(ledger: Ledger) -> Table:
             ", ".join(f"{dtype} {n:,}" for dtype, n in by_precision(convention.counted(ledger.tensors)).items()),
             convention.description,
         )
+    return table
+
+
+def item_table(ledger: Ledger, convention: Convention) -> Table:
+    """One row a kind of value, and their sum: kept values x bytes each, by `convention`.
+
+    Where layers are int8, what weights and biases there are in floating point layers stand apart.
+    """
+    table = Table(title=f"{convention.name}, item by item: {convention.description}")
+    table.add_column("item")
+    table.add_column("type")
+    for heading in ("values", "B each", "B"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    counted = convention.counted(ledger.tensors)
+    whole_numbers = {row.layer for row in counted if row.role == "weight" and row.dtype == "int8"}
+    items: dict[tuple[str, str, int], int] = {}
+    for row in counted:
+        floating = whole_numbers and row.role in ("weight", "bias") and row.layer not in whole_numbers
+        kind = (_ITEMS[row.role] + (", floating point layers" if floating else ""), row.dtype, row.itemsize)
+        items[kind] = items.get(kind, 0) + row.kept
+    for (item, dtype, each), values in items.items():
+        table.add_row(item, dtype, _number(values), str(each), _number(values * each))
+    size = convention(ledger.tensors)
+    table.add_section()
+    table.add_row("sum", f"{in_unit(size.kept_bytes, 'KB'):,.2f} KB", _number(size.kept), "", _number(size.kept_bytes))
     return table
 
 

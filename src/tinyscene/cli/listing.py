@@ -2,13 +2,13 @@
 
 import math
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tinyscene.evaluation import Difference, Scores
+    from tinyscene.evaluation import Difference, Row, Scores
     from tinyscene.models.classifier import Prediction
     from tinyscene.systems import SystemFile
 
@@ -94,6 +94,35 @@ def reported(file: "SystemFile") -> RenderableType:
     return table
 
 
+def ledgers(rows: list["Row"], *, layers: bool, named: bool) -> list[RenderableType]:
+    """What the last stage of every variant costs: layer by layer where asked for, by every convention and counter.
+
+    A report's own bookkeeping, which is the convention of its name, is always shown item by item.
+
+    Args:
+        named: the edition was chosen, and is no default.
+    """
+    from tinyscene.accounting import item_table, layer_table, size_table, work_table
+    from tinyscene.cli.options import narrow
+
+    last = [row for row, after in zip(rows, [*rows[1:], None], strict=True) if after is None or not after.index]
+    shown: list[RenderableType] = []
+    itemised: dict[Any, str] = {}
+    for row in last:
+        if layers:
+            counters = (row.counter,) if narrow() else tuple(row.ledger.macs)
+            shown += [layer_table(row.ledger, row.convention, counters), size_table(row.ledger)]
+        counted = row.convention.counted(row.ledger.tensors)
+        if layers or (row.convention.name == row.system and counted not in itemised):
+            shown += [f"{row.variant}:", item_table(row.ledger, row.convention)]
+        itemised.setdefault(counted, row.variant)
+        if layers:
+            by = f"by {row.rules.name}" + ("" if named else ", the default; --rules changes it")
+            shown += [work_table(row.ledger), f"{row.variant}, a clip of {row.rules.clip_s:g} s, {by}"]
+            shown.append(row.rules.judge(row.ledger).text)
+    return shown
+
+
 def scores(found: "Scores", title: str) -> RenderableType:
     """Figures overall, and by class, device and city."""
     from tinyscene.evaluation.scores import percent
@@ -118,7 +147,7 @@ def scores(found: "Scores", title: str) -> RenderableType:
         return Group(table, macro)
     optimistic = (
         f"optimistic: {found.clips_heard:,} of {len(found.clips):,} clips are of recordings that, by their names, this "
-        f"model was trained on"
+        f"model was trained, stopped or calibrated on"
     )
     return Group(table, macro, optimistic)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tinyscene.cli import data
+from tinyscene.cli import data, export
 from tinyscene.cli.options import (
     Cache,
     Data,
@@ -41,6 +41,7 @@ app = typer.Typer(
     "Begin with `tinyscene demo`, or with `tinyscene list`.",
 )
 app.add_typer(data.app, name="data")
+app.command("export")(export.export)
 
 
 def main() -> None:
@@ -90,7 +91,9 @@ def show(system: Annotated[str, typer.Argument(help="Name of a system, or path o
 
 @app.command()
 def count(
-    target: Annotated[str, typer.Argument(metavar="SYSTEM|MODEL", help="A system, a network, or a saved model.")],
+    target: Annotated[
+        str, typer.Argument(metavar="SYSTEM|MODEL", help="A system, a network, a model or its .onnx file.")
+    ],
     rules: Annotated[str | None, typer.Option(help="Judge by this edition, such as dcase2024.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Count a network or model with 16-bit weights.")] = False,
     precision: Annotated[str, typer.Option(help="Of activations, for RAM: float32, float16 or int8.")] = "float32",
@@ -102,7 +105,8 @@ def count(
     Of a system, every stage of every variant is counted, beside what the report prints. Of a network or a saved
     model, every convention and every MAC counter is shown.
     """
-    from tinyscene.accounting import layer_table, precision_of, size_table, work_table
+    from tinyscene.accounting import precision_of
+    from tinyscene.cli import listing
     from tinyscene.evaluation.tables import count_table, legend
     from tinyscene.rules import get_rules
     from tinyscene.systems import load_system
@@ -126,14 +130,8 @@ def count(
     if system:
         screen().print(count_table(rows, f"{rows[0].system}: every stage, counted without data", compact=narrow()))
         screen().print(legend(rows, compact=narrow()), highlight=False)
-    last = [row for row, after in zip(rows, [*rows[1:], None], strict=True) if after is None or not after.index]
-    for row in (last if layers else []) if system else rows:
-        counters = (row.counter,) if narrow() else tuple(row.ledger.macs)
-        screen().print(layer_table(row.ledger, row.convention, counters))
-        screen().print(size_table(row.ledger), work_table(row.ledger))
-        by = f"by {row.rules.name}" + ("" if rules or system else ", the default; --rules changes it")
-        screen().print(f"{row.variant}, a clip of {row.rules.clip_s:g} s, {by}", highlight=False)
-        screen().print(row.rules.judge(row.ledger).text, highlight=False)
+    for table in listing.ledgers(rows, layers=layers or not system, named=rules is not None or system):
+        screen().print(table, highlight=not isinstance(table, str))
 
 
 @app.command()

@@ -1,7 +1,19 @@
 """Compression, as stages."""
 
+from tinyscene.compression.calibrate import Calibration
 from tinyscene.compression.dense import ReplaceDense
 from tinyscene.compression.filters import FilterPruning, geometric_median, l1_norm
 from tinyscene.compression.half import HalfPrecision
+from tinyscene.compression.quantize import Quantize
+from tinyscene.compression.weights import MagnitudePruning
 
-__all__ = ["FilterPruning", "HalfPrecision", "ReplaceDense", "geometric_median", "l1_norm"]
+__all__ = [
+    "Calibration",
+    "FilterPruning",
+    "HalfPrecision",
+    "MagnitudePruning",
+    "Quantize",
+    "ReplaceDense",
+    "geometric_median",
+    "l1_norm",
+]

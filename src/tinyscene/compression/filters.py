@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
+from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.run import Run
 
@@ -79,6 +80,7 @@ class FilterPruning:
 
     def choose(self, classifier: SceneClassifier, path: str) -> list[int]:
         """Indices of the filters to remove; of equal scores, the first."""
+        classifier.require_float("FilterPruning")
         weight = convolution(classifier.network, path).weight.detach()
         if not 0 < self.ratio < 1:
             raise InputError(f"FilterPruning(ratio={self.ratio}); accepted: above 0 and below 1")
@@ -87,10 +89,6 @@ class FilterPruning:
             raise InputError(
                 f"FilterPruning({path!r}, ratio={self.ratio}): removes none of {len(weight)} filters; "
                 f"accepted: a ratio of at least {0.5 / len(weight):.3g}, rounded up"
-            )
-        if weight.dtype == torch.float16:
-            raise InputError(
-                "FilterPruning was handed 16-bit weights; accepted: 32-bit ones (HalfPrecision comes last)"
             )
         if number == len(weight):
             raise InputError(f"FilterPruning({path!r}, ratio={self.ratio}): removes all {number} filters; keep one")
@@ -106,22 +104,22 @@ def convolution(network: nn.Module, path: str) -> nn.Conv1d | nn.Conv2d:
 
 
 def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -> None:
-    """Cut `filters` out of the convolution at `path`, in place, with all that depends on them."""
-    import torch_pruning
-
+    """Cut `filters` out of the convolution at `path`, in place, with all that depends on them, masks included."""
     if not filters:
         return
     network = classifier.network
-    layer = convolution(network, path)
     trained = network.training
     example = classifier.example(max(1.0, classifier.shortest_samples / classifier.sample_rate))
-    graph = torch_pruning.DependencyGraph().build_dependency(network.eval(), example)
-    group = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, idxs=filters)
-    if not graph.check_pruning_group(group):
-        raise InputError(
-            f"{path}: removing filters {filters} would leave a layer that depends on them without channels"
-        )
-    group.prune()
+    kept = masks.masks_of(network)
+    # Surgery knows no buffers: a twin whose weights are the masks is cut alike.
+    twin = copy.deepcopy(network) if kept else None
+    _cut(network, path, filters, example)
+    if twin is not None:
+        for name, mask in kept.items():
+            twin.get_parameter(name).data.copy_(mask)
+        _cut(twin, path, filters, example)
+        for name in kept:
+            masks.attach(network, name, twin.get_parameter(name) != 0)
     with torch.no_grad():
         outputs = network(example).shape[-1]
     if outputs != len(classifier.classes):
@@ -130,3 +128,22 @@ def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -
             f"{len(classifier.classes)} classes; accepted: a convolution before the last"
         )
     network.train(trained).to(memory_format=torch.channels_last)
+
+
+def _cut(network: nn.Module, path: str, filters: list[int], example: Tensor) -> None:
+    import torch_pruning
+
+    layer = convolution(network, path)
+    graph = torch_pruning.DependencyGraph().build_dependency(network.eval(), example)
+    group = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, idxs=filters)
+    for module in {dependency.target.module for dependency, _ in group}:
+        if 1 < getattr(module, "groups", 1) < getattr(module, "out_channels", 1):
+            raise InputError(
+                f"{path}: its filters are tied to {module}, whose groups would get unequal; accepted: a convolution "
+                f"that feeds none in groups (depthwise ones aside)"
+            )
+    if not graph.check_pruning_group(group):
+        raise InputError(
+            f"{path}: removing filters {filters} would leave a layer that depends on them without channels"
+        )
+    group.prune()

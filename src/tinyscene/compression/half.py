@@ -20,6 +20,8 @@ class HalfPrecision:
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Round the weights as they are."""
+        if classifier.precision != "float16":
+            classifier.require_float("HalfPrecision")
         halved = copy.deepcopy(classifier)
         for name, tensor in [*halved.network.named_parameters(), *halved.network.named_buffers()]:
             if tensor.is_floating_point():

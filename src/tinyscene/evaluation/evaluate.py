@@ -45,9 +45,14 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
             for _ in some:
                 advance("")
     probabilities = np.concatenate([some.double().softmax(1).numpy() for some in logits])
-    heard = set(classifier.heard_recordings)
-    known = sum(recording in heard for recording in waveforms.clips.recording_hashes)
+    known = clips_heard(classifier, waveforms.clips)
     return Scores(waveforms.clips, probabilities, classifier.heard_devices, known)
+
+
+def clips_heard(classifier: SceneClassifier, clips: Clips) -> int:
+    """How many of the clips are of recordings that the classifier was trained, stopped or calibrated on."""
+    heard = set(classifier.heard_recordings)
+    return sum(recording in heard for recording in clips.recording_hashes)
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,22 @@ class Row:
     dataset: str = ""
     seed: int | None = None
     scores: Scores | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the stage measured of itself (`Run.figures`)."""
+    file: dict[str, Any] = field(default_factory=dict)
+    """The exported file: its bytes, verdict, and difference from the classifier; or why there is none (`fault`)."""
     model: str = ""
     """Folder of the saved classifier, relative to the run's."""
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether it was scored on recordings that the classifier was trained, stopped or calibrated on."""
+        return self.scores is not None and self.scores.clips_heard > 0
+
+    @property
+    def marked_stage(self) -> str:
+        """The stage, marked where its scores are optimistic."""
+        return f"{self.stage}, *optimistic*" if self.optimistic else self.stage
 
     @property
     def counter(self) -> str:
@@ -113,21 +127,25 @@ class Row:
         }
         if self.scores is None:
             return counted
-        return {**counted, "dataset": self.dataset, "seed": self.seed, "model": self.model, **self.scores.to_json()}
+        run = {"dataset": self.dataset, "seed": self.seed, "model": self.model, "optimistic": self.optimistic}
+        return {**counted, **run, "figures": self.figures, "file": self.file, **self.scores.to_json()}
 
 
-FLAT = (  # noqa: SIM905 - thirty quoted names read worse
-    "system variant index stage dataset seed accuracy accuracy_low accuracy_high macro_accuracy log_loss ece "
-    "accuracy_real accuracy_seen accuracy_unseen parameters nonzero convention bytes kb macs mac_counter "
-    "clip_s classes peak_ram_bytes rules legal reported_parameters reported_kb reported_accuracy reported_log_loss"
+FLAT = (  # noqa: SIM905 - so many quoted names read worse
+    "system variant index stage dataset seed optimistic accuracy accuracy_low accuracy_high macro_accuracy log_loss "
+    "ece accuracy_real accuracy_seen accuracy_unseen parameters nonzero convention bytes kb macs mac_counter "
+    "clip_s classes peak_ram_bytes rules legal file_bytes file_weight_bytes file_legal file_unit file_exact "
+    "file_largest file_p999 file_agreement file_fault "
+    "reported_parameters reported_kb reported_accuracy reported_log_loss"
 ).split()
 
 
 def flat(row: Row) -> dict[str, Any]:
     """A row of the CSV scorecard: one value a column of `FLAT`."""
-    facts = {"system": row.system, **row.to_json()}
+    facts = {"system": row.system, **row.to_json(), "classes": row.classes}
     if row.scores:
         facts["accuracy_low"], facts["accuracy_high"] = facts["accuracy_interval"] or (None, None)
         facts |= {f"accuracy_{group}": part["accuracy"] for group, part in facts["by_device_group"].items()}
+    facts |= {f"file_{name}": value for name, value in {**row.file, **row.file.get("parity", {})}.items()}
     facts |= {f"reported_{name}": value for name, value in row.reported.items()}
     return {name: "" if facts.get(name) is None else facts[name] for name in FLAT}

@@ -52,7 +52,8 @@ def score_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Ta
     seeds = ["seed"] if len({row.seed for row in rows}) > 1 else []
     heads = ["variant", "stage", *seeds, "accuracy %", "log loss", *([] if compact else ["95 %", "ECE"])]
     heads += [*(f"{group} dev. %" for group in groups), "parameters", "KB"]
-    tail = [] if compact else [f"margin, KB{_limit(rows[0])}", "report prints"]
+    files = [] if compact or not any(row.file for row in rows) else ["file, KB", "file's difference"]
+    tail = [] if compact else [*files, f"margin, KB{_limit(rows[0])}", "report prints"]
     table = _table(title, [*heads, *tail], compact)
     previous: tuple[str, int | None] = ("", None)
     for row in rows:
@@ -65,7 +66,7 @@ def score_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Ta
         spread = [percent(row.scores.interval()), f"{row.scores.calibration_error:.3f}"]
         table.add_row(
             row.variant if (row.variant, row.seed) != previous else "",
-            row.stage,
+            row.marked_stage,
             *([str(row.seed)] if seeds else []),
             f"{100 * row.scores.accuracy:.1f}",
             f"{row.scores.log_loss:.3f}",
@@ -73,6 +74,7 @@ def score_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Ta
             *(f"{100 * parts[group].accuracy:.1f}" if group in parts else "" for group in groups),
             f"{size.kept:,} {row.convention.name}",
             f"{in_unit(size.kept_bytes, 'KB'):.2f}",
+            *(file_texts(row) if files else []),
             *([] if compact else [margin_text(row), reported_text(row)]),
         )
         previous = (row.variant, row.seed)
@@ -91,7 +93,7 @@ def seed_table(rows: Sequence[Row], title: str) -> Table:
         found = [row.scores for row in some if row.scores]
         table.add_row(
             variant,
-            some[0].stage,
+            some[0].marked_stage,
             str(len(found)),
             mean_and_deviation([100 * scores.accuracy for scores in found], 1),
             mean_and_deviation([scores.log_loss for scores in found], 3),
@@ -108,6 +110,15 @@ def mean_and_deviation(values: Sequence[float], decimals: int) -> str:
 def margin_text(row: Row) -> str:
     """What the edition's size limit leaves, or the excess as a negative number, in KB."""
     return "" if row.size_limit is None else f"{in_unit(row.size_limit.margin, 'KB'):+.2f}"
+
+
+def file_texts(row: Row) -> tuple[str, str]:
+    """Size of the exported file in KB; its largest difference from the classifier, and how many decisions agree."""
+    if "parity" not in row.file:
+        return "none", "refused" if row.file else ""
+    parity = row.file["parity"]
+    steps = f"{parity['largest']:.1f} steps" if parity["unit"] == "output steps" else f"{parity['largest']:.0e}"
+    return f"{in_unit(row.file['bytes'], 'KB'):.2f}", f"{steps}, {100 * parity['agreement']:.0f} %"
 
 
 def reported_text(row: Row) -> str:
@@ -156,8 +167,17 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
             f"margin: to the limit of {edition.name} ({limits}); MACs and RAM for a clip of {edition.clip_s:g} s"
         )
     lines.append(f"KB = 1024 B; counted for {rows[0].classes} classes")
+    if any(row.file for row in rows):
+        lines.append(
+            "file: ONNX, on disk; its difference on ONNX Runtime from the classifier is the largest over up to 64 test "
+            "clips, in steps of an int8 output or as a share of the largest logit; beside it, decisions that agree"
+        )
+    for fault in dict.fromkeys(row.file["fault"] for row in rows if "fault" in row.file):
+        lines.append(f"refused: {fault}")
     if any(row.reported for row in rows):
         lines.append("ticks compare counts; printed accuracies are of the report's own data set")
+    if any(row.optimistic for row in rows):
+        lines.append("optimistic: scored on recordings that the model was trained, stopped or calibrated on")
     if compact:
         lines.append("some columns are left out at this width; a wider terminal and --json have them")
     return "\n".join(lines)

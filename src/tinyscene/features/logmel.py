@@ -32,6 +32,7 @@ class LogMel(nn.Module):
         floor: added before the logarithm.
         center: frames centred on multiples of the hop, the ends padded with zeros.
         drop_last_frame: leave out the frame that centring adds: 500 frames instead of 501 for 10 s.
+        subtract_mean: each band's mean over the frames subtracted; with a logarithm, a gain changes nothing then.
 
     Raises:
         InputError: a setting outside these.
@@ -56,12 +57,13 @@ class LogMel(nn.Module):
         floor: float = 1e-10,
         center: bool = True,
         drop_last_frame: bool = False,
+        subtract_mean: bool = False,
     ) -> None:
         self.arguments: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
         self.sample_rate, self.n_fft, self.bands = sample_rate, n_fft, n_mels
         self.power, self.log, self.floor = power, log, floor
-        self.center, self.drop_last_frame = center, drop_last_frame
+        self.center, self.drop_last_frame, self.subtract_mean = center, drop_last_frame, subtract_mean
         for name, value, accepted in (
             ("window", window, WINDOWS),
             ("log", log, (*LOGS, None)),
@@ -119,7 +121,8 @@ class LogMel(nn.Module):
         stft = stft[..., : self.frames(waveforms.shape[-1])]
         spectrum = torch.view_as_real(stft).square().sum(-1) if self.power == 2 else stft.abs()
         bands = self.mel @ spectrum
-        return bands if self.log is None else (bands + self.floor).log() * LOGS[self.log]
+        scaled = bands if self.log is None else (bands + self.floor).log() * LOGS[self.log]
+        return scaled - scaled.mean(-1, keepdim=True) if self.subtract_mean else scaled
 
 
 def mel_matrix(

@@ -25,6 +25,13 @@ class Standardize(nn.Module):
         self.register_buffer("std", torch.ones(channels, bands, 1))
         self.register_buffer("fitted", torch.tensor(False))
 
+    @classmethod
+    def identity(cls, bands: int, channels: int = 1) -> "Standardize":
+        """One that stays the identity: no stage fits it any more."""
+        standardize = cls(bands, channels)
+        standardize.fitted.fill_(True)
+        return standardize
+
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Take mean and standard deviation of every band over batches of shape (batch, channels, bands, frames)."""

@@ -1,5 +1,6 @@
 """What several networks are built of."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -7,14 +8,20 @@ Size2d = int | tuple[int, int]
 
 
 def conv_bn(
-    inputs: int, outputs: int, kernel: int, stride: Size2d = 1, groups: int = 1, relu: bool = True
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: Size2d = 1,
+    groups: int = 1,
+    relu: bool = True,
+    bias: bool = False,
 ) -> nn.Sequential:
-    """Bias-less convolution with same padding, batch norm and, unless told otherwise, ReLU.
+    """Convolution with same padding, batch norm and, unless told otherwise, ReLU.
 
-    The bias is left out since the batch norm that follows subtracts any constant.
+    The bias is left out by default, since the batch norm that follows subtracts any constant.
     """
     layers: list[nn.Module] = [
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias),
         nn.BatchNorm2d(outputs),
     ]
     if relu:
@@ -31,10 +38,49 @@ class MaxPoolAllFrames(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, channels, bands // self.bands, 1)."""
+        if torch.compiler.is_exporting():
+            # The same maximum; a window as long as the input would fix the length of an exported graph.
+            return F.max_pool2d(x.amax(-1, keepdim=True), (self.bands, 1))
         return F.max_pool2d(x, (self.bands, x.shape[-1]))
 
     def extra_repr(self) -> str:
         return f"bands={self.bands}"
+
+
+class SqueezeExcite(nn.Module):
+    """Scale every channel by a factor between 0 and 1 that depends on the whole clip (Hu et al., CVPR 2018).
+
+    With batch norm between the two 1x1 convolutions (Byttebier et al., DCASE 2021, figure 3).
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.norm = nn.BatchNorm2d(squeezed)
+        self.relu = nn.ReLU()
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, bands, frames) -> the same shape"""
+        descriptor = x.mean((2, 3), keepdim=True)
+        factors = self.sigmoid(self.expand(self.relu(self.norm(self.reduce(descriptor)))))
+        scaled: Tensor = x * factors
+        return scaled
+
+
+class StatisticsPooling(nn.Module):
+    """Mean and standard deviation over time, of every channel and band; any number of frames."""
+
+    # Keeps the gradient of the square root finite where nothing changes over time.
+    eps = 1e-5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, bands, frames) -> (batch, 2 x channels, bands), the means first"""
+        mean = x.mean(3, keepdim=True)
+        centred = x - mean
+        std = ((centred * centred).mean(3) + self.eps).sqrt()
+        return torch.cat([mean.squeeze(3), std], 1)
 
 
 def round_channels(channels: float, multiple: int = 8) -> int:

@@ -5,7 +5,7 @@ import json
 from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from tinyscene import audio
 from tinyscene.errors import InputError
 from tinyscene.features import FRONTENDS, Standardize
 from tinyscene.files import write_whole
+from tinyscene.models import masks
 from tinyscene.models.menu import NETWORKS
+from tinyscene.models.quantized import Int8Network, prepare
 
 _FORMAT = 1
 # What channel surgery and fresh layers change; a saved model holds those that differ from the network as built.
@@ -75,6 +77,25 @@ class SceneClassifier(nn.Module):
         with torch.no_grad():
             return torch.zeros_like(self.features(torch.zeros(1, samples, device=self.standardize.mean.device)))
 
+    def short_example(self) -> Tensor:
+        """Features of one silent clip of a second, or as long as the network needs."""
+        return self.example(max(1.0, self.shortest_samples / self.sample_rate))
+
+    @property
+    def precision(self) -> Literal["float32", "float16", "int8"]:
+        """Of the weights."""
+        if isinstance(self.network, Int8Network):
+            return "int8"
+        half = any(tensor.dtype == torch.float16 for tensor in self.network.parameters())
+        return "float16" if half else "float32"
+
+    def require_float(self, stage: str) -> None:
+        """Raise InputError where the weights are rounded already."""
+        if self.precision != "float32":
+            raise InputError(
+                f"{stage} was handed {self.precision} weights; accepted: float32 ones (what rounds them comes last)"
+            )
+
     def features(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, channels, bands, frames), standardized"""
         standardized: Tensor = self.standardize(self.frontend(waveforms))
@@ -125,7 +146,9 @@ class SceneClassifier(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """All but the weights, as plain values. Raises InputError for a front end or network that is on no menu."""
-        network = _describe(self.network, NETWORKS)
+        int8 = self.network.origin if isinstance(self.network, Int8Network) else None
+        origin = int8.network if int8 else self.network
+        network = _describe(origin, NETWORKS)
         return {
             "format": _FORMAT,
             "classes": self.classes,
@@ -134,7 +157,8 @@ class SceneClassifier(nn.Module):
             "frontend": _describe(self.frontend, FRONTENDS),
             "standardize": self.standardize.arguments,
             "network": network,
-            "sizes": _sizes_beyond(self.network, _build(network, NETWORKS)),
+            "sizes": _sizes_beyond(origin, _build(network, NETWORKS)),
+            "int8": int8 and {"keep_float": int8.keep_float, "example": int8.example},
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -178,6 +202,8 @@ class SceneClassifier(nn.Module):
             network = _build(described["network"], NETWORKS)
             for path, sizes in described["sizes"].items():
                 _resize(network.get_submodule(path), sizes)
+            if int8 := described.get("int8"):
+                network = prepare(network.eval(), torch.zeros(int8["example"]), tuple(int8["keep_float"])).convert()
             frontend, standardize = _build(described["frontend"], FRONTENDS), Standardize(**described["standardize"])
             classifier = cls(frontend, network, tuple(described["classes"]), standardize)
             classifier.heard_devices = tuple(described["heard_devices"])
@@ -189,10 +215,11 @@ class SceneClassifier(nn.Module):
                 f"{folder}/model.json: not a tinyscene model ({error!r}); accepted: one saved by it"
             ) from error
         tensors = load_tensors(weights)
-        for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
-            if name in tensors:
-                parameter.data = parameter.data.to(tensors[name].dtype)
+        masks.register(classifier, tensors)
         try:
+            for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
+                if name in tensors:
+                    parameter.data = parameter.data.to(tensors[name].dtype)
             classifier.load_state_dict(tensors)
         except RuntimeError as error:
             raise InputError(
@@ -231,14 +258,15 @@ def _sizes_beyond(network: nn.Module, built: nn.Module) -> dict[str, dict[str, i
 
 def _resize(layer: nn.Module, sizes: dict[str, int]) -> None:
     """Give `layer` tensors of these sizes, to be filled by load_state_dict."""
+    # Zeros, since an int8 network is built from them before: what memory happens to hold may not be finite.
     for name, size in sizes.items():
         setattr(layer, name, size)
     if isinstance(layer, nn.Conv1d | nn.Conv2d):
         shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
-        layer.weight = nn.Parameter(torch.empty(shape))
+        layer.weight = nn.Parameter(torch.zeros(shape))
     elif isinstance(layer, nn.Linear):
-        layer.weight = nn.Parameter(torch.empty(layer.out_features, layer.in_features))
+        layer.weight = nn.Parameter(torch.zeros(layer.out_features, layer.in_features))
     width = sizes.get("out_channels") or sizes.get("out_features") or sizes["num_features"]
     for tensor in [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
         if tensor.ndim == 1:
-            tensor.data = torch.empty(width, dtype=tensor.dtype)
+            tensor.data = torch.zeros(width, dtype=tensor.dtype)

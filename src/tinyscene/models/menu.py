@@ -9,11 +9,13 @@ from torch import nn
 from tinyscene.errors import InputError
 from tinyscene.models.cp_mobile import CPMobile
 from tinyscene.models.dcase_baseline import Baseline2020, Baseline2021
+from tinyscene.models.se_resnet import SEResNet
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "baseline2020": Baseline2020,
     "baseline2021": Baseline2021,
     "cp_mobile": CPMobile,
+    "se_resnet": SEResNet,
 }
 
 

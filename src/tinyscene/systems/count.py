@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
-from tinyscene.accounting import Precision, get_convention
+from tinyscene.accounting import Ledger, Precision, get_convention
 from tinyscene.accounting import count as ledger_of
 from tinyscene.compression import HalfPrecision
+from tinyscene.deployment import Artifact
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.models import NETWORKS
@@ -14,7 +15,9 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.published import create_classifier
 from tinyscene.progress import bar
 from tinyscene.rules import Rules, dcase2024
-from tinyscene.systems.system import SYSTEMS, SystemFile, stage_label
+from tinyscene.systems.system import SYSTEMS, Shaped, SystemFile, shapes, stage_label
+
+EXPORTED = ".onnx"
 
 
 def count_system(
@@ -27,17 +30,17 @@ def count_system(
         precision: of the activations, for the peak RAM.
     """
     rows = []
+    shaped: Shaped = []
     total = sum(len(system.stages) for system in file.variants.values())
     with bar(f"counting {file.name}", total, quiet=quiet) as advance:
         for variant, system in file.variants.items():
             edition = rules or system.rules
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                classifier = system.untrained(system.rules.classes)
-                for index, stage in enumerate(system.stages):
-                    classifier = stage.shape(classifier)
-                    rows.append(stage_row(file, variant, index, classifier, edition, precision))
-                    advance(variant)
+                after = shapes(system, system.untrained(system.rules.classes), shaped)
+            for index, classifier in enumerate(after):
+                rows.append(stage_row(file, variant, index, classifier, edition, precision))
+                advance(variant)
     return rows
 
 
@@ -70,16 +73,16 @@ def stage_row(
 
 
 def is_system(target: str) -> bool:
-    """Whether `target` names a system or a system's file, and not a network or a saved model.
+    """Whether `target` names a system or a system's file, and not a network, a saved model or an exported file.
 
     Raises:
         InputError: it is none of them.
     """
     system = target in SYSTEMS or target.endswith(".py")
-    if not system and target not in NETWORKS and not Path(target).is_dir():
+    if not system and target not in NETWORKS and not Path(target).is_dir() and not target.endswith(EXPORTED):
         raise InputError(
             f"no system, network or saved model {target!r}; accepted: {', '.join([*SYSTEMS, *NETWORKS])}, "
-            f"the path of a system's .py file, or the folder of a model"
+            f"the path of a system's .py file, the folder of a model, or an exported .onnx file"
         )
     return system
 
@@ -105,27 +108,44 @@ def count(
         )
     if half:
         classifier = HalfPrecision().shape(classifier)
+    ledger = ledger_of(classifier.network, classifier.example(rules.clip_s), precision=precision)
+    return _row(name, ledger, rules, len(classifier.classes))
+
+
+def _row(name: str, ledger: Ledger, rules: Rules, classes: int) -> Row:
     convention = next((limit.convention for limit in rules.limits if limit.convention), "bn2")
     return Row(
         system=name,
         variant=name,
         index=0,
         stage="",
-        ledger=ledger_of(classifier.network, classifier.example(rules.clip_s), precision=precision),
+        ledger=ledger,
         convention=get_convention(convention),
         rules=rules,
-        classes=len(classifier.classes),
+        classes=classes,
     )
 
 
 def count_model(
     target: str, rules: Rules | None = None, *, half: bool = False, precision: Precision = "float32"
 ) -> Row:
-    """`count` a network of the menu, behind its published front end, or a saved classifier by its folder.
+    """`count` a network of the menu, behind its published front end, a saved classifier by its folder, or a file.
 
-    By the edition of 2024 where none is named.
+    By the edition of 2024 where none is named. An exported file is counted by reading it.
     """
     edition = rules or dcase2024
+    if target.endswith(EXPORTED):
+        return _count_file(target, edition, half, precision)
     network = target in NETWORKS
     classifier = create_classifier(target, edition.classes) if network else SceneClassifier.load(Path(target))
     return count(classifier, edition, name=target, half=half, precision=precision)
+
+
+def _count_file(target: str, rules: Rules, half: bool, precision: Precision) -> Row:
+    artifact = Artifact.load(target)
+    ledger = artifact.ledger(rules.clip_s)
+    if half or precision not in ("float32", ledger.precision):
+        raise InputError(
+            f"{target}: asked for other precisions than the file's own; accepted: a file without half or precision"
+        )
+    return _row(target, ledger, rules, len(artifact.classes))

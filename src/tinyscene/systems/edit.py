@@ -22,8 +22,9 @@ def scale_epochs(value: Any, factor: float) -> Any:
         return tuple(scale_epochs(item, factor) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
         held = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
-        changed = {k: v for k, v in held.items() if isinstance(v, Fit | tuple) and scale_epochs(v, factor) != v}
-        return replace(value, **{k: scale_epochs(v, factor) for k, v in changed.items()})
+        scaled = {name: scale_epochs(item, factor) for name, item in held.items()}
+        changed = {name: item for name, item in scaled.items() if item is not held[name] and item != held[name]}
+        return replace(value, **changed) if changed else value
     return value
 
 

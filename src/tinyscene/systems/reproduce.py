@@ -11,14 +11,16 @@ import torch
 
 from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError
-from tinyscene.evaluation.evaluate import evaluate
+from tinyscene.evaluation.evaluate import clips_heard, evaluate
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.rules import Rules
 from tinyscene.systems.count import stage_row
+from tinyscene.systems.deployed import FILE, deploy
 from tinyscene.systems.receipt import installed, receipt
-from tinyscene.systems.system import System, SystemFile, slug, stage_label
+from tinyscene.systems.system import Optimistic, Shaped, System, SystemFile, shapes, slug, stage_label
 from tinyscene.training.batches import INITIAL
 from tinyscene.training.run import Run, Stage, describe, key_of, weights_fingerprint
 
@@ -28,11 +30,13 @@ RECIPE = "recipe.json"
 
 @dataclass(frozen=True)
 class Result:
-    """What one stage left: the classifier, its scores on the test split, its training history, its time, its folder."""
+    """What one stage left: the classifier, its scores on the test split, history, figures, file, time and folder."""
 
     classifier: SceneClassifier
     scores: Scores
     history: History
+    figures: dict[str, float]
+    file: dict[str, Any]
     seconds: float
     folder: Path
 
@@ -63,18 +67,19 @@ def reproduce(
     folder = Path(folder)
     rows: list[Row] = []
     seconds: dict[Path, float] = {}
+    shaped: Shaped = []
     for seed in seeds:
         run = Run(seed, folder / "stages", workers, accelerator, devices, quiet)
         for variant, system in file.variants.items():
-            classifier = _built(system, clips, run)
+            classifier = _built(system, clips, run, shaped)
             if not rows:
                 data = _checked(clips, classifier, quiet)
                 _claim(folder, file, list(seeds), data, write=run.fabric.is_global_zero)
             results = _run_variant(variant, system, classifier, clips, run)
             for index, result in enumerate(results):
                 row = stage_row(file, variant, index, result.classifier, system.rules)
-                model = str(result.folder.relative_to(folder))
-                rows.append(replace(row, dataset=clips.name, seed=seed, scores=result.scores, model=model))
+                row = replace(row, dataset=clips.name, seed=seed, scores=result.scores, figures=result.figures)
+                rows.append(replace(row, file=result.file, model=str(result.folder.relative_to(folder))))
             seconds |= {result.folder: result.seconds for result in results}
             if run.fabric.is_global_zero:
                 _present(f"{file.name} {variant}, {clips.name}, seed {seed}", results, system, folder, variant, seed)
@@ -84,15 +89,13 @@ def reproduce(
     return rows
 
 
-def _built(system: System, clips: Clips, run: Run) -> SceneClassifier:
+def _built(system: System, clips: Clips, run: Run, shaped: Shaped) -> SceneClassifier:
     """The untrained classifier of this seed. What could not be pruned or saved after training is refused now."""
     run.seed_torch(INITIAL)
     classifier = system.untrained(clips.classes).eval()
     classifier.describe()
-    shaped = classifier
     with torch.random.fork_rng(devices=[]):
-        for stage in system.stages:
-            shaped = stage.shape(shaped)
+        shapes(system, classifier, shaped)
     return classifier
 
 
@@ -132,7 +135,7 @@ def _run_variant(variant: str, system: System, classifier: SceneClassifier, clip
     rate = classifier.sample_rate
     data = [decode(part, rate, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
     built = [weights_fingerprint(classifier), repr(classifier), classifier.frontend.arguments]
-    key = key_of(built, data, run.seed, run.place)
+    key = key_of(built, data, run.seed, run.place, system.rules.name)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):
         key = key_of(key, stage)
@@ -142,29 +145,32 @@ def _run_variant(variant: str, system: System, classifier: SceneClassifier, clip
         step = f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}"
         _say(step if result is None else f"{step}, kept from before", run)
         if result is None:
-            result = _run_stage(stage, classifier, clips, run, place)
+            result = _run_stage(stage, classifier, clips, run, system.rules, place)
         results.append(result)
         classifier = result.classifier
     return results
 
 
-def _run_stage(stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run, place: Path) -> Result:
+def _run_stage(stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run, rules: Rules, place: Path) -> Result:
     run.history.clear()
+    run.figures.clear()
     started = time.monotonic()
-    classifier = stage(classifier, clips.development, run)
+    classifier = stage(classifier, clips if isinstance(stage, Optimistic) else clips.development, run)
     scores = evaluate(classifier, clips.test, run)
-    history, seconds = list(run.history), time.monotonic() - started
+    history, figures, seconds = list(run.history), dict(run.figures), time.monotonic() - started
     # A killed fit that went on counts its earlier epochs too.
     seconds = max(seconds, sum(row["seconds"] for row in history))
+    file: dict[str, Any] = {}
     if run.fabric.is_global_zero:
         classifier.save(place)
+        file = deploy(classifier, clips, rules, place)
         with write_whole(place / "history.json") as partial:
-            partial.write_text(json.dumps({"seconds": seconds, "epochs": history}))
+            partial.write_text(json.dumps({"seconds": seconds, "figures": figures, "file": file, "epochs": history}))
         # Written last: its presence says that the stage is complete.
         scores.save(place / "predictions.csv")
         shutil.rmtree(Path(run.folder) / "checkpoints", ignore_errors=True)
     run.fabric.barrier()
-    return Result(classifier, scores, history, seconds, place)
+    return Result(classifier, scores, history, figures, file, seconds, place)
 
 
 def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
@@ -172,9 +178,10 @@ def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
     if not run.fabric.broadcast((place / "predictions.csv").is_file()):
         return None
     classifier = SceneClassifier.load(place)
-    scores = Scores(clips.test, Scores.load(place / "predictions.csv").probabilities, classifier.heard_devices)
+    probabilities = Scores.load(place / "predictions.csv").probabilities
+    scores = Scores(clips.test, probabilities, classifier.heard_devices, clips_heard(classifier, clips.test))
     held = json.loads((place / "history.json").read_text())
-    return Result(classifier, scores, held["epochs"], held["seconds"], place)
+    return Result(classifier, scores, held["epochs"], held["figures"], held["file"], held["seconds"], place)
 
 
 def _present(title: str, results: list[Result], system: System, folder: Path, variant: str, seed: int) -> None:
@@ -183,8 +190,11 @@ def _present(title: str, results: list[Result], system: System, folder: Path, va
 
     place = folder / variant / f"seed-{seed}"
     last = results[-1]
+    title += ", optimistic" if last.scores.clips_heard else ""
     last.classifier.save(place)
     last.scores.save(place / "predictions.csv")
+    if (last.folder / FILE).is_file():
+        shutil.copyfile(last.folder / FILE, place / FILE)
     histories = [(stage_label(s), r.history) for s, r in zip(system.stages, results, strict=True) if r.history]
     draw_curves(histories, title, place / "curves.png")
     draw_confusion(last.scores, f"{title}: {100 * last.scores.accuracy:.1f} %", place / "confusion.png")

@@ -39,7 +39,8 @@ class Checkpoint:
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{i}.{name}"] = value
         contents = save(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            # Cloned: a fake quantizer that two places share has two names, and safetensors takes no shared memory.
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
             metadata={"progress": json.dumps(asdict(progress))},
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -135,5 +135,4 @@ class Fit:
                 "Fit(early_stopping=...) was handed no validation clip; accepted: clips.development of a data set "
                 "with a validation split (clips.with_validation() cuts one by recording)"
             )
-        if any(p.dtype == torch.float16 for p in classifier.network.parameters()):
-            raise InputError("Fit was handed 16-bit weights; accepted: 32-bit ones (HalfPrecision comes last)")
+        classifier.require_float("Fit")

@@ -12,6 +12,7 @@ from tinyscene.augment import OnBatch
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
 from tinyscene.metrics import accuracy, log_loss
+from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import Advance, bar
 from tinyscene.training.batches import BATCH, DROPOUT, AugmentedClips, Plan, batches_of_waveforms, logits_of
@@ -140,6 +141,7 @@ def _epoch(
     network.train()
     total, seen = 0.0, 0
     batches = plan.epoch(epoch)
+    removed = masks.removed(network)
     for step, members in enumerate(batches):
         lr = fit.optimizer.lr * fit.schedule.factor(epoch + step / len(batches), fit.epochs)
         for group in optimizer.param_groups:
@@ -149,6 +151,8 @@ def _epoch(
         optimizer.zero_grad()
         run.fabric.backward(loss)
         optimizer.step()
+        # The optimiser's momentum and weight decay move what the masks hold at zero.
+        masks.apply(removed)
         if not torch.isfinite(loss):
             raise InputError(
                 f"the loss became {loss.item()} in epoch {epoch}, batch {step}, at a learning rate of {lr:g}; "

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 PACKAGE = Path(__file__).parents[1]
-_COMPUTING = ("torch", "numpy", "scipy", "soxr", "lightning", "torch-pruning")
+_COMPUTING = ("torch", "numpy", "scipy", "scikit-learn", "soxr", "lightning", "torch-pruning")
 
 
 @dataclass
@@ -48,6 +48,8 @@ class Run:
     quiet: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
     """One row an epoch of the last fit: losses, learning rate, validation figures."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the last stage measured of itself; kept with its result."""
     features: dict[str, list[Tensor]] = field(default_factory=dict, repr=False)
     """Features that were computed before, so that no stage computes them again."""
 

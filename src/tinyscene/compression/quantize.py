@@ -1,0 +1,82 @@
+"""int8 weights and activations, after training or quantization-aware."""
+
+import copy
+from dataclasses import dataclass, replace
+
+from tinyscene.data import Clips, decode
+from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.quantized import FakeQuantized, prepare
+from tinyscene.training.batches import RANGES, features_of_clips, refuse_short
+from tinyscene.training.fit import Fit
+from tinyscene.training.run import Run
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """int8 weights with a scale a channel, int32 biases, int8 activations (Jacob et al., CVPR 2018).
+
+    Batch norm is folded first, where a layer feeds it alone; elsewhere it becomes an explicit affine in float. Ranges
+    of activations hold all that some training clips bring; with `fit`, training goes on from there with everything
+    rounded in the forward pass, gradients passing straight through, while ranges follow by a moving average.
+
+    Args:
+        fit: quantization-aware training; without it, quantization after training.
+        keep_float: patterns over module paths, such as "blocks.*.se"; what they match stays in float.
+        clips: so many training clips, drawn at random, set the first ranges.
+    """
+
+    fit: Fit | None = None
+    keep_float: tuple[str, ...] = ()
+    clips: int = 128
+
+    def __post_init__(self) -> None:
+        if self.clips < 1:
+            raise InputError(f"Quantize(clips={self.clips}); accepted: at least 1")
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Quantize with ranges that say nothing."""
+        return self._converted(self._prepared(classifier))
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Set ranges on training clips, train where `fit` says so, convert.
+
+        Raises:
+            InputError: a test clip is among the clips, there is no training clip or one is too short, or the
+                classifier is untrained or its weights are not float32.
+        """
+        clips.refuse_test("Quantize")
+        clips.train.require("train")
+        if self.fit is not None and not classifier.standardize.fitted:
+            # Ranges would be those of features that `fit` then standardizes.
+            raise InputError("Quantize(fit=...) was handed an untrained classifier; accepted: one that a Fit trained")
+        prepared = self._prepared(classifier)
+        self._set_ranges(prepared, clips.train, run)
+        prepared.heard_recordings = tuple(sorted({*prepared.heard_recordings, *clips.train.recording_hashes}))
+        if self.fit is not None:
+            prepared = self.fit(prepared, clips, run)
+        return self._converted(prepared)
+
+    def _prepared(self, classifier: SceneClassifier) -> SceneClassifier:
+        classifier.require_float("Quantize")
+        prepared = copy.deepcopy(classifier)
+        prepared.network = prepare(classifier.network, classifier.short_example(), self.keep_float)
+        return prepared
+
+    def _set_ranges(self, prepared: SceneClassifier, clips: Clips, run: Run) -> None:
+        network = prepared.network
+        assert isinstance(network, FakeQuantized)
+        drawn = run.rng(RANGES).permutation(len(clips))[: self.clips]
+        rows = tuple(clips.rows[i] for i in sorted(drawn.tolist()))
+        waveforms = decode(replace(clips, rows=rows), prepared.sample_rate, quiet=run.quiet)
+        refuse_short(prepared, waveforms)
+        prepared.to(run.fabric.device)
+        features = features_of_clips(prepared, waveforms, run, "train")
+        network.set_ranges(prepared.standardize(one) for one in features)
+
+    def _converted(self, prepared: SceneClassifier) -> SceneClassifier:
+        network = prepared.network
+        assert isinstance(network, FakeQuantized)
+        converted = copy.deepcopy(prepared)
+        converted.network = network.convert()
+        return converted.eval()

@@ -1,0 +1,184 @@
+"""A network as an ONNX graph: the tensors under their module paths, at the precision in which they are stored."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from tinyscene.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUT, OUTPUT = "features", "logits"
+# What every current runtime reads; later ones brought nothing that these networks need.
+OPSET = 20
+_PREFIX = "network."
+
+
+def onnx_model(network: nn.Module, example: Tensor) -> "onnx.ModelProto":
+    """Translate `network`: (batch, channels, bands, frames) -> (batch, classes), any batch, any frames where it can.
+
+    Weights of 16 bits are stored as such and cast to 32 in the graph; int8 ones are dequantized in it.
+
+    Args:
+        network: left unchanged.
+        example: features of two clips.
+
+    Raises:
+        InputError: the network can't be translated, or runs on one batch size alone.
+    """
+    exported = _Exported(network).eval()
+    auto = torch.export.Dim.AUTO
+    try:
+        with silence(), torch.no_grad():
+            program = torch.onnx.export(
+                exported,
+                (example.contiguous(),),
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: auto, 3: auto},),
+                custom_translation_table=_int8_table() if _is_int8(network) else None,
+            )
+            assert program is not None
+            _tidy(program.model)
+    except torch.onnx.OnnxExporterError as error:
+        raise InputError(
+            f"{type(network).__name__} can't be written as ONNX ({_reason(error)}); accepted: a network that "
+            f"torch.export captures"
+        ) from error
+    model: onnx.ModelProto = program.model_proto
+    _name_axes(model, type(network).__name__)
+    return model
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep the exporter's progress, warnings and log lines off the screen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+class _Exported(nn.Module):
+    """The network as it is run: see `SceneClassifier.classify`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        # A pooling of channels-last tensors would be written as a gather of strides.
+        self.network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+    def forward(self, features: Tensor) -> Tensor:
+        state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        wide = {name: tensor.float() for name, tensor in state.items() if tensor.dtype == torch.float16}
+        logits: Tensor = torch.func.functional_call(self.network, wide, (features,))
+        return logits
+
+
+def _is_int8(network: nn.Module) -> bool:
+    return any(tensor.dtype == torch.int8 for tensor in network.state_dict().values())
+
+
+def _int8_table() -> dict[Any, Any]:
+    """torch's exporter knows no quantized_decomposed: each is one operator of ONNX."""
+    from onnx import TensorProto, helper
+    from onnxscript import opset20 as op
+
+    zero = helper.make_tensor("zero", TensorProto.INT8, [1], [0])
+
+    def quantize(x: Any, scale: Any, zero_point: Any, low: Any, high: Any, dtype: Any) -> Any:
+        return op.QuantizeLinear(x, scale, zero_point)
+
+    def dequantize(q: Any, scale: Any, zero_point: Any, low: Any, high: Any, dtype: Any) -> Any:
+        return op.DequantizeLinear(q, scale, zero_point)
+
+    def dequantize_channels(q: Any, scales: Any, zero_points: Any, axis: int, low: Any, high: Any, dtype: Any) -> Any:
+        # Weights and biases are symmetric. ONNX Runtime runs a dense layer as integers only where its weight has
+        # zero points: they are made in the graph, and cost nothing in the file.
+        dense = len(q.shape) == 2
+        zeros = op.ConstantOfShape(op.Shape(scales), value=zero) if dense else None
+        return op.DequantizeLinear(q, scales, zeros, axis=axis)
+
+    ops = torch.ops.quantized_decomposed
+    return {
+        ops.quantize_per_tensor.tensor: quantize,
+        ops.dequantize_per_tensor.tensor: dequantize,
+        ops.dequantize_per_channel.default: dequantize_channels,
+    }
+
+
+def _tidy(model: Any) -> None:
+    """Fold what shapes alone decide, drop what has no use, and leave every stored tensor as it is."""
+    from onnx_ir.passes import Sequential
+    from onnx_ir.passes import common as passes
+    from onnxscript.optimizer import _constant_folding as folding
+
+    for value in list(model.graph.initializers.values()):
+        model.graph.initializers.pop(value.name)
+        value.name = value.name.removeprefix(_PREFIX)
+        model.graph.register_initializer(value)
+    stored = set(model.graph.initializers)
+    fold = folding.FoldConstantsPass(
+        shape_inference=True,
+        input_size_limit=folding.DEFAULT_CONSTANT_FOLD_INPUT_SIZE_LIMIT,
+        output_size_limit=folding.DEFAULT_CONSTANT_FOLD_OUTPUT_SIZE_LIMIT,
+        should_fold=lambda node: False if node.op_type == "ConstantOfShape" or _reads(node, stored) else None,
+    )
+    Sequential(passes.InlinePass(), fold, passes.RemoveUnusedNodesPass())(model)
+    _drop_empty_biases(model, stored)
+    Sequential(
+        passes.IdentityEliminationPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+        passes.RemoveUnusedOpsetsPass(),
+        passes.ClearMetadataAndDocStringPass(),
+    )(model)
+
+
+def _reads(node: Any, stored: set[str]) -> bool:
+    return any(value is not None and value.name in stored for value in node.inputs)
+
+
+def _drop_empty_biases(model: Any, stored: set[str]) -> None:
+    """The exporter gives a convolution without bias one of zeros, which would cost bytes in the file."""
+    for node in model.graph:
+        bias = node.inputs[2] if node.op_type == "Conv" and len(node.inputs) > 2 else None
+        if bias is not None and bias.const_value is not None and bias.name not in stored:
+            assert not bias.const_value.numpy().any()
+            node.resize_inputs(2)
+
+
+def _name_axes(model: "onnx.ModelProto", network: str) -> None:
+    features, logits = model.graph.input[0], model.graph.output[0]
+    dimensions = features.type.tensor_type.shape.dim
+    if not dimensions[0].dim_param:
+        raise InputError(f"{network} runs on batches of {dimensions[0].dim_value} alone; accepted: any batch size")
+    names = {dimensions[0].dim_param: "batch"}
+    if dimensions[3].dim_param:
+        names[dimensions[3].dim_param] = "frames"
+    for dimension in [*dimensions, *logits.type.tensor_type.shape.dim]:
+        if dimension.dim_param:
+            dimension.dim_param = names.get(dimension.dim_param, dimension.dim_param)
+    # Shapes of what lies between still have the exporter's names, and runtimes work them out themselves.
+    del model.graph.value_info[:]
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return str(cause).strip().splitlines()[0][:200] if str(cause).strip() else type(cause).__name__

@@ -1,1 +1,0 @@
-"""Exported files: written, checked on their own runtime, counted by reading them."""

@@ -1,0 +1,195 @@
+"""Fake quantization that turns itself into integers: the modules that PT2E puts into a graph."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torchao.quantization.pt2e import (
+    FakeQuantize,
+    FakeQuantizeBase,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+)
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+aten, q = torch.ops.aten, torch.ops.quantized_decomposed
+INT8, INT32 = (-128, 127), (-(2**31), 2**31 - 1)
+# A filter whose weights are all zero would have so small a scale that its bias does not fit 32 bits.
+_SMALLEST_WEIGHT_SCALE = 2.0**-20
+
+
+class RangeObserver(MovingAverageMinMaxObserver):  # type: ignore[misc]
+    """The smallest and the largest value ever seen; while training, a moving average of those of each batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same tensor"""
+        if self.training:
+            super().forward(x)
+        else:
+            low, high = torch.aminmax(x.detach())
+            self.min_val.copy_(torch.minimum(self.min_val, low))
+            self.max_val.copy_(torch.maximum(self.max_val, high))
+        return x
+
+
+class ActivationQuantize(FakeQuantize):  # type: ignore[misc]
+    """Fake quantization of one activation tensor; conversion puts quantize and dequantize in its place."""
+
+    path: str
+
+    def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
+        """PT2E calls this for every place in the graph that this quantizer stands in."""
+        scale, zero_point = self.scale.squeeze(0), self.zero_point.squeeze(0).to(torch.int8)
+        held = _hold(model, node, {f"{self.path}_scale": scale, f"{self.path}_zero_point": zero_point})
+        with model.graph.inserting_before(node):
+            quantized = model.graph.call_function(
+                q.quantize_per_tensor.tensor, (node.args[0], *held, *INT8, torch.int8)
+            )
+            restored = model.graph.call_function(q.dequantize_per_tensor.tensor, (quantized, *held, *INT8, torch.int8))
+        _replace(model, node, restored)
+
+
+class PerChannelWeightQuantize(FakeQuantize):  # type: ignore[misc]
+    """Fake quantization of a weight tensor, by the range that it has right now."""
+
+    path: str
+
+    def enable_observer(self, enabled: bool = True) -> None:
+        """Weights are at hand at any time, so that their ranges never go stale."""
+
+    def whole(self, weight: Tensor) -> Tensor:
+        """(channels, ...) -> the same shape, int8; sets the scales."""
+        self(weight)
+        # As `torch.fake_quantize_per_channel_affine` rounds: the reciprocal is multiplied.
+        inverse = (1.0 / self.scale).view(-1, *[1] * (weight.ndim - 1))
+        return torch.round(weight * inverse).clamp(-127, 127).to(torch.int8)
+
+    def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
+        """Store the weight as int8, with its scales; the graph dequantizes it."""
+        whole = self.whole(attribute(model, node.args[0]))
+        held = _hold(model, node, {self.path: whole, f"{self.path}_scale": self.scale})
+        with model.graph.inserting_before(node):
+            arguments = (*held, None, 0, -127, 127, torch.int8)
+            restored = model.graph.call_function(q.dequantize_per_channel.default, arguments)
+        _replace(model, node, restored)
+
+
+class BiasQuantize(FakeQuantizeBase):  # type: ignore[misc]
+    """Fake quantization of a bias to int32, at the product of the scales of what the layer multiplies."""
+
+    path: str
+
+    def __init__(self, activation: ActivationQuantize, weight: PerChannelWeightQuantize) -> None:
+        super().__init__()
+        # Kept out of the module tree: they stand in it already.
+        self.__dict__["read"] = activation, weight
+
+    @property
+    def scale(self) -> Tensor:
+        """(channels,)"""
+        activation, weight = self.__dict__["read"]
+        product: Tensor = activation.scale * weight.scale
+        return product
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Scales and zero points, (channels,)"""
+        return self.scale, torch.zeros_like(self.scale, dtype=torch.int32)
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """(channels,) -> (channels,)"""
+        if not self.fake_quant_enabled[0]:
+            return bias
+        with torch.no_grad():
+            restored = quantize_bias(bias, self.scale) * self.scale
+        # The value of the one, the gradient of the other.
+        return restored + (bias - bias.detach())
+
+    def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
+        """Store the bias as int32; its scale is computed from the two that are stored already."""
+        whole = quantize_bias(attribute(model, node.args[0]), self.scale)
+        activation, weight = self.__dict__["read"]
+        paths = {self.path: whole, f"{activation.path}_scale": None, f"{weight.path}_scale": None}
+        bias, activation_scale, weight_scale = _hold(model, node, paths)
+        with model.graph.inserting_before(node):
+            scale = model.graph.call_function(aten.mul.Tensor, (activation_scale, weight_scale))
+            arguments = (bias, scale, None, 0, *INT32, torch.int32)
+            restored = model.graph.call_function(q.dequantize_per_channel.default, arguments)
+        _replace(model, node, restored)
+
+
+ACTIVATION = QuantizationSpec(
+    dtype=torch.int8,
+    observer_or_fake_quant_ctr=ActivationQuantize.with_args(observer=RangeObserver),
+    quant_min=INT8[0],
+    quant_max=INT8[1],
+    qscheme=torch.per_tensor_affine,
+)
+WEIGHT = QuantizationSpec(
+    dtype=torch.int8,
+    observer_or_fake_quant_ctr=PerChannelWeightQuantize.with_args(
+        # A moving average with all the weight on the newest value: the range as it is now.
+        observer=MovingAveragePerChannelMinMaxObserver,
+        averaging_constant=1.0,
+        eps=_SMALLEST_WEIGHT_SCALE,
+    ),
+    # Symmetric: -128 would have no counterpart.
+    quant_min=-127,
+    quant_max=127,
+    qscheme=torch.per_channel_symmetric,
+    ch_axis=0,
+)
+
+
+def quantize_bias(bias: Tensor, scale: Tensor) -> Tensor:
+    """(channels,), (channels,) -> (channels,), int32"""
+    # In float64: float32 can't hold all of int32.
+    return torch.round(bias.double() / scale.double()).clamp(*INT32).to(torch.int32)
+
+
+def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(channels, ...) -> the same shape, int8, and its scales (channels,)"""
+    quantizer = WEIGHT.observer_or_fake_quant_ctr(
+        dtype=torch.int8, quant_min=-127, quant_max=127, qscheme=WEIGHT.qscheme, ch_axis=0
+    )
+    return quantizer.whole(weight), quantizer.scale
+
+
+def activation_qparams(lowest: float, highest: float) -> tuple[Tensor, Tensor]:
+    """Scale and zero point, (1,) each, of activations in a range."""
+    observer = RangeObserver(dtype=torch.int8, quant_min=INT8[0], quant_max=INT8[1], qscheme=ACTIVATION.qscheme)
+    observer(torch.tensor([lowest, highest]))
+    return observer.calculate_qparams()  # type: ignore[no-any-return]
+
+
+def attribute(model: fx.GraphModule, node: Any) -> Tensor:
+    parent, _, name = str(node.target).rpartition(".")
+    tensor: Tensor = getattr(model.get_submodule(parent), name)
+    return tensor.detach()
+
+
+def _hold(model: fx.GraphModule, node: fx.Node, tensors: dict[str, Tensor | None]) -> list[fx.Node]:
+    """Register buffers by path, unless None says that they are there, and give the nodes that read them."""
+    found = []
+    for path, tensor in tensors.items():
+        parent, _, name = path.rpartition(".")
+        module = _submodule(model, parent)
+        if tensor is not None:
+            if name in module._parameters:
+                delattr(module, name)
+            module.register_buffer(name, tensor.detach().clone())
+        with model.graph.inserting_before(node):
+            found.append(model.graph.create_node("get_attr", path))
+    return found
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module:
+    for name in path.split(".") if path else []:
+        if not hasattr(model, name):
+            model.add_module(name, nn.Module())
+        model = getattr(model, name)
+    return model
+
+
+def _replace(model: fx.GraphModule, node: fx.Node, by: fx.Node) -> None:
+    node.replace_all_uses_with(by)
+    model.graph.erase_node(node)

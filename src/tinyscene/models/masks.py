@@ -1,0 +1,47 @@
+"""Masks of pruned weights: boolean buffers `<tensor>_mask` beside their parameters, False where a value stays zero.
+
+They are saved with the weights, and the ledger counts what they keep.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+SUFFIX = "_mask"
+
+
+def attach(network: nn.Module, path: str, kept: Tensor) -> None:
+    """Register the mask of the parameter at `path`, in place of an earlier one, and set what it removes to zero."""
+    layer, _, name = path.rpartition(".")
+    parameter = network.get_parameter(path)
+    kept = kept.to(parameter.device, torch.bool)
+    network.get_submodule(layer).register_buffer(name + SUFFIX, kept)
+    parameter.data.masked_fill_(~kept, 0.0)
+
+
+def masks_of(network: nn.Module) -> dict[str, Tensor]:
+    """The mask of every parameter that has one, by the parameter's path."""
+    buffers = dict(network.named_buffers())
+    return {path: buffers[path + SUFFIX] for path, _ in network.named_parameters() if path + SUFFIX in buffers}
+
+
+def removed(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Every masked parameter with what its mask removes; made once, for `apply`."""
+    return [(network.get_parameter(path), ~kept) for path, kept in masks_of(network).items()]
+
+
+@torch.no_grad()
+def apply(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    """Set what the masks remove to zero."""
+    for parameter, gone in pairs:
+        parameter.masked_fill_(gone, 0.0)
+
+
+def register(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Register masks for those that stand among saved `tensors`, to be filled by load_state_dict."""
+    held = dict(network.state_dict())
+    for path, kept in tensors.items():
+        if path.endswith(SUFFIX) and path.removesuffix(SUFFIX) in held:
+            layer, _, name = path.rpartition(".")
+            network.get_submodule(layer).register_buffer(name, torch.ones_like(kept, dtype=torch.bool))

@@ -1,0 +1,105 @@
+"""The grouped SE-ResNet of Byttebier et al., DCASE 2021 Task 1a: 114,094 parameters, 82,078 with channels (20, 40).
+
+A 3x3 convolution and six double-convolution blocks with squeeze-and-excitation, then mean and standard deviation over
+time, and one dense layer (section 2.3, figures 1 to 3). The report gives the total stride over bands, 8, but neither
+where the strides sit nor those over frames: here the first, second and fourth block halve both, so that most of the
+work is done on small maps. Batch norm stands before the ReLU inside squeeze-and-excitation, which isn't in the text
+either. Every convolution has a bias; those of the shortcuts have no batch norm.
+"""
+
+from collections.abc import Sequence
+from math import ceil, prod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tinyscene.errors import InputError
+from tinyscene.models.blocks import SqueezeExcite, StatisticsPooling, conv_bn
+
+BLOCKS = 6
+# Channels inside squeeze-and-excitation, for the first three blocks and the last three.
+SQUEEZED = (4, 8)
+STRIDES = ((2, 2), (2, 2), (1, 1), (2, 2), (1, 1), (1, 1))
+
+
+class DoubleConv(nn.Module):
+    """Two 3x3 convolutions, the second one in groups, and squeeze-and-excitation; a 1x1 shortcut where `bridged`."""
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: tuple[int, int], groups: int, squeezed: int, bridged: bool
+    ) -> None:
+        super().__init__()
+        self.first = conv_bn(inputs, outputs, 3, stride, bias=True)
+        self.second = conv_bn(outputs, outputs, 3, groups=groups, bias=True)
+        self.se = SqueezeExcite(outputs, squeezed)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride) if bridged else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, inputs, bands, frames) -> (batch, outputs, bands / stride, frames / stride), rounded up."""
+        y: Tensor = self.se(self.second(self.first(x)))
+        return y if self.shortcut is None else y + self.shortcut(x)
+
+
+class SEResNet(nn.Module):
+    """A convolution, six double-convolution blocks, statistics over time and a dense layer; any number of frames.
+
+    Args:
+        channels: of the stem and the first three blocks, and of the last three.
+        classes: number of scenes.
+        bands: of the features; the dense layer reads each one that the strides leave.
+        cardinality: groups of every block's second convolution.
+        strides: (bands, frames) of each block's first convolution.
+
+    Raises:
+        InputError: channels that the groups don't divide, or strides that aren't six pairs.
+    """
+
+    shortest_frames: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (24, 48),
+        classes: int = 10,
+        bands: int = 128,
+        cardinality: int = 4,
+        strides: Sequence[Sequence[int]] = STRIDES,
+    ) -> None:
+        super().__init__()
+        self.arguments: dict[str, Any] = {
+            "channels": channels,
+            "classes": classes,
+            "bands": bands,
+            "cardinality": cardinality,
+            "strides": strides,
+        }
+        _check(channels, bands, cardinality, strides)
+        narrow, wide = channels
+        widths = [narrow] * 4 + [wide] * 3
+        self.stem = conv_bn(1, narrow, 3, bias=True)
+        self.blocks = nn.Sequential(
+            *(
+                DoubleConv(before, after, (down, along), cardinality, SQUEEZED[i >= BLOCKS // 2], bridged=i > 0)
+                for i, (before, after, (down, along)) in enumerate(zip(widths, widths[1:], strides, strict=False))
+            )
+        )
+        self.pooling = StatisticsPooling()
+        # Rounding up once by the product is the same as at every stride.
+        self.dense = nn.Linear(2 * wide * ceil(bands / prod(down for down, _ in strides)), classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> (batch, classes), logits."""
+        statistics = self.pooling(self.blocks(self.stem(features)))
+        logits: Tensor = self.dense(torch.flatten(statistics, 1))
+        return logits
+
+
+def _check(channels: Sequence[int], bands: int, cardinality: int, strides: Sequence[Sequence[int]]) -> None:
+    if cardinality < 1 or len(channels) != 2 or any(width < 1 or width % cardinality for width in channels):
+        raise InputError(
+            f"channels={tuple(channels)}, cardinality={cardinality}; accepted: two widths that the cardinality divides"
+        )
+    if bands < 1:
+        raise InputError(f"bands={bands}; accepted: at least 1")
+    if len(strides) != BLOCKS or any(len(stride) != 2 or min(stride) < 1 for stride in strides):
+        raise InputError(f"strides={strides}; accepted: {BLOCKS} pairs (bands, frames) of at least 1, one a block")

@@ -1,0 +1,31 @@
+"""The files of small classifiers."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import pytest
+import torch
+from scene_files import CLIP_S, at
+
+from tinyscene.deployment import Artifact, export
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Artifact]:
+    """exported("cp_mobile", "int8"): its file, written once."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @cache
+    def write(name: str, precision: str) -> Artifact:
+        return export(at(name, precision), folder / f"{name}-{precision}.onnx", clip_s=CLIP_S)
+
+    return write

@@ -1,0 +1,61 @@
+"""Small classifiers of every network, at every precision."""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from tinyscene.compression import HalfPrecision
+from tinyscene.features import LogMel
+from tinyscene.models import NETWORKS, create_model
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.quantized import prepare
+
+CLASSES = ("bus", "park", "tram")
+CLIP_S = 0.6
+SMALL: dict[str, dict[str, Any]] = {
+    "baseline2020": {"filters": (4, 6), "dense": 12, "bands": 40},
+    "baseline2021": {"filters": (4, 4, 6), "dense": 12, "bands": 40},
+    "cp_mobile": {"base_channels": 8, "blocks": (1, 2, 1)},
+    "se_resnet": {"channels": (8, 8), "bands": 40},
+}
+PRECISIONS = ("float32", "float16", "int8")
+assert SMALL.keys() == NETWORKS.keys()
+
+
+@cache
+def build(name: str) -> SceneClassifier:
+    """Batch norm and standardization have seen noise, so that the logits spread."""
+    network = create_model(name, classes=len(CLASSES), **SMALL[name])
+    classifier = SceneClassifier(LogMel(8000, 256, 40, hop_length=200), network, CLASSES)
+    waveforms = torch.randn(8, round(CLIP_S * 8000), generator=torch.Generator().manual_seed(1))
+    waveforms *= torch.logspace(-3, -0.5, 8)[:, None]
+    classifier.standardize.fit([classifier.frontend(waveforms)])
+    classifier.train()
+    with torch.no_grad():
+        for _ in range(20):
+            classifier(waveforms)
+        # What batch norm leaves at one and zero would hide a scale or shift that is lost.
+        for index, module in enumerate(classifier.modules()):
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(index))
+                module.bias.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(index))
+    return classifier.eval()
+
+
+@cache
+def at(name: str, precision: str) -> SceneClassifier:
+    """A classifier at one of the precisions; float16 and int8 are made of the float32 one."""
+    classifier = build(name)
+    if precision == "float16":
+        return HalfPrecision().shape(classifier)
+    if precision == "float32":
+        return classifier
+    features = classifier.features(
+        0.1 * torch.randn(8, round(CLIP_S * 8000), generator=torch.Generator().manual_seed(2))
+    )
+    prepared = prepare(classifier.network, features[:1])
+    prepared.set_ranges([features])
+    network = prepared.convert()
+    return SceneClassifier(classifier.frontend, network, CLASSES, classifier.standardize).eval()

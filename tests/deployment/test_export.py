@@ -1,0 +1,253 @@
+"""Exported files against torch, against ONNX's own reference implementation, and against planted faults."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+from scene_files import CLASSES, CLIP_S, PRECISIONS, SMALL, at
+
+import tinyscene as ts
+from tinyscene.data import Clip, Clips
+from tinyscene.deployment import Artifact, artifact, export, kernels, layers_by_kernel
+from tinyscene.deployment.parity import FLOAT_BOUND, Parity, _decisions
+from tinyscene.deployment.write import onnx_model
+from tinyscene.errors import InputError
+
+Exported = Callable[[str, str], Artifact]
+FEATURES = (1, 40, 25)
+DTYPES = {"float32": {np.float32}, "float16": {np.float16}, "int8": {np.int8, np.int32, np.float32}}
+
+
+def features(batch: int, frames: int = FEATURES[2], seed: int = 0) -> torch.Tensor:
+    return torch.randn(batch, 1, 40, frames, generator=torch.Generator().manual_seed(seed))
+
+
+def initializers(path: Path) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_file_holds_the_tensors_as_they_are_stored(exported: Exported, name: str, precision: str) -> None:
+    path = exported(name, precision).path
+    held, found = at(name, precision).network.state_dict(), initializers(path)
+    named = {key: array for key, array in found.items() if key in held}
+    for key, array in named.items():
+        np.testing.assert_array_equal(array, held[key].numpy())
+    wanted = {k for k in held if not k.endswith("num_batches_tracked")}
+    assert named.keys() == wanted
+    assert {array.dtype.type for array in named.values()} == DTYPES[precision]
+    assert all(array.dtype == np.int64 for key, array in found.items() if key not in named)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_any_batch_and_any_length(exported: Exported, name: str, precision: str) -> None:
+    file, classifier = exported(name, precision), at(name, precision)
+    for batch, frames in ((1, 25), (2, 25), (5, 40), (3, 61)):
+        given = features(batch, frames)
+        with torch.inference_mode():
+            wanted = classifier.classify(given).numpy()
+        found = file.logits(given)
+        assert found.shape == (batch, len(CLASSES))
+        accepted = file.parity.bound * file.parity.step * 1.001
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=accepted + 1e-6)
+        assert not np.allclose(wanted[0], 0)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_onnx_reference_implementation_says_the_same(exported: Exported, precision: str) -> None:
+    """Neither torch nor ONNX Runtime computes this side."""
+    file = exported("cp_mobile", precision)
+    given = features(2, 12)
+    (found,) = ReferenceEvaluator(str(file.path)).run(None, {"features": given.numpy()})
+    with torch.inference_mode():
+        wanted = at("cp_mobile", precision).classify(given).numpy()
+    tolerance = 1.001 * file.parity.step if precision == "int8" else 1e-5 * float(np.abs(wanted).max())
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
+
+
+def test_one_file_and_no_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for precision in PRECISIONS:
+        export(at("baseline2021", precision), tmp_path / f"{precision}.onnx", clip_s=CLIP_S)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{p}.onnx" for p in PRECISIONS)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_small_networks_are_exact(exported: Exported) -> None:
+    for name in ("baseline2020", "baseline2021", "cp_mobile"):
+        found = exported(name, "int8").parity
+        assert found.unit == "output steps"
+        assert found.step == pytest.approx(at(name, "int8").network.output_step)
+        assert max(found.exact, found.largest) <= 1.001
+        assert found.agreement == 1
+    for name in SMALL:
+        assert exported(name, "float32").parity.largest <= FLOAT_BOUND
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_int8_runs_on_integers_and_float_does_not(exported: Exported, name: str) -> None:
+    network = at(name, "float32").network
+    layers = sum(isinstance(module, torch.nn.Conv2d | torch.nn.Linear) for module in network.modules())
+    assert layers_by_kernel(exported(name, "int8").path) == (layers, 0)
+    assert layers_by_kernel(exported(name, "float32").path) == (0, layers)
+    assert kernels(exported(name, "int8").path)["QLinearConv"] >= 2
+
+
+def test_metadata_comes_back(exported: Exported) -> None:
+    written = exported("baseline2021", "int8")
+    loaded, classifier = Artifact.load(written.path), at("baseline2021", "int8")
+    assert loaded == written
+    assert loaded.classes == CLASSES
+    assert loaded.frontend.arguments == classifier.frontend.arguments
+    assert torch.equal(loaded.classifier.standardize.mean, classifier.standardize.mean)
+    assert torch.equal(loaded.classifier.standardize.std, classifier.standardize.std)
+    assert loaded.classifier.shortest_samples == classifier.shortest_samples
+    props = {entry.key: entry.value for entry in onnx.load(written.path).metadata_props}
+    assert json.loads(props["tinyscene"])["classes"] == list(CLASSES)
+
+
+def test_a_file_predicts_what_the_classifier_predicts(exported: Exported, sound: Callable[..., Path], tmp_path: Path):
+    recording = sound(tmp_path / "street.wav", seconds=1.3, rate=11_025)
+    ours = at("cp_mobile", "float32").predict(recording)
+    theirs = Artifact.load(exported("cp_mobile", "float32").path).predict(recording)
+    assert theirs.label == ours.label
+    assert theirs.probabilities == pytest.approx(ours.probabilities, abs=1e-6)
+
+
+def test_recordings_and_features_to_compare_on(sound: Callable[..., Path], tmp_path: Path) -> None:
+    rows = tuple(Clip(f"{i}.wav", "bus", "test") for i in range(70))
+    for i, clip in enumerate(rows):
+        sound(tmp_path / clip.path, seconds=0.6 if i % 2 else 0.9)
+    clips = Clips("own", tmp_path, CLASSES, rows)
+    classifier = at("baseline2021", "float32")
+    assert export(classifier, tmp_path / "a.onnx", clips=clips).parity.clips == 64
+    assert export(classifier, tmp_path / "b.onnx", features=features(7)).parity.clips == 8
+    with pytest.raises(InputError, match="one of the two"):
+        export(classifier, tmp_path / "c.onnx", features=features(7), clips=clips)
+    with pytest.raises(InputError, match="ends in .onnx"):
+        export(classifier, tmp_path / "c.tflite")
+    assert ts.export(classifier, tmp_path / "d.onnx", features=features(2)).path == tmp_path / "d.onnx"
+
+
+def test_the_argument_stays_as_it_is(tmp_path: Path) -> None:
+    classifier = at("baseline2021", "float16")
+    before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    classifier.train()
+    export(classifier, tmp_path / "a.onnx", clip_s=CLIP_S)
+    assert classifier.training
+    classifier.eval()
+    assert all(torch.equal(before[name], tensor) for name, tensor in classifier.state_dict().items())
+
+
+# Planted faults
+
+
+def _weight(model: onnx.ModelProto) -> None:
+    tensor = next(t for t in model.graph.initializer if t.name == "L2.weight")
+    array = numpy_helper.to_array(tensor).copy()
+    array.flat[7] += 1
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def _operator(model: onnx.ModelProto) -> None:
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Abs"
+
+
+def _padding(model: onnx.ModelProto) -> None:
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    pads = next(attribute for attribute in conv.attribute if attribute.name == "pads")
+    pads.ints[:] = [2, 3, 4, 3]
+
+
+def _frames(model: onnx.ModelProto) -> None:
+    """The number of frames of the example, written into the kernel: right for clips of that length alone."""
+    reduce = next(node for node in model.graph.node if node.op_type == "ReduceMax")
+    before = reduce.input[0]
+    model.graph.node.insert(
+        list(model.graph.node).index(reduce),
+        onnx.helper.make_node("Slice", [before, "_start", "_end", "_axis"], ["_cut"]),
+    )
+    reduce.input[0] = "_cut"
+    for name, value in (("_start", 0), ("_end", 5), ("_axis", 3)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), name))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (_weight, r"L2\.weight in the file"),
+        (_operator, "differs by"),
+        (_padding, "differs by"),
+        (_frames, "differs by"),
+    ],
+)
+def test_a_file_that_computes_something_else_gets_no_name(
+    fault: Callable[[onnx.ModelProto], None],
+    said: str,
+    precision: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(network: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+        model = onnx_model(network, example)
+        fault(model)
+        return model
+
+    classifier = at("baseline2021", precision)
+    path = tmp_path / "scene.onnx"
+    path.write_bytes(b"an earlier file")
+    monkeypatch.setattr(artifact, "onnx_model", broken)
+    with pytest.raises(InputError, match=said):
+        export(classifier, path, clip_s=CLIP_S)
+    assert [file.name for file in tmp_path.iterdir()] == ["scene.onnx"]
+    assert path.read_bytes() == b"an earlier file"
+
+
+def test_what_onnx_runtime_cannot_run_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(network: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+        model = onnx_model(network, example)
+        model.graph.node[0].op_type = "Nonsense"
+        return model
+
+    monkeypatch.setattr(artifact, "onnx_model", broken)
+    with pytest.raises(InputError, match="can't run"):
+        export(at("baseline2021", "float32"), tmp_path / "scene.onnx", clip_s=CLIP_S)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tie_within_the_bound_is_the_same_decision() -> None:
+    ours = np.array([[3.0, 2.0, 0.0], [3.0, 2.5, 0.0], [0.0, 1.0, 5.0]], np.float32)
+    theirs = np.array([[3.0, 3.5, 0.0], [2.9, 3.0, 0.0], [0.0, 1.0, 5.0]], np.float32)
+    assert _decisions(ours, theirs, 0.6) == (pytest.approx(2 / 3), 1)
+    assert _decisions(ours, theirs, 1.0) == (1.0, 2)
+    assert _decisions(ours, ours, 0.0) == (1.0, 0)
+
+
+def test_bounds_follow_what_torch_itself_leaves_open() -> None:
+    clean = Parity(8, "output steps", 0.1, 0.0, 1.0000004, 1.0, 0.1, 0.0, 1.0, 0, 3, 0)
+    assert clean.faults == ()
+    deep = Parity(8, "output steps", 0.1, 5.0, 8.0, 7.0, 0.7, 6.0, 1.0, 0, 3, 0)
+    assert deep.faults == ()
+    assert any("differs by 8" in fault for fault in Parity(**{**vars(deep), "own": 1.0}).faults)
+    assert any("50.0%" in fault for fault in Parity(**{**vars(clean), "agreement": 0.5}).faults)
+    assert any("integers" in fault for fault in Parity(**{**vars(clean), "integer_layers": 0}).faults)
+    assert len(Parity(**{**vars(clean), "exact": float("nan"), "largest": float("nan")}).faults) == 2
+
+
+def test_files_of_others_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        Artifact.load(tmp_path / "missing.onnx")
+    (tmp_path / "noise.onnx").write_bytes(b"\xff" * 50)
+    with pytest.raises(InputError, match="not an ONNX file"):
+        Artifact.load(tmp_path / "noise.onnx")
+    onnx.save(onnx_model(at("baseline2021", "float32").network, features(2)), tmp_path / "bare.onnx")
+    with pytest.raises(InputError, match="no file of tinyscene"):
+        Artifact.load(tmp_path / "bare.onnx")
