@@ -4,6 +4,7 @@ from .compression import (
     Calibration,
     FilterPruning,
     HalfPrecision,
+    LotteryTicket,
     MagnitudePruning,
     Quantize,
     ReplaceDense,
@@ -13,13 +14,27 @@ from .compression import (
 from .deployment import Artifact, export
 from .errors import InputError
 from .evaluation import Reported, Scores, compare, compare_by_device, compare_runs, evaluate
-from .features import LogMel, Standardize
+from .features import Gammatone, LogMel, Raw, Standardize
 from .models import create_model, list_models
 from .models.classifier import Prediction, SceneClassifier
 from .models.published import create_classifier
 from .systems import Optimistic, System, count_system, load_system, override, reproduce, scale_system
 from .systems.count import count, count_model
-from .training import SGD, Adam, AdamW, Constant, Cosine, CrossEntropy, EarlyStopping, Fit, Run, Step, Triangular2
+from .training import (
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    CrossEntropy,
+    EarlyStopping,
+    Fit,
+    InverseTime,
+    KLDivergence,
+    Run,
+    Step,
+    Triangular2,
+)
 
 __version__: str
 __all__ = [
@@ -38,15 +53,20 @@ __all__ = [
     "Fit",
     "FreqMixStyle",
     "Gain",
+    "Gammatone",
     "HalfPrecision",
     "InputError",
+    "InverseTime",
+    "KLDivergence",
     "LogMel",
+    "LotteryTicket",
     "MagnitudePruning",
     "Mixup",
     "Noise",
     "Optimistic",
     "Prediction",
     "Quantize",
+    "Raw",
     "ReplaceDense",
     "Reported",
     "Run",

@@ -1,13 +1,16 @@
-"""The bookkeeping of Byttebier et al., from rows made by hand of the real network's shapes."""
+"""The bookkeeping of two reports: from rows made by hand of the real network's shapes, and before and after folding."""
 
 import io
+from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
 from torch import nn
 
-from tinyscene.accounting import CONVENTIONS, Ledger, TensorRow, in_unit, item_table
-from tinyscene.models import SEResNet
+from tinyscene.accounting import CONVENTIONS, Ledger, Size, TensorRow, count, in_unit, item_table
+from tinyscene.models import SEResNet, masks
+from tinyscene.models.quantized import prepare
 
 BOOKKEEPING = CONVENTIONS["byttebier2021"]
 
@@ -89,3 +92,51 @@ def test_the_table_lists_items_that_add_up(name):
         assert items["biases", "float32"] == [658, 4, 2_632]
         assert items["quantization scales", "float64"] == [658, 8, 5_264]
         assert items["zero points", "int64"] == [32, 8, 256]
+
+
+def test_pham2020_scales_every_value_as_its_kernels_are() -> None:
+    """Half of the kernels: half of everything, to half a value a tensor; int8 kernels: a byte for everything."""
+
+    def rows(kept: int, dtype: str, itemsize: int) -> tuple[TensorRow, ...]:
+        kernel = replace(row("conv", "weight", 400, "weight", dtype, itemsize), kept=kept)
+        return kernel, row("conv", "bias", 10, "bias", "int32", 4)
+
+    normed = [row("norm", t, 10, "norm", "float32", 4) for t in ("weight", "bias")]
+    normed += [row("norm", f"running_{t}", 10, "statistic", "float32", 4) for t in ("mean", "var")]
+    explicit = [row("norm", t, 10, "norm", "float32", 4) for t in ("scale", "shift")]
+    points = [
+        row("conv", "output_scale", 1, "scale", "float32", 4),
+        row("input", "zero_point", 1, "zero_point", "int8", 1),
+    ]
+    convention = CONVENTIONS["pham2020"]
+    whole = convention((*rows(400, "float32", 4), *normed))
+    assert (whole.parameters, whole.kept_bytes) == (450, 1800)
+    half = convention((*rows(200, "float32", 4), *normed))
+    assert (half.parameters, half.kept, half.kept_bytes) == (450, 225, 900)
+    int8 = convention((*rows(400, "int8", 1), *explicit, *points))
+    assert (int8.parameters, int8.kept_bytes) == (450, 450)
+    assert convention(()).parameters == 0
+
+
+def test_galindo2021_counts_an_int8_network_as_before_folding():
+    """A layer whose bias came of folding had a scale and a shift; one that had its own bias keeps one value."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4)
+            self.biased, self.dense = nn.Conv2d(4, 5, 1), nn.Linear(5, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.dense(self.biased(self.norm(self.conv(x)).relu()).mean((2, 3)))
+
+    network, example = Both().eval(), torch.randn(1, 1, 8, 9)
+    values = 36 + 8 + 20 + 5 + 10 + 2
+    convention = CONVENTIONS["galindo2021"]
+    assert values == sum(parameter.numel() for parameter in network.parameters())
+    assert convention(count(network, example).tensors) == Size(values, values, 4 * values, 4 * values)
+    masks.attach(network, "biased.weight", torch.arange(20).view(5, 4, 1, 1) % 4 > 0)
+    prepared = prepare(network, example)
+    prepared.set_ranges([example])
+    found = convention(count(prepared.convert(), example).tensors)
+    assert found == Size(values, values - 5, values, values - 5)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tinyscene.compression import HalfPrecision
-from tinyscene.features import LogMel
+from tinyscene.features import LogMel, Raw
 from tinyscene.models import NETWORKS, create_model
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.quantized import prepare
@@ -15,9 +15,11 @@ from tinyscene.models.quantized import prepare
 CLASSES = ("bus", "park", "tram")
 CLIP_S = 0.6
 SMALL: dict[str, dict[str, Any]] = {
+    "aemnet": {"width": 1 / 16, "pooling": 2, "filters": (4, 32), "embedding": 16},
     "baseline2020": {"filters": (4, 6), "dense": 12, "bands": 40},
     "baseline2021": {"filters": (4, 4, 6), "dense": 12, "bands": 40},
     "cp_mobile": {"base_channels": 8, "blocks": (1, 2, 1)},
+    "pham_cnn": {"channels": (4, 4, 6, 8)},
     "se_resnet": {"channels": (8, 8), "bands": 40},
 }
 PRECISIONS = ("float32", "float16", "int8")
@@ -28,7 +30,8 @@ assert SMALL.keys() == NETWORKS.keys()
 def build(name: str) -> SceneClassifier:
     """Batch norm and standardization have seen noise, so that the logits spread."""
     network = create_model(name, classes=len(CLASSES), **SMALL[name])
-    classifier = SceneClassifier(LogMel(8000, 256, 40, hop_length=200), network, CLASSES)
+    frontend = Raw(8000) if name == "aemnet" else LogMel(8000, 256, 40, hop_length=200)
+    classifier = SceneClassifier(frontend, network, CLASSES)
     waveforms = torch.randn(8, round(CLIP_S * 8000), generator=torch.Generator().manual_seed(1))
     waveforms *= torch.logspace(-3, -0.5, 8)[:, None]
     classifier.standardize.fit([classifier.frontend(waveforms)])
@@ -38,7 +41,7 @@ def build(name: str) -> SceneClassifier:
             classifier(waveforms)
         # What batch norm leaves at one and zero would hide a scale or shift that is lost.
         for index, module in enumerate(classifier.modules()):
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.weight.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(index))
                 module.bias.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(index))
     return classifier.eval()

@@ -51,7 +51,8 @@ def test_the_file_holds_the_tensors_as_they_are_stored(exported: Exported, name:
 def test_any_batch_and_any_length(exported: Exported, name: str, precision: str) -> None:
     file, classifier = exported(name, precision), at(name, precision)
     for batch, frames in ((1, 25), (2, 25), (5, 40), (3, 61)):
-        given = features(batch, frames)
+        # Of a waveform, as many times its shortest.
+        given = features(batch, frames) if name != "aemnet" else torch.randn(batch, 1, 1, 256 * frames) / 10
         with torch.inference_mode():
             wanted = classifier.classify(given).numpy()
         found = file.logits(given)
@@ -94,9 +95,15 @@ def test_small_networks_are_exact(exported: Exported) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_int8_runs_on_integers_and_float_does_not(exported: Exported, name: str) -> None:
     network = at(name, "float32").network
-    layers = sum(isinstance(module, torch.nn.Conv2d | torch.nn.Linear) for module in network.modules())
+    layers = sum(
+        isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Linear) for module in network.modules()
+    )
     assert layers_by_kernel(exported(name, "int8").path) == (layers, 0)
-    assert layers_by_kernel(exported(name, "float32").path) == (0, layers)
+    integers, floats = layers_by_kernel(exported(name, "float32").path)
+    # ONNX Runtime may make a convolution of a batch norm that folds into none.
+    norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()) if name == "pham_cnn" else 0
+    assert integers == 0
+    assert layers <= floats <= layers + norms
     assert kernels(exported(name, "int8").path)["QLinearConv"] >= 2
 
 

@@ -4,13 +4,15 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tinyscene.models import NETWORKS, create_model
+from tinyscene.models import NETWORKS, AemNet, create_model
 
 # A network that is added later runs at its own size until it stands here.
 SIZES = {
+    "aemnet": {"width": 1 / 16, "pooling": 1, "filters": (4, 32), "embedding": 16},
     "baseline2020": {"filters": (4, 8), "dense": 12},
     "baseline2021": {"filters": (4, 4, 8), "dense": 12},
     "cp_mobile": {"base_channels": 8},
+    "pham_cnn": {"channels": (8, 16, 16, 32)},
     "se_resnet": {"channels": (8, 16)},
 }
 SE_FLOAT = ("pooling", "blocks.*.se")
@@ -39,10 +41,11 @@ def small(name: str, **arguments) -> nn.Module:
 
 
 def bands_of(network: nn.Module) -> int:
-    return network.arguments.get("bands", 40)
+    return 1 if isinstance(network, AemNet) else network.arguments.get("bands", 40)
 
 
 def noise(network: nn.Module, clips: int, frames: int, seed: int = 0) -> torch.Tensor:
-    """Features of that many clips, standardized."""
+    """Features of that many clips, standardized; of a waveform, as many times its shortest input."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(clips, 1, bands_of(network), frames, generator=generator)
+    samples = network.shortest_frames if isinstance(network, AemNet) else 1
+    return torch.randn(clips, 1, bands_of(network), frames * samples, generator=generator)

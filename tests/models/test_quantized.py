@@ -24,6 +24,7 @@ from tinyscene.models.folding import fold_batch_norm
 from tinyscene.models.published import create_classifier
 from tinyscene.models.quantized import FakeQuantized, Int8Network, prepare
 
+LAYERS = nn.Conv1d | nn.Conv2d | nn.Linear
 # (batch, frames)
 SHAPES = ((1, 5), (1, 41), (3, 17), (7, 30), (2, 100))
 Q = torch.ops.quantized_decomposed
@@ -140,7 +141,7 @@ def test_weights_are_symmetric_int8_and_use_127_steps_in_every_channel(name, kee
     network = float_network(name)
     folded = fold_batch_norm(network, noise(network, 1, 30), keep_float)
     kept = [one for one, _ in network.named_modules() if ".se." in one and keep_float]
-    layers = {one for one, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and one not in kept}
+    layers = {one for one, m in network.named_modules() if isinstance(m, LAYERS) and one not in kept}
     assert set(weights) == layers
     for path, (whole, scale) in weights.items():
         assert whole.dtype == torch.int8
@@ -473,7 +474,7 @@ def test_the_hazard_is_real_where_the_sum_is_rounded():
 def test_the_ledger_counts_an_int8_network_where_torchinfo_does_not(name):
     network, int8 = float_network(name), shared_int8(name)
     example = noise(network, 1, 30)
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    layers = [m for m in network.modules() if isinstance(m, LAYERS)]
     weights = sum(layer.weight.numel() for layer in layers)
     # Every layer has a bias once batch norm is folded, or had one before.
     biases = sum(len(layer.weight) for layer in layers)

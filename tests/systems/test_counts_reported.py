@@ -1,5 +1,6 @@
 """Every system counts as its report prints, without data or training."""
 
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from functools import cache
 
 import pytest
@@ -7,13 +8,16 @@ import torch
 from torch import nn
 
 from tinyscene import SceneClassifier, count_system, load_system
-from tinyscene.accounting import CONVENTIONS, count, in_unit
+from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.evaluation import Row
 from tinyscene.rules import dcase2024
 from tinyscene.systems import SYSTEMS, System
 from tinyscene.training import Fit
 
 VARIANTS = [(name, variant) for name in SYSTEMS for variant in load_system(name).variants]
+# Figures whose arithmetic the report doesn't give: 61.5 KB are 0.12 KB more than a byte for every value.
+MISSED = {("pham2020", "int8")}
+PRINTED = [(name, variant) for name, variant in VARIANTS if load_system(name).variants[variant].reported]
 
 # As SYSTEMS.md and the report (DCASE 2021 Task 1a, Singh et al.) print them.
 SINGH = {
@@ -46,26 +50,29 @@ def last_rows(name: str) -> dict[str, Row]:
     return {row.variant: row for row in rows_of(name)}
 
 
-@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+@pytest.mark.parametrize(("name", "variant"), PRINTED)
 def test_the_printed_figures_are_hit(name: str, variant: str) -> None:
     system = load_system(name).variants[variant]
     printed, row = system.reported, last_rows(name)[variant]
     assert row.reported["parameters"] == printed.parameters
-    assert row.reported["parameters_hit"]
-    assert row.reported["kb_hit"]
+    assert row.reported["parameters_hit"] is (None if printed.parameters is None else True)
+    assert row.reported["kb_hit"] is ((name, variant) not in MISSED)
     # The hits again, from the tensors that a file would hold.
     classifier = shaped(system)
     ledger = count(classifier.network, classifier.example(1.0))
-    assert printed.convention(ledger.tensors).kept == printed.parameters
+    assert printed.parameters in (None, printed.convention(ledger.tensors).kept)
     kept_bytes = printed.kb_convention(ledger.tensors).kept_bytes
-    assert f"{in_unit(kept_bytes, 'KB'):.{len(printed.kb.partition('.')[2])}f}" == printed.kb
+    decimals = len(printed.kb.partition(".")[2])
+    rounding = ROUND_DOWN if printed.truncated else ROUND_HALF_EVEN
+    ours = str((Decimal(kept_bytes) / 1024).quantize(Decimal(10) ** -decimals, rounding))
+    assert (ours == printed.kb) is ((name, variant) not in MISSED)
 
 
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_every_stage_has_its_row_and_only_the_last_a_report(name: str, variant: str) -> None:
     rows = [row for row in rows_of(name) if row.variant == variant]
     assert [row.index for row in rows] == list(range(len(load_system(name).variants[variant].stages)))
-    assert [bool(row.reported) for row in rows] == [False] * (len(rows) - 1) + [True]
+    assert [bool(row.reported) for row in rows] == [False] * (len(rows) - 1) + [(name, variant) in PRINTED]
     assert all(row.scores is None for row in rows)
 
 
@@ -83,6 +90,17 @@ def test_singh2021_by_hand(variant: str) -> None:
     row = last_rows("singh2021")[variant]
     assert CONVENTIONS[convention](row.ledger.tensors).parameters == parameters
     assert f"{row.reported['kb_ours']:.{len(kb.partition('.')[2])}f}" == kb
+
+
+def test_pham2020_has_its_arithmetic_beside_what_is_kept() -> None:
+    """SYSTEMS.md, pham2020: 245.53, 122.76 and 61.38 KB as the report counts; 127.46 KB with pruned kernels alone."""
+    kb = {
+        name: (f"{row.reported['kb_ours']:.2f}", f"{row.to_json()['kb']:.2f}")
+        for name, row in last_rows("pham2020").items()
+    }
+    assert kb == {"baseline": ("245.53", "245.53"), "pruned": ("122.76", "127.46"), "int8": ("61.38", "66.62")}
+    kernels = 9 * 32 + 9 * 32 * 64 + 64 * 128 + 128 * 256 + 256 * 3
+    assert last_rows("pham2020")["pruned"].to_json()["nonzero"] == 62_855 - kernels // 2 == 32_631
 
 
 def test_singh2021_lists_the_five_of_the_report() -> None:

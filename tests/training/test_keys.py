@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scene_training
 import torch
 
 from tinyscene.augment import Crop, Mixup, Noise
@@ -19,11 +20,14 @@ FIT = Fit()
 CHANGES = {
     "epochs": (99, 101),
     "batch_size": (31, 64),
-    "optimizer": (Adam(2e-3), Adam(betas=(0.9, 0.99)), Adam(weight_decay=1e-4), SGD(1e-3)),
+    "optimizer": (Adam(2e-3), Adam(betas=(0.9, 0.99)), Adam(weight_decay=1e-4), Adam(rates=(("a", 0.1),)), SGD(1e-3)),
     "schedule": (Cosine(), Cosine(1.0), Cosine(final=0.1), Step(3), Step(3, 0.5)),
     "loss": (CrossEntropy(0.1),),
     "augment": ((Noise(),), (Noise(5.0),), (Crop(1.0),), (Noise(), Crop(1.0)), (Crop(1.0), Noise()), (Mixup(),)),
     "early_stopping": (EarlyStopping(), EarlyStopping("accuracy"), EarlyStopping(patience=7)),
+    # Any file: its content is part of the key.
+    "init": (__file__, scene_training.__file__),
+    "stop_after": (0, 5),
 }
 
 
@@ -83,7 +87,8 @@ def test_a_description_is_json_that_names_types_and_callables():
         "by": "tinyscene.compression.filters.geometric_median",
     }
     assert describe([Path("a") / "b", None, (1, 2.5)]) == [str(Path("a") / "b"), None, [1, 2.5]]
-    assert describe(FIT)["optimizer"] == {"type": "Adam", "lr": 1e-3, "weight_decay": 0.0, "betas": [0.9, 0.999]}
+    adam = {"type": "Adam", "lr": 1e-3, "weight_decay": 0.0, "betas": [0.9, 0.999], "rates": []}
+    assert describe(FIT)["optimizer"] == adam
 
 
 def test_the_order_of_parts_counts():

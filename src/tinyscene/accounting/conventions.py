@@ -7,7 +7,7 @@ question: every total comes with them (`parameters`, `bytes`) and without (`kept
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from tinyscene.accounting.ledger import Role, Size, TensorRow, total
+from tinyscene.accounting.ledger import FOLDED, Role, Size, TensorRow, total
 from tinyscene.errors import InputError
 
 BYTES_IN: dict[str, int] = {"B": 1, "kB": 1000, "KB": 1024}
@@ -73,7 +73,7 @@ def _gained_biases(rows: tuple[TensorRow, ...]) -> dict[str, TensorRow]:
             itemsize=4,
             kept=row.values,
             nonzero=row.values,
-            layer_type="folded batch norm",
+            layer_type=FOLDED,
             folds_into="",
         )
         for row in rows
@@ -104,6 +104,43 @@ def _as_eager_int8(row: TensorRow) -> TensorRow:
     return replace(row, dtype="int64", itemsize=8) if row.role == "zero_point" else row
 
 
+def galindo2021(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
+    """Every trainable value that the masks keep; one byte each once weights are int8 (Galindo-Meza et al., table 1).
+
+    Batch norm counts two a channel, folded or not: a bias that folding left is a scale and a shift. An exported file
+    does not say which of its biases folding left; there, they count once.
+    """
+    int8 = any(row.role == "weight" and row.dtype == "int8" for row in rows)
+    counted = [row for row in rows if row.role in ("weight", "bias", "norm")]
+    return tuple(_as_a_byte_each(row) for row in counted) if int8 else tuple(counted)
+
+
+def _as_a_byte_each(row: TensorRow) -> TensorRow:
+    if row.layer_type == FOLDED:
+        row = replace(row, role="norm", values=2 * row.values, kept=2 * row.kept, nonzero=2 * row.nonzero)
+    return replace(row, dtype="int8", itemsize=1)
+
+
+def pham2020(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
+    """The trained network's values, all of them scaled as its kernels are (Pham et al., DCASE 2020 Task 1b, table 3).
+
+    Pruning half of the kernels halves everything, and int8 kernels make a byte of everything: batch norm counts four a
+    channel even where it became an explicit scale and shift, and quantization scales are left out.
+    """
+    kernels = [row for row in rows if row.role == "weight"]
+    values, kept = sum(row.values for row in kernels), sum(row.kept for row in kernels)
+    itemsize = max((row.itemsize for row in kernels), default=0)
+    counted = []
+    for row in rows:
+        if row.role in ("weight", "bias", "norm", "statistic", "constant"):
+            # A scale and a shift stand for the mean and the variance that they took in as well.
+            doubled = 2 * row.values if row.tensor in ("scale", "shift") else row.values
+            dtype = row.dtype if row.itemsize == itemsize else kernels[0].dtype
+            scaled = round(doubled * kept / values)
+            counted.append(replace(row, values=doubled, kept=scaled, itemsize=itemsize, dtype=dtype))
+    return tuple(counted)
+
+
 CONVENTIONS: dict[str, Convention] = {
     "bn4": Convention(
         "bn4",
@@ -129,6 +166,18 @@ CONVENTIONS: dict[str, Convention] = {
         "byttebier2021",
         "that report's: all stored values; int8 biases as float32, scales a channel as float64, zero points as int64",
         byttebier2021,
+    ),
+    "pham2020": Convention(
+        "pham2020",
+        "that report's: all values before quantization, batch norm at four a channel, times the share of kernels that "
+        "pruning keeps, each at the bytes of a kernel's value",
+        pham2020,
+    ),
+    "galindo2021": Convention(
+        "galindo2021",
+        "that report's: every trainable value, batch norm at two a channel even when folded; of int8 networks at one "
+        "byte each, without scales and zero points",
+        galindo2021,
     ),
 }
 

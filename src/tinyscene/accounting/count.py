@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from tinyscene.accounting.counters import COUNTERS, Call
-from tinyscene.accounting.ledger import LayerRow, Ledger, Precision, Role, TensorRow
+from tinyscene.accounting.ledger import FOLDED, LayerRow, Ledger, Precision, Role, TensorRow
 from tinyscene.accounting.memory import bytes_a_value, peak_values
-from tinyscene.models.folding import foldable
+from tinyscene.models.folding import Affine, foldable
 from tinyscene.models.masks import SUFFIX as MASK
 from tinyscene.models.quantized import Int8Network
 from tinyscene.models.tracing import ModuleCall, Trace, trace_forward
@@ -45,6 +46,7 @@ def count(
 
 def _tensor_rows(network: nn.Module, folds: dict[str, str]) -> Iterator[TensorRow]:
     seen: set[int] = set()
+    gained = _gained_biases(network) if isinstance(network, Int8Network) else set()
     for layer, module in network.named_modules():
         stored = _stored_tensors(module)
         for name, tensor in stored.items():
@@ -61,9 +63,15 @@ def _tensor_rows(network: nn.Module, folds: dict[str, str]) -> Iterator[TensorRo
                 dtype=str(tensor.dtype).removeprefix("torch."),
                 itemsize=tensor.element_size(),
                 role=_role(module, name, isinstance(tensor, nn.Parameter)),
-                layer_type=type(module).__name__,
+                layer_type=FOLDED if name == "bias" and layer in gained else type(module).__name__,
                 folds_into=folds.get(layer, ""),
             )
+
+
+def _gained_biases(network: Int8Network) -> set[str]:
+    """Layers that had no bias before batch norm was folded into them."""
+    layers = network.origin.network.named_modules()
+    return {layer for layer, module in layers if isinstance(module, _ConvNd | nn.Linear) and module.bias is None}
 
 
 def _stored_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -76,6 +84,8 @@ def _is_bookkeeping(name: str, stored: dict[str, Tensor]) -> bool:
 
 
 def _role(module: nn.Module, name: str, is_parameter: bool) -> Role:
+    if isinstance(module, Affine) and name in ("scale", "shift"):
+        return "norm"
     if isinstance(module, _BatchNorm):
         return "norm" if is_parameter else "statistic"
     if name.endswith("bias"):

@@ -7,6 +7,8 @@ from typing import Any, Literal
 Role = Literal["weight", "bias", "norm", "statistic", "scale", "zero_point", "constant", "frontend"]
 Precision = Literal["float32", "float16", "int8"]
 
+# The type of layer of a bias that a folded batch norm left.
+FOLDED = "folded batch norm"
 BYTES_OF_PRECISION: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 
 

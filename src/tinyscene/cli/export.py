@@ -32,7 +32,8 @@ def export(
     from tinyscene.deployment import differences
 
     classifier = ts.SceneClassifier.load(model)
-    clips = load_clips(data, dataset, classifier.sample_rate, skip_bad, cache, None, None) if data else None
+    rate, channel = classifier.sample_rate, classifier.channel
+    clips = load_clips(data, dataset, rate, skip_bad, cache, None, None, channel) if data else None
     artifact = ts.export(classifier, file, clips=clips, clip_s=clip_s)
     ledger = artifact.ledger(clip_s)
     apart = differences(ledger, count(classifier.network, classifier.example(clip_s), precision=ledger.precision))

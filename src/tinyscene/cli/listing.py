@@ -90,7 +90,8 @@ def reported(file: "SystemFile") -> RenderableType:
             continue
         accuracy = "" if printed.accuracy is None else f"{100 * printed.accuracy:.2f}"
         log_loss = "" if printed.log_loss is None else f"{printed.log_loss:.3f}"
-        table.add_row(name, f"{printed.parameters:,}", printed.convention.name, printed.kb, accuracy, log_loss)
+        parameters = "" if printed.parameters is None else f"{printed.parameters:,}"
+        table.add_row(name, parameters, printed.convention.name, printed.kb, accuracy, log_loss)
     return table
 
 
@@ -113,14 +114,30 @@ def ledgers(rows: list["Row"], *, layers: bool, named: bool) -> list[RenderableT
             counters = (row.counter,) if narrow() else tuple(row.ledger.macs)
             shown += [layer_table(row.ledger, row.convention, counters), size_table(row.ledger)]
         counted = row.convention.counted(row.ledger.tensors)
-        if layers or (row.convention.name == row.system and counted not in itemised):
+        own = row.system in (row.convention.name, row.reported.get("kb_convention"))
+        if layers or (own and counted not in itemised):
             shown += [f"{row.variant}:", item_table(row.ledger, row.convention)]
+            shown += _as_stored(row)
         itemised.setdefault(counted, row.variant)
         if layers:
             by = f"by {row.rules.name}" + ("" if named else ", the default; --rules changes it")
             shown += [work_table(row.ledger), f"{row.variant}, a clip of {row.rules.clip_s:g} s, {by}"]
             shown.append(row.rules.judge(row.ledger).text)
     return shown
+
+
+def _as_stored(row: "Row") -> list[RenderableType]:
+    """What an int8 network really holds, where a report's arithmetic leaves some of it out."""
+    from tinyscene.accounting import get_convention, item_table
+
+    limit = row.size_limit.limit if row.size_limit else None
+    held, counted = (
+        {t.role for t in rows} for rows in (row.ledger.tensors, row.convention.counted(row.ledger.tensors))
+    )
+    if limit is None or "scale" not in held - counted:
+        return []
+    edition = get_convention(limit.convention)
+    return [f"as {row.rules.name} counts it:", item_table(row.ledger, edition)]
 
 
 def scores(found: "Scores", title: str) -> RenderableType:

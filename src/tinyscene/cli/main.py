@@ -163,8 +163,8 @@ def reproduce(
     from tinyscene import systems
 
     file = recipe(system, variant, set_, epochs_scale)
-    sample_rate = next(iter(file.variants.values())).build(("a", "b")).sample_rate
-    clips = load_clips(data, dataset, sample_rate, skip_bad, cache, subset, test_fold)
+    built = next(iter(file.variants.values())).build(("a", "b"))
+    clips = load_clips(data, dataset, built.sample_rate, skip_bad, cache, subset, test_fold, built.channel)
     own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
     folder = out or Path("runs") / f"{file.name}-{own}"
     try:
@@ -210,7 +210,8 @@ def evaluate(
     scored = []
     for model in models:
         classifier = ts.SceneClassifier.load(model)
-        clips = load_clips(data, dataset, classifier.sample_rate, skip_bad, cache, subset, test_fold)
+        rate, channel = classifier.sample_rate, classifier.channel
+        clips = load_clips(data, dataset, rate, skip_bad, cache, subset, test_fold, channel)
         scored.append(ts.evaluate(classifier, clips if split == "all" else getattr(clips, split)))
     if json_file:
         write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)

@@ -35,6 +35,7 @@ def load_clips(
     cache: Path | None,
     subset: int | None,
     test_fold: str | None,
+    channel: int | str = "mean",
 ) -> "Clips":
     """Load and decode; with `skip_bad`, set aside and list what can't be used."""
     from tinyscene.data import decode, load
@@ -42,7 +43,8 @@ def load_clips(
     if cache:
         os.environ["TINYSCENE_CACHE"] = str(cache)
     options: dict[str, Any] = given(subset, test_fold)
-    waveforms = decode(load(data, dataset, allow_missing=skip_bad, **options), sample_rate, skip_bad=skip_bad)
+    listed = load(data, dataset, allow_missing=skip_bad, **options)
+    waveforms = decode(listed, sample_rate, channel, skip_bad=skip_bad)
     list_skipped([reason for _, reason in waveforms.skipped])
     return waveforms.clips
 

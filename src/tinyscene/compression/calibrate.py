@@ -76,7 +76,7 @@ class Calibration:
         clips.refuse_test("Calibration")
         held_out = _held_out(clips, classifier.classes)
         calibrated = copy.deepcopy(self.shape(classifier))
-        waveforms = decode(held_out, calibrated.sample_rate, quiet=run.quiet)
+        waveforms = decode(held_out, calibrated.sample_rate, calibrated.channel, quiet=run.quiet)
         refuse_short(calibrated, waveforms)
         features = list(features_of_clips(calibrated, waveforms, run, "validation"))
         before, labels = logits_of(calibrated, features).double(), waveforms.clips.labels

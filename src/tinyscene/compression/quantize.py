@@ -68,7 +68,7 @@ class Quantize:
         assert isinstance(network, FakeQuantized)
         drawn = run.rng(RANGES).permutation(len(clips))[: self.clips]
         rows = tuple(clips.rows[i] for i in sorted(drawn.tolist()))
-        waveforms = decode(replace(clips, rows=rows), prepared.sample_rate, quiet=run.quiet)
+        waveforms = decode(replace(clips, rows=rows), prepared.sample_rate, prepared.channel, quiet=run.quiet)
         refuse_short(prepared, waveforms)
         prepared.to(run.fabric.device)
         features = features_of_clips(prepared, waveforms, run, "train")

@@ -2,16 +2,21 @@
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training.fit import Fit
 from tinyscene.training.run import Run
+
+# A growing sparsity moves in so many steps over a fit, however many of its own that has.
+_LEVELS = 100
 
 
 @dataclass(frozen=True)
@@ -22,57 +27,108 @@ class MagnitudePruning:
     rounded to the nearest, half to even, and kept exactly: of equal magnitudes the first go. What an earlier pruning
     masked stays masked and counts.
 
+    With `fit`, the share grows from nothing while that trains, and holds from `end` on:
+    ratio x (1 - (1 - t)^power), t from 0 at `begin` to 1 at `end` (Zhu and Gupta 2017, equation 1). It depends on how
+    much of the fit is done and on nothing else, so that a killed run goes on with the same masks.
+
     Args:
-        ratio: between 0 and 1, of the network's values.
+        ratio: between 0 and 1, of the values that take part.
         scope: "global" ranks all values together (Byttebier et al., DCASE 2021, section 3.3), "layer" takes the share
             from every tensor.
+        what: "all" values, or "weights", those of convolutions and dense layers alone.
+        fit: training that goes on while the share grows; without it, one shot and no training.
+        begin, end: shares of the fit's steps.
+        power: 1 grows in a straight line, 3 fast at first.
     """
 
     ratio: float
     scope: Literal["global", "layer"] = "global"
+    what: Literal["all", "weights"] = "all"
+    fit: Fit | None = None
+    begin: float = 0.0
+    end: float = 0.75
+    power: float = 3.0
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio < 1:
             raise InputError(f"MagnitudePruning(ratio={self.ratio}); accepted: above 0 and below 1")
-        if self.scope not in ("global", "layer"):
-            raise InputError(f'MagnitudePruning(scope={self.scope!r}); accepted: "global" or "layer"')
+        for name, accepted in (("scope", ("global", "layer")), ("what", ("all", "weights"))):
+            if getattr(self, name) not in accepted:
+                listed = " or ".join(f'"{value}"' for value in accepted)
+                raise InputError(f"MagnitudePruning({name}={getattr(self, name)!r}); accepted: {listed}")
+        if not 0 <= self.begin < self.end <= 1 or not self.power > 0:
+            raise InputError(
+                f"MagnitudePruning(begin={self.begin}, end={self.end}, power={self.power}); accepted: shares of the "
+                f"fit from 0 to 1, the beginning first, and a power above 0"
+            )
+        if self.fit is not None and (self.fit.early_stopping or self.fit.stop_after is not None):
+            raise InputError(
+                "MagnitudePruning(fit=...) with early_stopping or stop_after; accepted: a fit that runs to its end, "
+                "since an earlier epoch is less sparse"
+            )
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Mask by the weights as they are."""
+        """Mask the whole share by the weights as they are."""
         classifier.require_float("MagnitudePruning")
         pruned = copy.deepcopy(classifier)
-        parameters = {name: p for name, p in pruned.network.named_parameters() if p.requires_grad}
-        earlier = masks.masks_of(pruned.network)
-        # Below every magnitude, so that what is masked stays so.
-        magnitudes = [
-            parameter.detach().abs().masked_fill(~earlier.get(name, torch.ones_like(parameter, dtype=torch.bool)), -1.0)
-            for name, parameter in parameters.items()
-        ]
-        for name, kept in zip(parameters, self._kept(magnitudes), strict=True):
-            masks.attach(pruned.network, name, kept)
-        return pruned
-
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Pruning looks at the weights alone."""
-        clips.refuse_test("MagnitudePruning")
-        return self.shape(classifier)
-
-    def _kept(self, magnitudes: list[Tensor]) -> list[Tensor]:
-        """One mask a tensor, of its shape."""
-        flat = [tensor.flatten() for tensor in magnitudes]
-        if self.scope == "layer":
-            kept = [self._largest(tensor) for tensor in flat]
-        else:
-            kept = list(torch.split(self._largest(torch.cat(flat)), [tensor.numel() for tensor in flat]))
+        self.mask(pruned.network, self.ratio)
+        kept = [mask for name, mask in masks.masks_of(pruned.network).items()]
         if all(bool(mask.all()) for mask in kept):
             raise InputError(
                 f"{self}: removes none of {sum(mask.numel() for mask in kept):,} values; accepted: a larger ratio"
             )
-        return [mask.view(tensor.shape) for mask, tensor in zip(kept, magnitudes, strict=True)]
+        return pruned
 
-    def _largest(self, magnitudes: Tensor) -> Tensor:
-        """False for the share of least magnitude, and for what was masked before: (values,) -> (values,)"""
-        number = max(round(self.ratio * len(magnitudes)), int((magnitudes < 0).sum()))
-        kept = torch.ones_like(magnitudes, dtype=torch.bool)
-        kept[torch.argsort(magnitudes, stable=True)[:number]] = False
-        return kept
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Pruning looks at the weights alone; with `fit`, at those that it trains.
+
+        Raises:
+            InputError: a test clip is among the clips, the weights are not float32, the share is no value at all, or
+                what `Fit` raises.
+        """
+        clips.refuse_test("MagnitudePruning")
+        pruned = self.shape(classifier)
+        if self.fit is None:
+            return pruned
+        started = copy.deepcopy(classifier)
+        # From the first step on, so that a checkpoint finds them.
+        self.mask(started.network, 0.0)
+        return self.fit(started, clips, run, partial(_grow, self))
+
+    def sparsity(self, progress: float) -> float:
+        """The share that is masked after so much of the fit, both from 0 to 1."""
+        t = min(max((progress - self.begin) / (self.end - self.begin), 0.0), 1.0)
+        share: float = self.ratio * (1 - (1 - t) ** self.power)
+        return share
+
+    @torch.no_grad()
+    def mask(self, network: nn.Module, ratio: float) -> None:
+        """Mask the share `ratio` in place. What is masked stays so, even where that is more."""
+        taking_part = {
+            name: parameter
+            for name, parameter in network.named_parameters()
+            # Of a convolution or dense layer, the weight alone has several dimensions.
+            if parameter.requires_grad and (self.what == "all" or parameter.ndim > 1)
+        }
+        earlier = masks.masks_of(network)
+        kept = {
+            name: earlier.get(name, torch.ones_like(parameter, dtype=torch.bool)).flatten()
+            for name, parameter in taking_part.items()
+        }
+        for names in [list(kept)] if self.scope == "global" else [[name] for name in kept]:
+            together = torch.cat([kept[name] for name in names])
+            number = round(ratio * len(together))
+            if number > int((~together).sum()):
+                magnitudes = torch.cat([taking_part[name].abs().flatten() for name in names])
+                # Below every magnitude, so that what is masked stays so.
+                order = torch.argsort(magnitudes.masked_fill(~together, -1.0), stable=True)
+                together[order[:number]] = False
+                sizes = [kept[name].numel() for name in names]
+                kept |= dict(zip(names, torch.split(together, sizes), strict=True))
+        for name, mask in kept.items():
+            masks.attach(network, name, mask.view(taking_part[name].shape))
+
+
+def _grow(pruning: MagnitudePruning, network: nn.Module, progress: float) -> None:
+    """`Fit` calls this after every step. Most of them change nothing: sorting all weights takes its time."""
+    pruning.mask(network, pruning.sparsity(int(progress * _LEVELS) / _LEVELS))

@@ -119,6 +119,8 @@ def _role(name: str, values: int, use: tuple[str, int]) -> Role:
         return _ROLES[use]
     if name.endswith("bias"):
         return "bias"
+    if use[0] in ("Mul", "Add") and name.rpartition(".")[2] in ("scale", "shift"):
+        return "norm"  # a batch norm that was made explicit
     # A file does not tell buffers from parameters: what holds several values is a weight.
     return "constant" if values == 1 and not name.endswith("weight") else "weight"
 
@@ -171,7 +173,9 @@ def _call(
     graph: Graph, node: "onnx.NodeProto", shapes: dict[str, tuple[Shape, int]], tensors: dict[str, TensorRow]
 ) -> Call:
     held = [_origin(graph, name) for name in node.input if name]
-    counted = [tensors[name] for name in held if name in tensors and tensors[name].role in ("weight", "bias", "norm")]
+    # Explicit scales and shifts stand under names that torchinfo passes over.
+    roles = ("weight", "bias", "norm") if node.op_type not in ("Mul", "Add") else ("weight", "bias")
+    counted = [tensors[name] for name in held if name in tensors and tensors[name].role in roles]
     kernel: Shape = ()
     if node.op_type in CONVOLUTIONS:
         kernel = shapes[node.input[1]][0]

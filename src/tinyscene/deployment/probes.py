@@ -37,7 +37,7 @@ def of_clips(classifier: SceneClassifier, clips: Clips) -> list[Tensor]:
         raise InputError(f"{clips.root} ({clips.name}): no clips to compare on; accepted: at least one")
     rows = [clips.rows[i] for i in np.unique(np.linspace(0, len(clips) - 1, MOST_CLIPS).round().astype(int))]
     chosen = clips.where(lambda clip: clip in rows)
-    waveforms = decode(chosen, classifier.sample_rate, quiet=True)
+    waveforms = decode(chosen, classifier.sample_rate, classifier.channel, quiet=True)
     order = sorted(range(len(waveforms)), key=lambda i: waveforms.lengths[i])
     return [
         _features(classifier, np.stack([waveforms[i] for i in same]))

@@ -35,24 +35,24 @@ def onnx_model(network: nn.Module, example: Tensor) -> "onnx.ModelProto":
         InputError: the network can't be translated, or runs on one batch size alone.
     """
     exported = _Exported(network).eval()
-    auto = torch.export.Dim.AUTO
+    free = {0: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     try:
         with silence(), torch.no_grad():
+            # Captured here: torch.onnx wants lengths of 0 and 1 as well, and can't solve what poolings need for them.
+            captured = torch.export.export(exported, (example.contiguous(),), dynamic_shapes=(free,))
             program = torch.onnx.export(
-                exported,
-                (example.contiguous(),),
+                captured,
                 dynamo=True,
                 optimize=False,
                 verbose=False,
                 opset_version=OPSET,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes=({0: auto, 3: auto},),
                 custom_translation_table=_int8_table() if _is_int8(network) else None,
             )
             assert program is not None
             _tidy(program.model)
-    except torch.onnx.OnnxExporterError as error:
+    except Exception as error:  # torch.export and the exporter raise what lies beneath them, of any type
         raise InputError(
             f"{type(network).__name__} can't be written as ONNX ({_reason(error)}); accepted: a network that "
             f"torch.export captures"

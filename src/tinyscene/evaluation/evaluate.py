@@ -34,7 +34,7 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
         )
     if not len(clips.labels):
         raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
-    waveforms = decode(clips, classifier.sample_rate, quiet=run.quiet)
+    waveforms = decode(clips, classifier.sample_rate, classifier.channel, quiet=run.quiet)
     refuse_short(classifier, waveforms)
     part = "/".join(sorted({clip.split for clip in clips}))
     features = iter(features_of_clips(classifier, waveforms, run, part))

@@ -1,5 +1,6 @@
 """The scorecard: one row a stage, with what the classifier costs, how well it does, and what the report printed."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,35 +19,41 @@ class Reported:
     """What a report prints of a system. Each count has its convention, which may differ within one line of a table.
 
     Attributes:
-        parameters: counted by `convention`.
+        parameters: counted by `convention`; None where the report prints a size alone.
         kb: in units of 1024 B, with the decimals as printed, counted by `kb_convention`.
         accuracy: between 0 and 1, on the report's own data set.
         log_loss: likewise.
+        truncated: the report cuts its figures after the last decimal, and does not round them.
     """
 
-    parameters: int
+    parameters: int | None
     convention: Convention
     kb: str
     kb_convention: Convention
     accuracy: float | None = None
     log_loss: float | None = None
+    truncated: bool = False
 
     def beside(self, ledger: Ledger) -> dict[str, Any]:
         """The printed figures beside ours."""
         size = self.convention(ledger.tensors)
         kb = in_unit(self.kb_convention(ledger.tensors).kept_bytes, "KB")
-        decimals = len(self.kb.partition(".")[2])
         return {
             "parameters": self.parameters,
             "parameters_convention": self.convention.name,
-            "parameters_hit": size.kept == self.parameters,
+            "parameters_hit": None if self.parameters is None else size.kept == self.parameters,
             "kb": float(self.kb),
             "kb_convention": self.kb_convention.name,
             "kb_ours": kb,
-            "kb_hit": f"{kb:.{decimals}f}" == self.kb,
+            "kb_hit": self.printed(kb) == self.kb,
             "accuracy": self.accuracy,
             "log_loss": self.log_loss,
         }
+
+    def printed(self, kb: float) -> str:
+        """`kb` with the decimals that the report prints."""
+        decimals = len(self.kb.partition(".")[2])
+        return f"{math.floor(kb * 10**decimals) / 10**decimals if self.truncated else kb:.{decimals}f}"
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tinyscene.errors import InputError
+from tinyscene.features.spectrogram import BandSpectrogram
 
-WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
 LOGS = {"db": 10 / np.log(10), "log10": 1 / np.log(10), "ln": 1.0}
-# Clips a step: torch.stft is bound by memory, and more would leave the processor's cache.
-_CLIPS_A_STEP = 8
 
 
-class LogMel(nn.Module):
+class LogMel(BandSpectrogram):
     """Short-time Fourier transform, mel bands, logarithm; agrees with `librosa.feature.melspectrogram`.
 
     Args:
@@ -60,68 +57,44 @@ class LogMel(nn.Module):
         subtract_mean: bool = False,
     ) -> None:
         self.arguments: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__()
-        self.sample_rate, self.n_fft, self.bands = sample_rate, n_fft, n_mels
-        self.power, self.log, self.floor = power, log, floor
-        self.center, self.drop_last_frame, self.subtract_mean = center, drop_last_frame, subtract_mean
-        for name, value, accepted in (
-            ("window", window, WINDOWS),
-            ("log", log, (*LOGS, None)),
-            ("power", power, (1, 2)),
-        ):
-            if value not in accepted:
-                raise InputError(f"LogMel({name}={value!r}); accepted: {', '.join(map(repr, accepted))}")
-        for name, number in (("sample_rate", sample_rate), ("n_fft", n_fft), ("n_mels", n_mels)):
-            if number < 1:
-                raise InputError(f"LogMel({name}={number}); accepted: at least 1")
-        if log and not floor > 0:
-            raise InputError(f"LogMel(floor={floor}); accepted: above 0, since silence has a logarithm then")
-        self.win_length = _samples("win", win_length, window_s, sample_rate, default=n_fft)
-        self.hop_length = _samples("hop", hop_length, hop_s, sample_rate, default=None)
-        if self.win_length > n_fft:
-            raise InputError(f"LogMel: a window of {self.win_length} samples; accepted: at most n_fft={n_fft}")
-        self.window: Tensor
-        self.mel: Tensor
-        self.register_buffer("window", WINDOWS[window](self.win_length, periodic=True), persistent=False)
+        if log not in (*LOGS, None):
+            raise InputError(f"LogMel(log={log!r}); accepted: {', '.join(map(repr, (*LOGS, None)))}")
+        if n_mels < 1:
+            raise InputError(f"LogMel(n_mels={n_mels}); accepted: at least 1")
+        whole = win_length is None and window_s is None
+        super().__init__(
+            sample_rate,
+            n_fft,
+            n_mels,
+            win_length=None if whole else _samples("win", win_length, window_s, sample_rate),
+            hop_length=_samples("hop", hop_length, hop_s, sample_rate),
+            window=window,
+            power=power,
+            log_factor=LOGS[log] if log else None,
+            floor=floor,
+            center=center,
+        )
+        self.drop_last_frame, self.subtract_mean = drop_last_frame, subtract_mean
         highest = sample_rate / 2 if f_max_hz is None else f_max_hz
-        bands = mel_matrix(sample_rate, n_fft, n_mels, f_min_hz, highest, mel)
-        self.register_buffer("mel", torch.from_numpy(bands.astype(np.float32)), persistent=False)
+        self.weigh(mel_matrix(sample_rate, n_fft, n_mels, f_min_hz, highest, mel))
 
     @property
     def shortest_samples(self) -> int:
         """Fewest samples that give a frame."""
-        whole = self.n_fft + (self.hop_length if self.drop_last_frame else 0)
-        return max(1, whole - self._padding)
+        return max(1, self.n_fft + (self.hop_length if self.drop_last_frame else 0) - self._padding)
+
+    @property
+    def reach_samples(self) -> int | None:
+        """As every spectrogram's; None where the time mean is subtracted."""
+        return None if self.subtract_mean else super().reach_samples
 
     def frames(self, samples: int) -> int:
         """Frames that a waveform of so many samples gives."""
-        return 1 + (samples + self._padding - self.n_fft) // self.hop_length - int(self.drop_last_frame)
-
-    @property
-    def _padding(self) -> int:
-        """Zeros that centring adds, at both ends together: one less than `n_fft` where that is odd."""
-        return 2 * (self.n_fft // 2) if self.center else 0
-
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, 1, bands, frames)"""
-        return torch.cat([self._spectrogram(some) for some in torch.split(waveforms, _CLIPS_A_STEP)]).unsqueeze(1)
+        return super().frames(samples) - int(self.drop_last_frame)
 
     def _spectrogram(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, bands, frames)"""
-        stft = torch.stft(
-            waveforms,
-            self.n_fft,
-            self.hop_length,
-            self.win_length,
-            self.window,
-            center=self.center,
-            pad_mode="constant",
-            return_complex=True,
-        )
-        stft = stft[..., : self.frames(waveforms.shape[-1])]
-        spectrum = torch.view_as_real(stft).square().sum(-1) if self.power == 2 else stft.abs()
-        bands = self.mel @ spectrum
-        scaled = bands if self.log is None else (bands + self.floor).log() * LOGS[self.log]
+        scaled = super()._spectrogram(waveforms)
         return scaled - scaled.mean(-1, keepdim=True) if self.subtract_mean else scaled
 
 
@@ -171,12 +144,12 @@ def _htk_to_hz(mel: Floats) -> Floats:
     return np.asarray(700 * (10 ** (mel / 2595) - 1))
 
 
-def _samples(name: str, length: int | None, seconds: float | None, sample_rate: int, default: int | None) -> int:
+def _samples(name: str, length: int | None, seconds: float | None, sample_rate: int) -> int:
     """One length in samples from the two ways to give it."""
     long = "window_s" if name == "win" else "hop_s"
     if length is not None and seconds is not None:
         raise InputError(f"LogMel({long}={seconds}, {name}_length={length}); accepted: one of the two")
-    chosen = round(seconds * sample_rate) if seconds is not None else length if length is not None else default
+    chosen = round(seconds * sample_rate) if seconds is not None else length
     if chosen is None or chosen < 1:
         raise InputError(
             f"LogMel({long}={seconds}, {name}_length={length}); accepted: one of them, at least one sample"

@@ -1,8 +1,20 @@
 """Networks: features to logits, one file a family."""
 
+from tinyscene.models.aemnet import AemNet
 from tinyscene.models.cp_mobile import CPMobile
 from tinyscene.models.dcase_baseline import Baseline2020, Baseline2021
 from tinyscene.models.menu import NETWORKS, create_model, list_models
+from tinyscene.models.pham_cnn import PhamCNN
 from tinyscene.models.se_resnet import SEResNet
 
-__all__ = ["NETWORKS", "Baseline2020", "Baseline2021", "CPMobile", "SEResNet", "create_model", "list_models"]
+__all__ = [
+    "NETWORKS",
+    "AemNet",
+    "Baseline2020",
+    "Baseline2021",
+    "CPMobile",
+    "PhamCNN",
+    "SEResNet",
+    "create_model",
+    "list_models",
+]

@@ -83,6 +83,14 @@ class StatisticsPooling(nn.Module):
         return torch.cat([mean.squeeze(3), std], 1)
 
 
+def initialise_as_keras(module: nn.Module) -> None:
+    """Glorot uniform and zero biases, which Keras draws by default, for a convolution or dense layer."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 def round_channels(channels: float, multiple: int = 8) -> int:
     """The multiple nearest to `channels`, but never more than 10 % below it (MobileNetV2, arXiv:1801.04381)."""
     rounded = max(multiple, int(channels + multiple / 2) // multiple * multiple)

@@ -20,8 +20,11 @@ from tinyscene.files import write_whole
 from tinyscene.models import masks
 from tinyscene.models.menu import NETWORKS
 from tinyscene.models.quantized import Int8Network, prepare
+from tinyscene.models.streaming import stream, streams
 
 _FORMAT = 1
+# Longer recordings are heard in chunks of this length, where the network can.
+_CHUNK_S = 30.0
 # What channel surgery and fresh layers change; a saved model holds those that differ from the network as built.
 _SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
 
@@ -64,11 +67,19 @@ class SceneClassifier(nn.Module):
         return int(self.frontend.sample_rate)  # type: ignore[arg-type]
 
     @property
+    def channel(self) -> audio.Channel:
+        """Which channel of a recording it hears: an index from 0, or "mean"."""
+        channel = getattr(self.frontend, "channel", None)
+        return "mean" if channel is None else int(channel)
+
+    @property
     def shortest_samples(self) -> int:
         """Fewest samples that can be classified."""
         need = int(getattr(self.network, "shortest_frames", 1))
         least = int(self.frontend.shortest_samples)  # type: ignore[arg-type]
         most = least + need * int(self.frontend.hop_length)  # type: ignore[arg-type]
+        while self.frontend.frames(most) < need:  # type: ignore[operator]
+            most *= 2  # a front end may leave out frames
         return least + bisect_left(range(least, most), need, key=self.frontend.frames)  # type: ignore[arg-type]
 
     def example(self, clip_s: float) -> Tensor:
@@ -120,11 +131,14 @@ class SceneClassifier(nn.Module):
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
         """Name the scene of a sound file, or of samples of shape (samples,) at `sample_rate` Hz.
 
+        Beyond 30 s, the memory that it takes does not grow with the recording where the classifier `streams`
+        (`models/streaming.py`); elsewhere the recording is heard in one piece.
+
         Raises:
             InputError: the file or the samples can't be used, or are too short for the network.
         """
         if isinstance(source, str | Path):
-            where, waveform = str(source), audio.read(Path(source), self.sample_rate)
+            where, waveform = str(source), audio.read(Path(source), self.sample_rate, self.channel)
         else:
             if sample_rate is None:
                 raise InputError(
@@ -140,7 +154,12 @@ class SceneClassifier(nn.Module):
             )
         self.eval()
         device = self.standardize.mean.device
-        probabilities = self(torch.from_numpy(waveform.copy()).to(device)[None]).softmax(-1)[0].cpu().tolist()
+        batch = torch.from_numpy(waveform.copy())[None]
+        if len(waveform) > _CHUNK_S * self.sample_rate and streams(self):
+            logits = stream(self, batch, int(self.frontend.frames(round(_CHUNK_S * self.sample_rate))))  # type: ignore[operator]
+        else:
+            logits = self(batch.to(device))
+        probabilities = logits.softmax(-1)[0].cpu().tolist()
         best = max(range(len(self.classes)), key=probabilities.__getitem__)
         return Prediction(self.classes[best], dict(zip(self.classes, probabilities, strict=True)))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models.blocks import conv_bn, round_channels
+from tinyscene.models.streaming import Locality
 
 Stride = tuple[int, int]
 UNIT: Stride = (1, 1)
@@ -82,12 +83,22 @@ class CPMobile(nn.Module):
         self.stages = _stages(base, widths, blocks, strides, expansion_rate)
         self.classify = conv_bn(widths[-1], classes, 1, relu=False)
         self.pool = nn.AdaptiveAvgPool2d((1, 1))
+        along_time = [stride[1] for stride in strides] + [1] * (sum(blocks) - len(strides))
+        self.locality = Locality.of("mean", [(3, 2), (3, 2), *((3, stride) for stride in along_time)])
         self.apply(_initialise)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits."""
-        x = self.classify(self.stages(self.stem(features)))
-        return torch.flatten(self.pool(x), 1)
+        return self.head(self.local(features))
+
+    def local(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> (batch, classes, bands', frames')"""
+        mapped: Tensor = self.classify(self.stages(self.stem(features)))
+        return mapped
+
+    def head(self, mapped: Tensor) -> Tensor:
+        """(batch, classes, bands', frames') -> (batch, classes), logits."""
+        return torch.flatten(self.pool(mapped), 1)
 
 
 def _check(base_channels: int, blocks: Sequence[int], strides: Sequence[Sequence[int]]) -> None:

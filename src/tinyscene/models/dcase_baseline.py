@@ -5,6 +5,7 @@ the organisers publish: 115,219 (2020, without batch norm) and 46,246 (2021, bat
 The 2022 edition runs the network of 2021 on 1 s clips.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,23 +13,38 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
-from tinyscene.models.blocks import MaxPoolAllFrames
+from tinyscene.models.blocks import MaxPoolAllFrames, initialise_as_keras
+from tinyscene.models.streaming import Locality
 
 FIRST_POOL = 5
 LAST_POOL_BANDS = 4
 FEWEST_BANDS = FIRST_POOL * LAST_POOL_BANDS
 
 
-class _Baseline(nn.Module):
+class _Baseline(nn.Module, ABC):
     shortest_frames: ClassVar[int] = FIRST_POOL
+    locality = Locality.of("max", [(7, 1), (7, 1), (FIRST_POOL, FIRST_POOL), (7, 1)])
+    initialise = staticmethod(initialise_as_keras)
+    pool2: MaxPoolAllFrames
+    dense: nn.Linear
+    output: nn.Linear
+    relu: nn.ReLU
+    dropout: nn.Dropout
 
-    @staticmethod
-    def initialise(module: nn.Module) -> None:
-        """As Keras, which the published baselines are written in, does by default: Glorot uniform, zero biases."""
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""
+        return self.head(self.local(features))
+
+    @abstractmethod
+    def local(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> (batch, filters, bands / 5, frames / 5), rounded down"""
+
+    def head(self, mapped: Tensor) -> Tensor:
+        """What `local` gives -> (batch, classes), logits"""
+        x = self.dropout(self.pool2(mapped))
+        x = self.dropout(self.relu(self.dense(torch.flatten(x, 1))))
+        logits: Tensor = self.output(x)
+        return logits
 
 
 class Baseline2021(_Baseline):
@@ -65,16 +81,13 @@ class Baseline2021(_Baseline):
         self.dropout = nn.Dropout(0.3)
         self.apply(self.initialise)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""
+    def local(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> (batch, filters[2], bands / 5, frames / 5), rounded down"""
         x = self.relu(self.bn1(self.L1(features)))
         x = self.relu(self.bn2(self.L2(x)))
         x = self.dropout(self.pool1(x))
-        x = self.relu(self.bn3(self.L3(x)))
-        x = self.dropout(self.pool2(x))
-        x = self.dropout(self.relu(self.dense(torch.flatten(x, 1))))
-        logits: Tensor = self.output(x)
-        return logits
+        mapped: Tensor = self.relu(self.bn3(self.L3(x)))
+        return mapped
 
 
 class Baseline2020(_Baseline):
@@ -105,13 +118,11 @@ class Baseline2020(_Baseline):
         self.dropout = nn.Dropout(0.3)
         self.apply(self.initialise)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""
+    def local(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> (batch, filters[1], bands / 5, frames / 5), rounded down"""
         x = self.dropout(self.pool1(self.relu(self.bn1(self.L1(features)))))
-        x = self.dropout(self.pool2(self.relu(self.bn2(self.L2(x)))))
-        x = self.dropout(self.relu(self.dense(torch.flatten(x, 1))))
-        logits: Tensor = self.output(x)
-        return logits
+        mapped: Tensor = self.relu(self.bn2(self.L2(x)))
+        return mapped
 
 
 def _checked(filters: Sequence[int], wanted: int, bands: int) -> tuple[int, ...]:

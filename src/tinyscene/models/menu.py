@@ -7,14 +7,18 @@ import torch
 from torch import nn
 
 from tinyscene.errors import InputError
+from tinyscene.models.aemnet import AemNet
 from tinyscene.models.cp_mobile import CPMobile
 from tinyscene.models.dcase_baseline import Baseline2020, Baseline2021
+from tinyscene.models.pham_cnn import PhamCNN
 from tinyscene.models.se_resnet import SEResNet
 
 NETWORKS: dict[str, type[nn.Module]] = {
+    "aemnet": AemNet,
     "baseline2020": Baseline2020,
     "baseline2021": Baseline2021,
     "cp_mobile": CPMobile,
+    "pham_cnn": PhamCNN,
     "se_resnet": SEResNet,
 }
 

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from tinyscene.errors import InputError
 from tinyscene.models import masks
 from tinyscene.models.folding import fold_batch_norm, inside
+from tinyscene.models.streaming import Locality
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,30 @@ class Int8Network(nn.Module):
         logits: Tensor = fx.Interpreter(self, graph=self.graph).run(features)
         return logits
 
+    @property
+    def locality(self) -> Locality | None:
+        """As of the float network: see `models/streaming.py`."""
+        found: Locality | None = getattr(self.origin.network, "locality", None)
+        return found
+
+    def local(self, features: Tensor) -> Tensor:
+        """(batch, channels, bands, frames) -> the map in front of the pooling over time"""
+        (given,) = (node for node in self.graph.nodes if node.op == "placeholder")
+        mapped: Tensor = fx.Interpreter(self, graph=_between(self.graph, given, self._pooled())).run(features)
+        return mapped
+
+    def head(self, mapped: Tensor) -> Tensor:
+        """What `local` gives -> (batch, classes)"""
+        *_, output = self.graph.nodes
+        logits: Tensor = fx.Interpreter(self, graph=_between(self.graph, self._pooled(), output.args[0])).run(mapped)
+        return logits
+
+    def _pooled(self) -> Any:
+        """The node that the first pooling over all frames reads."""
+        aten = torch.ops.aten
+        pools = (aten.adaptive_avg_pool2d.default, aten.mean.dim, aten.amax.default)
+        return next(node for node in self.graph.nodes if node.target in pools).args[0]
+
     def dense_layer(self) -> tuple[str, Tensor, Tensor]:
         """The last layer: its path, weight (classes, inputs) and bias (classes,), dequantized.
 
@@ -187,6 +212,22 @@ class Int8Network(nn.Module):
         parent, _, name = str(node.target).rpartition(".")
         tensor: Tensor = getattr(self.get_submodule(parent), name)
         return tensor
+
+
+def _between(graph: fx.Graph, given: fx.Node, wanted: fx.Node) -> fx.Graph:
+    """The part of a graph that computes `wanted` from `given`."""
+    needed, stack = {given}, [wanted]
+    while stack:
+        if (node := stack.pop()) not in needed:
+            needed.add(node)
+            stack += node.all_input_nodes
+    part = fx.Graph()
+    made = {given: part.placeholder("given")}
+    for node in graph.nodes:
+        if node in needed - {given}:
+            made[node] = part.node_copy(node, made.__getitem__)
+    part.output(made[wanted])
+    return part
 
 
 def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = ()) -> FakeQuantized:

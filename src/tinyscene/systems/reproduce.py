@@ -85,6 +85,7 @@ def reproduce(
                 _present(f"{file.name} {variant}, {clips.name}, seed {seed}", results, system, folder, variant, seed)
     if run.fabric.is_global_zero:
         slip = receipt(sum(seconds.values()) / 60, list(seeds), clips, data, run.place, settings or {})
+        slip["departures"] = file.departures
         _write_run(file, rows, slip, folder)
     return rows
 
@@ -101,7 +102,7 @@ def _built(system: System, clips: Clips, run: Run, shaped: Shaped) -> SceneClass
 
 def _checked(clips: Clips, classifier: SceneClassifier, quiet: bool) -> str:
     """The data's fingerprint. Raises InputError where one file's content is on both sides of a split."""
-    waveforms = decode(clips, classifier.sample_rate, quiet=quiet)
+    waveforms = decode(clips, classifier.sample_rate, classifier.channel, quiet=quiet)
     if leaks := waveforms.leaks():
         raise InputError(
             f"{clips.root} ({clips.name}): the content of {len(leaks)} files stands in more than one split, "
@@ -132,8 +133,8 @@ def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write
 
 
 def _run_variant(variant: str, system: System, classifier: SceneClassifier, clips: Clips, run: Run) -> list[Result]:
-    rate = classifier.sample_rate
-    data = [decode(part, rate, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
+    heard, run.initial = (classifier.sample_rate, classifier.channel), classifier
+    data = [decode(part, *heard, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
     built = [weights_fingerprint(classifier), repr(classifier), classifier.frontend.arguments]
     key = key_of(built, data, run.seed, run.place, system.rules.name)
     results: list[Result] = []

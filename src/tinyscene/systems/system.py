@@ -20,7 +20,12 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
 from tinyscene.training.run import Run, Stage
 
-SYSTEMS = {"byttebier2021": "tinyscene.systems.byttebier2021", "singh2021": "tinyscene.systems.singh2021"}
+SYSTEMS = {
+    "byttebier2021": "tinyscene.systems.byttebier2021",
+    "galindo2021": "tinyscene.systems.galindo2021",
+    "pham2020": "tinyscene.systems.pham2020",
+    "singh2021": "tinyscene.systems.singh2021",
+}
 
 
 @dataclass(frozen=True)
@@ -61,24 +66,28 @@ class System:
         build: class names -> untrained classifier.
         stages: in the report's order.
         reported: what the report prints of the last stage; None for a system of your own.
+        counted_by: how to count where nothing is reported; the edition's own way where None.
     """
 
     rules: Rules
     build: Callable[[tuple[str, ...]], SceneClassifier]
     stages: tuple[Stage, ...]
     reported: Reported | None = None
+    counted_by: Convention | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("rules", Rules), ("stages", tuple), ("reported", Reported | None)):
+        kinds = {"rules": Rules, "stages": tuple, "reported": Reported | None, "counted_by": Convention | None}
+        for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
                 wanted = "a tuple of stages" if name == "stages" else f"a value of type {kind}"
                 raise InputError(f"System({name}={getattr(self, name)!r}); accepted: {wanted}")
 
     @property
     def convention(self) -> Convention:
-        """The report's, or that of the edition where no report printed anything."""
+        """The report's, or `counted_by`, or that of the edition."""
         named = next((limit.convention for limit in self.rules.limits if limit.convention), "bn2")
-        return self.reported.convention if self.reported else get_convention(named)
+        given = self.reported.convention if self.reported else self.counted_by
+        return given or get_convention(named)
 
     def untrained(self, classes: tuple[str, ...]) -> SceneClassifier:
         """What `build` gives. Raises InputError, saying where, if it fails."""
@@ -101,6 +110,12 @@ class SystemFile:
     path: Path
     about: str
     variants: dict[str, System]
+
+    @property
+    def departures(self) -> str:
+        """The paragraph of its docstring that says where it departs from the report; empty where there is none."""
+        paragraphs = (" ".join(text.split()) for text in self.about.split("\n\n"))
+        return next((text for text in paragraphs if text.startswith("Departures")), "")
 
     def only(self, *names: str) -> "SystemFile":
         """These variants alone. Raises InputError, naming those there are."""

@@ -1,10 +1,10 @@
 """Training: `Fit`, and what it is made of."""
 
 from tinyscene.training.fit import EarlyStopping, Fit
-from tinyscene.training.losses import CrossEntropy
+from tinyscene.training.losses import CrossEntropy, KLDivergence
 from tinyscene.training.optimizers import SGD, Adam, AdamW
 from tinyscene.training.run import Run, Stage
-from tinyscene.training.schedules import Constant, Cosine, Step, Triangular2
+from tinyscene.training.schedules import Constant, Cosine, InverseTime, Step, Triangular2
 
 __all__ = [
     "SGD",
@@ -15,6 +15,8 @@ __all__ = [
     "CrossEntropy",
     "EarlyStopping",
     "Fit",
+    "InverseTime",
+    "KLDivergence",
     "Run",
     "Stage",
     "Step",

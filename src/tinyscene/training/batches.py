@@ -18,7 +18,7 @@ from tinyscene.progress import track
 from tinyscene.training.run import Run
 
 # One stream of random numbers a purpose.
-ORDER, CLIP, BATCH, DROPOUT, INITIAL, RANGES = range(6)
+ORDER, CLIP, BATCH, DROPOUT, INITIAL, RANGES, TICKET = range(7)
 # Features of all clips stay in memory up to here; beyond, they are computed anew every epoch.
 _MOST_BYTES = 2 << 30
 _CLIPS_A_STEP = 32

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,9 +20,10 @@ from tinyscene.training.batches import (
     training_length,
 )
 from tinyscene.training.checkpoint import Checkpoint
-from tinyscene.training.loop import FeatureSource, Source, WaveformSource, train
+from tinyscene.training.loop import AfterStep, FeatureSource, Source, WaveformSource, train
 from tinyscene.training.losses import CrossEntropy, Loss
 from tinyscene.training.optimizers import Adam, Optimizer
+from tinyscene.training.published import content_of, start_from
 from tinyscene.training.run import Run, key_of, weights_fingerprint
 from tinyscene.training.schedules import Constant, Schedule
 
@@ -46,6 +48,9 @@ class Fit:
         loss: of logits and targets.
         augment: in this order, those of clips before those of batches of waveforms before those of features.
         early_stopping: None trains all epochs and keeps the last weights.
+        init: a safetensors file with published weights to start from, by the names of the network's tensors; a part of
+            the network that it leaves out whole keeps its own. None starts from the classifier as it is.
+        stop_after: end after so many of the epochs, the schedule still that of all.
 
     Clips of unequal length are cut, or padded at their end, to the median length unless `augment` holds a `Crop`.
     """
@@ -57,6 +62,8 @@ class Fit:
     loss: Loss = field(default_factory=CrossEntropy)
     augment: tuple[Augmentation, ...] = ()
     early_stopping: EarlyStopping | None = None
+    init: str | Path | None = None
+    stop_after: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 2)):
@@ -64,12 +71,20 @@ class Fit:
                 raise InputError(f"Fit({name}={getattr(self, name)}); accepted: at least {least}")
         if self.optimizer.lr <= 0:
             raise InputError(f"Fit: a learning rate of {self.optimizer.lr}; accepted: above 0")
+        if self.stop_after is not None and not 0 <= self.stop_after <= self.epochs:
+            raise InputError(f"Fit(stop_after={self.stop_after}); accepted: 0 to its {self.epochs} epochs")
+
+    def content(self) -> str | None:
+        """Changes with the published weights; part of the key of a stored result."""
+        return None if self.init is None else content_of(self.init)
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Training changes no structure."""
         return classifier
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def __call__(
+        self, classifier: SceneClassifier, clips: Clips, run: Run, after_step: AfterStep | None = None
+    ) -> SceneClassifier:
         """Train on `clips.train`, watching `clips.validation`.
 
         Raises:
@@ -79,17 +94,19 @@ class Fit:
         clips.refuse_test("Fit")
         self._check(classifier, clips)
         classifier = copy.deepcopy(classifier).to(run.fabric.device)
-        waveforms = decode(clips.train, classifier.sample_rate, quiet=run.quiet)
-        watched = decode(clips.validation, classifier.sample_rate, quiet=run.quiet)
+        if self.init is not None:
+            start_from(classifier.network, self.init)
+        waveforms = decode(clips.train, classifier.sample_rate, classifier.channel, quiet=run.quiet)
+        watched = decode(clips.validation, classifier.sample_rate, classifier.channel, quiet=run.quiet)
         refuse_short(classifier, watched)
         # What stands in no tensor counts as well: the front end's settings, strides, dropout.
         start = [weights_fingerprint(classifier), repr(classifier), str(classifier.frontend.arguments)]
         checkpoint = Checkpoint(
-            run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint)
+            run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint, after_step)
         )
         source = self._source(classifier, waveforms, run)
         validation = list(features_of_clips(classifier, watched, run, "validation"))
-        train(self, classifier, source, clips, validation, checkpoint, run)
+        train(self, classifier, source, clips, validation, checkpoint, run, after_step)
         classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
         classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.recording_hashes}))
         return classifier.eval()

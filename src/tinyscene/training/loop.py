@@ -1,7 +1,7 @@
 """The training loop, on Lightning Fabric."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,10 +17,15 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import Advance, bar
 from tinyscene.training.batches import BATCH, DROPOUT, AugmentedClips, Plan, batches_of_waveforms, logits_of
 from tinyscene.training.checkpoint import Checkpoint, Progress
+from tinyscene.training.optimizers import parameter_groups
 from tinyscene.training.run import Run
 
 if TYPE_CHECKING:
     from tinyscene.training.fit import Fit
+
+
+AfterStep = Callable[[nn.Module, float], None]
+"""Called with the network and the share of the fit's steps that are done, after each; it may change masks."""
 
 
 class Source(Protocol):
@@ -88,11 +93,12 @@ def train(
     validation: list[Tensor],
     checkpoint: Checkpoint,
     run: Run,
+    after_step: AfterStep | None = None,
 ) -> None:
     """Train `classifier.network` in place, from the last epoch of an earlier, killed run where there was one."""
     fabric = run.fabric
     network = classifier.network
-    optimizer = fit.optimizer.build(network.parameters())
+    optimizer = fit.optimizer.build(parameter_groups(network, fit.optimizer.rates))
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
     progress = checkpoint.restore(network, optimizer)
     plan = Plan(len(source), fit.batch_size, progress.epoch, fit.epochs, run, fabric.global_rank, fabric.world_size)
@@ -105,7 +111,7 @@ def train(
     with bar(what, fit.epochs * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
-            row = _epoch(fit, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance)
+            row = _epoch(fit, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance, after_step)
             if validation:
                 probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
                 row["validation_log_loss"] = log_loss(labels, probabilities)
@@ -134,6 +140,7 @@ def _epoch(
     progress: Progress,
     run: Run,
     advance: Advance,
+    after_step: AfterStep | None,
 ) -> dict[str, float]:
     """One pass over the train split. Returns its mean loss and the last learning rate."""
     epoch, note = progress.epoch, _note(progress, fit.epochs)
@@ -145,12 +152,15 @@ def _epoch(
     for step, members in enumerate(batches):
         lr = fit.optimizer.lr * fit.schedule.factor(epoch + step / len(batches), fit.epochs)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["factor"]
         inputs, wanted = source.batch(members, targets[members], run.rng(BATCH, epoch, step, plan.rank))
         loss = fit.loss(network(inputs.contiguous(memory_format=torch.channels_last)), wanted)
         optimizer.zero_grad()
         run.fabric.backward(loss)
         optimizer.step()
+        if after_step is not None:
+            after_step(network, (epoch + (step + 1) / len(batches)) / fit.epochs)
+            removed = masks.removed(network)
         # The optimiser's momentum and weight decay move what the masks hold at zero.
         masks.apply(removed)
         if not torch.isfinite(loss):
@@ -175,6 +185,8 @@ def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Ch
 
 
 def _stopped(fit: "Fit", progress: Progress) -> bool:
+    if fit.stop_after is not None and progress.epoch >= fit.stop_after:
+        return True
     stopping = fit.early_stopping
     return stopping is not None and progress.epoch - progress.best_epoch > stopping.patience
 

@@ -17,4 +17,18 @@ class CrossEntropy:
         return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
 
-Loss = CrossEntropy
+@dataclass(frozen=True)
+class KLDivergence:
+    """Kullback-Leibler divergence of the predicted from the wanted distribution, the mean over a batch's clips.
+
+    Equation (1) of Pham et al. (DCASE 2020 Task 1b) adds (lambda / 2) ||theta||^2, whose gradient is lambda theta:
+    what `Adam(weight_decay=lambda)` and `SGD(weight_decay=lambda)` add to the gradient of every trainable value. That
+    term stands in the gradient alone, not in the loss that is shown.
+    """
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(batch, classes), (batch, classes) -> ()"""
+        return F.kl_div(F.log_softmax(logits, 1), targets, reduction="batchmean")
+
+
+Loss = CrossEntropy | KLDivergence

@@ -1,10 +1,42 @@
-"""Optimisers as values; names and defaults are torch's own."""
+"""Optimisers as values; names and defaults are torch's own, but for `rates`: a learning rate by part of the network."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+
+from tinyscene.errors import InputError
+from tinyscene.models.folding import inside
+from tinyscene.models.quantized import FakeQuantized
+
+Rates = tuple[tuple[str, float], ...]
+"""Patterns over module paths, and the learning rate of what they match, relative to the optimiser's; the first counts.
+
+`(("body", 0.1),)` trains all that stands below `body` at a tenth of the rate, and the rest at the rate itself.
+"""
+
+
+def parameter_groups(network: nn.Module, rates: Rates) -> list[dict[str, Any]]:
+    """The network's parameters in groups for torch's optimisers, each with the `factor` on its rate.
+
+    Raises:
+        InputError: a pattern matches nothing, or a rate is not above zero.
+    """
+    root = network.graph if isinstance(network, FakeQuantized) else network
+    groups: list[dict[str, Any]] = [{"params": [], "factor": factor} for _, factor in (*rates, ("*", 1.0))]
+    for path, parameter in root.named_parameters():
+        matches = (i for i, (pattern, _) in enumerate(rates) if inside(path, (pattern,)))
+        groups[next(matches, len(rates))]["params"].append(parameter)
+    for (pattern, factor), group in zip(rates, groups, strict=False):
+        if not group["params"] or not factor > 0:
+            names = ", ".join(name for name, _ in root.named_children())
+            raise InputError(
+                f"rates: {pattern!r} at {factor} of the rate matches {len(group['params'])} tensors; accepted: a path "
+                f"in {names}, * for any text, that no earlier pattern took, and a rate above 0"
+            )
+    return [group for group in groups if group["params"]]
 
 
 @dataclass(frozen=True)
@@ -14,8 +46,9 @@ class Adam:
     lr: float = 1e-3
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
+    rates: Rates = ()
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, self.lr, self.betas, weight_decay=self.weight_decay)
 
 
@@ -26,8 +59,9 @@ class AdamW:
     lr: float = 1e-3
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
+    rates: Rates = ()
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, self.lr, self.betas, weight_decay=self.weight_decay)
 
 
@@ -39,8 +73,9 @@ class SGD:
     momentum: float = 0.9
     weight_decay: float = 0.0
     nesterov: bool = False
+    rates: Rates = ()
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
         )

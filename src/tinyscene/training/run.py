@@ -50,6 +50,8 @@ class Run:
     """One row an epoch of the last fit: losses, learning rate, validation figures."""
     figures: dict[str, float] = field(default_factory=dict)
     """What the last stage measured of itself; kept with its result."""
+    initial: SceneClassifier | None = field(default=None, repr=False)
+    """The classifier before its first stage, which a lottery ticket goes back to; `reproduce` sets it."""
     features: dict[str, list[Tensor]] = field(default_factory=dict, repr=False)
     """Features that were computed before, so that no stage computes them again."""
 

@@ -46,6 +46,24 @@ class Step:
 
 
 @dataclass(frozen=True)
+class InverseTime:
+    """The rate over 1 + `decay` x epoch: the "learning rate decay" of older toolkits, which count updates or epochs.
+
+    We read epochs: with updates, 1e-2 would leave a tenth of the rate after 900 batches.
+    """
+
+    decay: float = 1e-2
+
+    def __post_init__(self) -> None:
+        if not self.decay >= 0:
+            raise InputError(f"{self}; accepted: at least 0")
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """At `epoch` (with its fraction) of `epochs`."""
+        return 1 / (1 + self.decay * epoch)
+
+
+@dataclass(frozen=True)
 class Triangular2:
     """Up to the rate and down again in straight lines, `cycles` times, the peak halved after each (Smith, WACV 2017).
 
@@ -77,4 +95,4 @@ class Triangular2:
         return self.lowest + (peak - self.lowest) * (1 - abs(2 * place - 1))
 
 
-Schedule = Constant | Cosine | Step | Triangular2
+Schedule = Constant | Cosine | InverseTime | Step | Triangular2

@@ -1,0 +1,146 @@
+"""The lottery ticket: the values that matter after training, at the values that they had before it."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tinyscene.data import Clips
+from tinyscene.errors import InputError
+from tinyscene.models import masks
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training.batches import TICKET
+from tinyscene.training.fit import Fit
+from tinyscene.training.run import Run
+
+BY, RANKS = ("magnitude", "random"), ("normalised", "weights", "all")
+
+
+@dataclass(frozen=True)
+class LotteryTicket:
+    """Mask the share `ratio` of all trainable values, those of least magnitude after training, and set the others back
+    to what they were before it, bit for bit (Frankle and Carbin, ICLR 2019). A `Fit` trains the ticket.
+
+    The number removed is rounded to the nearest and holds for all trainable values, biases and batch norm included;
+    of equal magnitudes the first go, and what was masked before stays masked and counts. The values before training
+    are those of `Run.initial`, batch norm's statistics with them; standardization stays as fitted.
+
+    Args:
+        ratio: between 0 and 1.
+        by: "magnitude", or "random" for a control: a mask drawn from the run's seed over the same values.
+        ranks: what competes for a place, over the whole network. "normalised": weights of convolutions and dense
+            layers, divided by the root mean square of their tensor, which differs with its fan-in; biases and batch
+            norm all stay. "weights": the same, not divided: little trained, the dense layer would lose nearly all.
+            "all": every trainable value as it is. By none of them is a small layer safe from losing everything where
+            nine tenths go.
+        fit: how a round trains; for more rounds than one, and for late rewinding.
+        rounds: of pruning, rewinding and training in between, each removing the same share of what is left
+            (Frankle and Carbin, section 2). One is the one-shot ticket.
+        rewind_epoch: go back to the values after so many epochs of `fit`, from `Run.initial` on, instead of those
+            before the first (Frankle et al., ICML 2020). The next `Fit` then trains all its epochs.
+    """
+
+    ratio: float
+    by: Literal["magnitude", "random"] = "magnitude"
+    ranks: Literal["normalised", "weights", "all"] = "normalised"
+    fit: Fit | None = None
+    rounds: int = 1
+    rewind_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise InputError(f"LotteryTicket(ratio={self.ratio}); accepted: above 0 and below 1")
+        for name, value, accepted in (("by", self.by, BY), ("ranks", self.ranks, RANKS)):
+            if value not in accepted:
+                raise InputError(f"LotteryTicket({name}={value!r}); accepted: {', '.join(map(repr, accepted))}")
+        if self.rounds < 1 or (self.rounds > 1 and (self.fit is None or self.by == "random")):
+            raise InputError(
+                f"LotteryTicket(rounds={self.rounds}); accepted: at least 1, more than one with fit= and by magnitude"
+            )
+        if self.rewind_epoch and (self.fit is None or not 0 < self.rewind_epoch <= self.fit.epochs):
+            raise InputError(
+                f"LotteryTicket(rewind_epoch={self.rewind_epoch}); accepted: 0, or with fit= up to its epochs"
+            )
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Mask by the values as they are, which stay."""
+        return self._ticket(classifier, classifier.network, self.ratio, torch.Generator().manual_seed(0))
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """From the trained `classifier` to the ticket, not trained yet.
+
+        Raises:
+            InputError: a test clip is among the clips, the run's `initial` is not this classifier before training, or
+                the weights are not float32.
+        """
+        clips.refuse_test("LotteryTicket")
+        start = self._start(classifier, clips, run)
+        generator = torch.Generator().manual_seed(int(run.rng(TICKET).integers(2**62)))
+        for left in range(self.rounds - 1, -1, -1):
+            ratio = 1 - (1 - self.ratio) ** (1 - left / self.rounds) if left else self.ratio
+            ticket = self._ticket(classifier, start, ratio, generator)
+            if left:
+                assert self.fit is not None
+                # Published weights are where the first training began, and not where a ticket does.
+                classifier = replace(self.fit, init=None)(ticket, clips, run)
+        return ticket
+
+    def _start(self, classifier: SceneClassifier, clips: Clips, run: Run) -> nn.Module:
+        """The network with the values to go back to."""
+        if run.initial is None or _shapes(run.initial.network) != _shapes(classifier.network):
+            raise InputError(
+                f"LotteryTicket goes back to Run.initial, which is {'not set' if run.initial is None else 'another'}; "
+                f"accepted: the classifier before its training, as in Run(initial=classifier)"
+            )
+        start = run.initial
+        if self.rewind_epoch:
+            assert self.fit is not None
+            start = replace(self.fit, stop_after=self.rewind_epoch, early_stopping=None)(start, clips, run)
+        network: nn.Module = start.network
+        return network
+
+    def _ticket(
+        self, classifier: SceneClassifier, start: nn.Module, ratio: float, generator: torch.Generator
+    ) -> SceneClassifier:
+        """The values of `start` under the masks that `classifier` earns."""
+        classifier.require_float("LotteryTicket")
+        kept = self._kept(classifier.network, ratio, generator)
+        ticket = copy.deepcopy(classifier)
+        before = {name: tensor for name, tensor in start.state_dict().items() if not name.endswith(masks.SUFFIX)}
+        ticket.network.load_state_dict(before, strict=False)
+        for name, mask in kept.items():
+            masks.attach(ticket.network, name, mask)
+        return ticket
+
+    @torch.no_grad()
+    def _kept(self, network: nn.Module, ratio: float, generator: torch.Generator) -> dict[str, Tensor]:
+        """A mask for every tensor whose values compete."""
+        trainable = {name: p.detach().cpu() for name, p in network.named_parameters() if p.requires_grad}
+        earlier = {name: mask.cpu() for name, mask in masks.masks_of(network).items()}
+        ranked = {name: tensor for name, tensor in trainable.items() if self.ranks == "all" or tensor.ndim > 1}
+        scores = []
+        for name, tensor in ranked.items():
+            kept = earlier.get(name, torch.ones_like(tensor, dtype=torch.bool))
+            score = torch.rand(tensor.shape, generator=generator) if self.by == "random" else tensor.abs()
+            if self.by == "magnitude" and self.ranks == "normalised":
+                score = score / tensor[kept].square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+            # Below every score, so that what is masked stays so.
+            scores.append(score.masked_fill(~kept, -1.0).flatten())
+        flat = torch.cat(scores)
+        values = sum(tensor.numel() for tensor in trainable.values())
+        number = max(round(ratio * values), int((flat < 0).sum()))
+        if not 0 < number < len(flat):
+            raise InputError(
+                f"{self}: {number:,} of {values:,} values to remove, of which {len(flat):,} compete; accepted: a ratio "
+                f"that removes some of these and leaves some"
+            )
+        mask = torch.ones(len(flat), dtype=torch.bool)
+        mask[torch.argsort(flat, stable=True)[:number]] = False
+        parts = torch.split(mask, [tensor.numel() for tensor in ranked.values()])
+        return {name: part.view(ranked[name].shape) for name, part in zip(ranked, parts, strict=True)}
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in network.named_parameters()}

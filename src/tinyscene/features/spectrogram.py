@@ -1,0 +1,116 @@
+"""Bands of a short-time Fourier transform: what front ends that weigh its bins have in common."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tinyscene.errors import InputError
+
+WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
+# Clips a step: torch.stft is bound by memory, and more would leave the processor's cache.
+_CLIPS_A_STEP = 8
+
+
+class BandSpectrogram(nn.Module):
+    """Weighted sums over the bins of a Fourier transform, and their logarithm.
+
+    A front end derives from it, gives it `weights`, (bands, n_fft // 2 + 1), and names its arguments in `arguments`.
+
+    Args:
+        sample_rate: of the waveforms, in Hz.
+        n_fft: points of the Fourier transform.
+        bands: number of them.
+        win_length, hop_length: in samples; the window is `n_fft` long where None.
+        window: "hann" or "hamming", periodic.
+        power: 2 sums up energies, 1 magnitudes.
+        log_factor: on the natural logarithm; None for no logarithm.
+        floor: added before the logarithm.
+        center: frames centred on multiples of the hop, the ends padded with zeros.
+
+    Raises:
+        InputError: a setting outside these.
+    """
+
+    arguments: dict[str, Any]
+    channel: int | None = None
+    """Which channel of a recording it hears, counted from 0; the mean of all where None."""
+
+    def __init__(
+        self,
+        sample_rate: int,
+        n_fft: int,
+        bands: int,
+        *,
+        win_length: int | None,
+        hop_length: int,
+        window: str,
+        power: int,
+        log_factor: float | None,
+        floor: float,
+        center: bool,
+    ) -> None:
+        super().__init__()
+        self.sample_rate, self.n_fft, self.bands = sample_rate, n_fft, bands
+        self.win_length, self.hop_length = n_fft if win_length is None else win_length, hop_length
+        self.power, self.log_factor, self.floor, self.center = power, log_factor, floor, center
+        name = type(self).__name__
+        for setting, value, accepted in (("window", window, tuple(WINDOWS)), ("power", power, (1, 2))):
+            if value not in accepted:
+                raise InputError(f"{name}({setting}={value!r}); accepted: {', '.join(map(repr, accepted))}")
+        for setting, number in (("sample_rate", sample_rate), ("n_fft", n_fft), ("hop_length", hop_length)):
+            if number < 1:
+                raise InputError(f"{name}({setting}={number}); accepted: at least 1")
+        if log_factor and not floor > 0:
+            raise InputError(f"{name}(floor={floor}); accepted: above 0, since silence has a logarithm then")
+        if not 1 <= self.win_length <= n_fft:
+            raise InputError(f"{name}: a window of {self.win_length} samples; accepted: 1 to n_fft={n_fft}")
+        self.window: Tensor
+        self.weights: Tensor
+        self.register_buffer("window", WINDOWS[window](self.win_length, periodic=True), persistent=False)
+
+    def weigh(self, weights: npt.NDArray[np.float64]) -> None:
+        """Set the weight of every bin in every band, (bands, n_fft // 2 + 1)."""
+        self.register_buffer("weights", torch.from_numpy(weights.astype(np.float32)), persistent=False)
+
+    @property
+    def shortest_samples(self) -> int:
+        """Fewest samples that give a frame."""
+        return max(1, self.n_fft - self._padding)
+
+    @property
+    def reach_samples(self) -> int | None:
+        """Samples on either side of its place that a frame hears at most; None where it hears the whole clip."""
+        return self.n_fft
+
+    def frames(self, samples: int) -> int:
+        """Frames that a waveform of so many samples gives."""
+        return 1 + (samples + self._padding - self.n_fft) // self.hop_length
+
+    @property
+    def _padding(self) -> int:
+        """Zeros that centring adds, at both ends together: one less than `n_fft` where that is odd."""
+        return 2 * (self.n_fft // 2) if self.center else 0
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, 1, bands, frames)"""
+        return torch.cat([self._spectrogram(some) for some in torch.split(waveforms, _CLIPS_A_STEP)]).unsqueeze(1)
+
+    def _spectrogram(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, bands, frames)"""
+        stft = torch.stft(
+            waveforms,
+            self.n_fft,
+            self.hop_length,
+            self.win_length,
+            self.window,
+            center=self.center,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        stft = stft[..., : self.frames(waveforms.shape[-1])]
+        spectrum = torch.view_as_real(stft).square().sum(-1) if self.power == 2 else stft.abs()
+        bands = self.weights @ spectrum
+        return bands if self.log_factor is None else (bands + self.floor).log() * self.log_factor

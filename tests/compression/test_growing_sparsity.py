@@ -1,0 +1,186 @@
+"""A sparsity that grows while training: against its equation, never falling, the same after a kill."""
+
+import itertools
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from tinyscene.compression import HalfPrecision, MagnitudePruning
+from tinyscene.data import Clips
+from tinyscene.data.clips import Clip
+from tinyscene.deployment import export
+from tinyscene.errors import InputError
+from tinyscene.features import LogMel
+from tinyscene.models import PhamCNN, masks
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training import Adam, EarlyStopping, Fit, Run
+
+CLASSES = ("a", "b")
+FIT = Fit(epochs=5, batch_size=2, optimizer=Adam(5e-3, weight_decay=1e-4))
+STEPS = 5 * 4
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    root, rows = tmp_path_factory.mktemp("tones"), []
+    for number, (scene, _) in enumerate(itertools.product(CLASSES, range(4))):
+        wave = np.sin(2 * np.pi * (300 if scene == "a" else 2000) * np.arange(2000) / 8000)
+        noise = 0.1 * np.random.default_rng(number).standard_normal(2000)
+        soundfile.write(root / f"{number}.wav", 0.1 * wave + noise, 8000)
+        rows.append(Clip(f"{number}.wav", scene, "train", recording=str(number)))
+    return Clips("tones", root, CLASSES, tuple(rows))
+
+
+def classifier():
+    torch.manual_seed(0)
+    network = PhamCNN(channels=(4, 6, 8, 10), classes=2)
+    return SceneClassifier(LogMel(8000, 256, 20, hop_length=100), network, CLASSES)
+
+
+def run_in(folder):
+    return Run(folder=folder, accelerator="cpu", quiet=True)
+
+
+def zeros_by_tensor(network):
+    return {path: int((~kept).sum()) for path, kept in masks.masks_of(network).items()}
+
+
+def watched(pruning, clips, folder, monkeypatch):
+    """The pruned classifier, and after each step the masks that were set there."""
+    seen = []
+    grow = MagnitudePruning.mask
+
+    def look(self, network, ratio):
+        grow(self, network, ratio)
+        seen.append({path: kept.clone() for path, kept in masks.masks_of(network).items()})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MagnitudePruning, "mask", look)
+        pruned = pruning(classifier(), clips, run_in(folder))
+    # Before training: once to see that the share is not nothing, once for empty masks.
+    return pruned, seen[2:]
+
+
+def test_the_share_follows_the_equation():
+    """Zhu and Gupta 2017, equation 1, from no sparsity: s = s_f + (0 - s_f) (1 - (t - t_0) / (t_1 - t_0))^3."""
+    pruning = MagnitudePruning(0.6, fit=FIT, begin=0.2, end=0.7)
+    for progress in np.linspace(0, 1, 41):
+        expected = np.interp(progress, [0.2, 0.7], [0, 1])
+        assert pruning.sparsity(progress) == pytest.approx(0.6 - 0.6 * (1 - expected) ** 3)
+    assert [pruning.sparsity(p) for p in (0.0, 0.2, 0.7, 0.9, 1.0)] == [0, 0, 0.6, 0.6, 0.6]
+    straight = MagnitudePruning(0.5, fit=FIT, begin=0.0, end=1.0, power=1.0)
+    assert [straight.sparsity(p) for p in (0.25, 0.5, 1.0)] == pytest.approx([0.125, 0.25, 0.5])
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_it_grows_to_the_share_never_falls_and_holds(clips, tmp_path, monkeypatch, scope):
+    pruning = MagnitudePruning(0.5, scope, "weights", FIT, begin=0.1, end=0.75)
+    pruned, seen = watched(pruning, clips, tmp_path, monkeypatch)
+    assert len(seen) == STEPS
+    total = sum(p.numel() for name, p in pruned.network.named_parameters() if p.ndim > 1)
+    counts = [sum(int((~kept).sum()) for kept in one.values()) for one in seen]
+    if scope == "global":
+        shares = [pruning.sparsity((step + 1) / STEPS) for step in range(STEPS)]
+        assert counts == [pytest.approx(total * share, abs=total * 0.02 + 1) for share in shares]
+    assert counts[0] == 0
+    assert counts[-6:] == [counts[-1]] * 6 == [round(0.5 * total)] * 6
+    assert len(set(counts)) > 10
+    for before, after in itertools.pairwise(seen):
+        assert all(not (after[path] & ~before[path]).any() for path in before)
+    if scope == "layer":
+        sizes = {path: kept.numel() for path, kept in masks.masks_of(pruned.network).items()}
+        assert zeros_by_tensor(pruned.network) == {path: round(0.5 * size) for path, size in sizes.items()}
+    for path, kept in masks.masks_of(pruned.network).items():
+        assert torch.equal(pruned.network.get_parameter(path) == 0, ~kept)
+
+
+def test_what_trains_on_is_ranked_and_not_what_there_was(clips, tmp_path):
+    """The masks of one shot on the untrained weights are others."""
+    pruning = MagnitudePruning(0.5, "layer", "weights", FIT)
+    grown, shot = pruning(classifier(), clips, run_in(tmp_path)), pruning.shape(classifier())
+    assert zeros_by_tensor(grown.network) == zeros_by_tensor(shot.network)
+    before, after = (masks.masks_of(c.network) for c in (shot, grown))
+    assert any(not torch.equal(before[path], after[path]) for path in before)
+
+
+def test_kernels_alone_are_masked_where_asked_for(clips, tmp_path):
+    pruned = MagnitudePruning(0.5, what="weights", fit=FIT)(classifier(), clips, run_in(tmp_path)).network
+    layers = {f"{path}.weight" for path, m in pruned.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    assert set(masks.masks_of(pruned)) == layers
+    everything = MagnitudePruning(0.5).shape(classifier()).network
+    assert set(masks.masks_of(everything)) == {name for name, _ in everything.named_parameters()}
+
+
+class KilledError(Exception):
+    """Stands for a kill in the middle of an epoch."""
+
+
+@pytest.mark.parametrize("death", [2, 7, 14, 19])
+def test_a_killed_run_goes_on_with_the_same_masks(clips, tmp_path, death):
+    def pruned(folder, ratio=0.5, at=0):
+        steps = 0
+
+        def die(*_):
+            nonlocal steps
+            steps += 1
+            if steps == at:
+                raise KilledError
+
+        hook = register_optimizer_step_post_hook(die)
+        try:
+            return MagnitudePruning(ratio, "layer", "weights", FIT)(classifier(), clips, run_in(tmp_path / folder))
+        finally:
+            hook.remove()
+
+    whole = pruned("whole")
+    with pytest.raises(KilledError):
+        pruned("killed", at=death)
+    # Another share finds nothing of this run.
+    assert zeros_by_tensor(pruned("killed", ratio=0.3).network) != zeros_by_tensor(whole.network)
+    resumed = pruned("killed")
+    assert list(whole.state_dict()) == list(resumed.state_dict())
+    assert all(torch.equal(whole.state_dict()[name], tensor) for name, tensor in resumed.state_dict().items())
+
+
+def test_an_earlier_pruning_stays_and_counts(clips, tmp_path):
+    first = MagnitudePruning(0.2, "layer", "weights").shape(classifier())
+    second = MagnitudePruning(0.5, "layer", "weights", FIT)(first, clips, run_in(tmp_path)).network
+    for path, kept in masks.masks_of(first.network).items():
+        assert not (masks.masks_of(second)[path] & ~kept).any()
+        assert int((~masks.masks_of(second)[path]).sum()) == round(0.5 * kept.numel())
+
+
+def test_the_zeros_are_in_the_saved_and_in_the_exported_file(clips, tmp_path):
+    import onnx
+
+    pruned = MagnitudePruning(0.5, "layer", "weights", FIT)(classifier(), clips, run_in(tmp_path))
+    wanted = zeros_by_tensor(pruned.network)
+    loaded = SceneClassifier.load(pruned.save(tmp_path / "model"))
+    assert zeros_by_tensor(loaded.network) == wanted
+    assert {path: int((loaded.network.get_parameter(path) == 0).sum()) for path in wanted} == wanted
+    for name, one in (("full", pruned), ("half", HalfPrecision().shape(pruned))):
+        artifact = export(one, tmp_path / f"{name}.onnx", clip_s=0.25)
+        held = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(artifact.path).graph.initializer}
+        assert {path: int((held[path] == 0).sum()) for path in wanted} == wanted
+        kept = {row.name: row.values - row.kept for row in artifact.ledger(0.25).tensors}
+        assert {path: kept[path] for path in wanted} == wanted
+
+
+def test_what_it_can_not_do_is_refused(clips, tmp_path):
+    for wrong in (
+        {"begin": 0.5, "end": 0.5},
+        {"begin": -0.1},
+        {"end": 1.1},
+        {"power": 0.0},
+        {"what": "biases"},
+        {"fit": Fit(early_stopping=EarlyStopping())},
+        {"fit": Fit(epochs=3, stop_after=2)},
+    ):
+        with pytest.raises(InputError, match="MagnitudePruning.*accepted"):
+            MagnitudePruning(0.5, **wrong)
+    with pytest.raises(InputError, match="removes none.*accepted"):
+        MagnitudePruning(1e-6, fit=FIT)(classifier(), clips, run_in(tmp_path))

@@ -1,0 +1,313 @@
+"""The lottery ticket: which values stay, at which values, and that they are worth more than a random choice."""
+
+import copy
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from tinyscene.accounting import CONVENTIONS, count
+from tinyscene.compression import HalfPrecision, LotteryTicket, MagnitudePruning, Quantize
+from tinyscene.data import Clips
+from tinyscene.data.clips import Clip
+from tinyscene.deployment import export
+from tinyscene.errors import InputError
+from tinyscene.evaluation import evaluate
+from tinyscene.features import LogMel, Raw, Standardize
+from tinyscene.models import AemNet, Baseline2021, masks
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training import Adam, Fit, Run
+
+RATE, CLASSES = 8000, ("high", "low")
+FIT = Fit(epochs=4, batch_size=8, optimizer=Adam(3e-3, weight_decay=1e-4))
+
+
+def small(seed: int = 1) -> SceneClassifier:
+    torch.manual_seed(seed)
+    network = Baseline2021((6, 6, 8), 16, len(CLASSES), 20)
+    return SceneClassifier(LogMel(RATE, 256, 20, hop_length=160), network, CLASSES)
+
+
+def waveform_net(seed: int = 1) -> SceneClassifier:
+    torch.manual_seed(seed)
+    network = AemNet(classes=len(CLASSES), width=1 / 16, pooling=4, filters=(4, 32), embedding=16)
+    return SceneClassifier(Raw(RATE), network, CLASSES, Standardize.identity(1))
+
+
+def gone(classifier: SceneClassifier) -> int:
+    return sum(int((~mask).sum()) for mask in masks.masks_of(classifier.network).values())
+
+
+def values(classifier: SceneClassifier) -> int:
+    return sum(parameter.numel() for parameter in classifier.network.parameters())
+
+
+def run_in(folder, initial: SceneClassifier | None = None, seed: int = 0) -> Run:
+    return Run(seed=seed, folder=os.fspath(folder), accelerator="cpu", quiet=True, initial=initial)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    """High and low tones under noise: 16 to train, 40 to test."""
+    root, rows = tmp_path_factory.mktemp("tones"), []
+    for split, number in (("train", 8), ("test", 20)):
+        for scene in CLASSES:
+            for take in range(number):
+                rng = np.random.default_rng([take, len(split), len(scene)])
+                hz = rng.uniform(1800, 2600) if scene == "high" else rng.uniform(900, 1700)
+                tone = np.sin(2 * np.pi * hz * np.arange(3200) / RATE)
+                name = f"{scene}-{split}-{take}.wav"
+                soundfile.write(root / name, 0.05 * (tone + 1.5 * rng.standard_normal(3200)), RATE)
+                rows.append(Clip(name, scene, split, device="a", recording=name))
+    return Clips("tones", root, CLASSES, tuple(rows))
+
+
+@pytest.fixture(scope="module")
+def trained(tones, tmp_path_factory) -> tuple[SceneClassifier, SceneClassifier]:
+    """Before and after."""
+    before = small()
+    return before, FIT(before, tones.development, run_in(tmp_path_factory.mktemp("trained")))
+
+
+def state(classifier: SceneClassifier) -> dict[str, torch.Tensor]:
+    return dict(classifier.network.state_dict())
+
+
+def assert_rewound(ticket: SceneClassifier, start: SceneClassifier) -> None:
+    """Survivors have the values of `start` bit for bit, the others are zero, statistics are those of `start`."""
+    kept = masks.masks_of(ticket.network)
+    for name, tensor in state(start).items():
+        mask = kept.get(name, torch.ones_like(tensor, dtype=torch.bool))
+        assert torch.equal(state(ticket)[name], torch.where(mask, tensor, torch.zeros_like(tensor))), name
+
+
+# Which values stay
+
+
+@pytest.mark.parametrize("ratio", [0.2, 0.6, 0.85])
+def test_survivors_are_the_largest_of_their_tensors_scale_at_their_first_values(tones, trained, tmp_path, ratio):
+    before, after = trained
+    held = copy.deepcopy(state(after))
+    ticket = LotteryTicket(ratio)(after, tones.development, run_in(tmp_path, before))
+    assert all(torch.equal(state(after)[name], tensor) for name, tensor in held.items())
+    assert_rewound(ticket, before)
+    # By brute force, in NumPy.
+    weights = {n: p.detach().numpy() for n, p in after.network.named_parameters() if p.ndim > 1}
+    scores = {name: np.abs(w) / np.sqrt(np.square(w, dtype=np.float64).mean()) for name, w in weights.items()}
+    number = round(ratio * values(after))
+    threshold = np.sort(np.concatenate([score.ravel() for score in scores.values()]))[number]
+    assert gone(ticket) == number
+    assert masks.masks_of(ticket.network).keys() == weights.keys()
+    for name, mask in masks.masks_of(ticket.network).items():
+        assert (mask.numpy() != (scores[name] >= threshold)).sum() <= 1, name
+
+
+@pytest.mark.parametrize("ranks", ["normalised", "weights", "all"])
+@pytest.mark.parametrize("by", ["magnitude", "random"])
+def test_the_number_is_that_of_all_trainable_values_whatever_competes(tones, trained, tmp_path, ranks, by):
+    before, after = trained
+    ticket = LotteryTicket(0.6, by, ranks)(after, tones.development, run_in(tmp_path, before))
+    assert gone(ticket) == round(0.6 * values(before))
+    assert_rewound(ticket, before)
+    paths = set(masks.masks_of(ticket.network))
+    assert ("bn1.weight" in paths) == ("dense.bias" in paths) == (ranks == "all")
+    if (by, ranks) == ("magnitude", "all"):
+        pruned = masks.masks_of(MagnitudePruning(0.6).shape(after).network)
+        assert all(torch.equal(mask, pruned[path]) for path, mask in masks.masks_of(ticket.network).items())
+
+
+def test_on_untrained_values_raw_magnitudes_would_take_the_whole_dense_layer():
+    """The reason for normalising: initial weights are smaller the more inputs a layer has."""
+    torch.manual_seed(0)
+    classifier = SceneClassifier(Raw(16_000), AemNet(), tuple("abcdefghij"), Standardize.identity(1))
+    share = {}
+    for ranks in ("weights", "normalised"):
+        ticket = LotteryTicket(0.6, ranks=ranks).shape(classifier)
+        assert values(ticket) - gone(ticket) == round(0.4 * 319_093) == 127_637
+        kept = masks.masks_of(ticket.network)
+        share[ranks] = float(kept["dense.weight"].float().mean())
+        assert_rewound(ticket, classifier)
+    assert share["weights"] < 0.1
+    assert 0.3 < share["normalised"] < 0.5
+
+
+def test_rounds_cut_the_same_share_each_time_and_end_where_one_shot_ends(tones, trained, tmp_path):
+    before, after = trained
+    seen = []
+
+    def look(optimizer, *_) -> None:
+        seen.append(sum(int((p == 0).sum()) for group in optimizer.param_groups for p in group["params"]))
+
+    class Looking(Fit):
+        def __call__(self, classifier, clips, run):
+            assert_rewound(classifier, before)
+            seen.append(gone(classifier))
+            return super().__call__(classifier, clips, run)
+
+    stage = LotteryTicket(0.6, fit=Looking(epochs=1, batch_size=8), rounds=3)
+    ticket = stage(after, tones.development, run_in(tmp_path, before))
+    assert_rewound(ticket, before)
+    assert [*seen, gone(ticket)] == [round(values(before) * (1 - 0.4 ** (n / 3))) for n in (1, 2, 3)]
+    first = LotteryTicket(1 - 0.4 ** (1 / 3))(after, tones.development, run_in(tmp_path, before))
+    for path, mask in masks.masks_of(first.network).items():
+        assert not (masks.masks_of(ticket.network)[path] & ~mask).any(), "what a round removed came back"
+
+
+def test_late_rewinding_goes_back_to_the_values_after_an_epoch(tones, trained, tmp_path):
+    before, after = trained
+    ticket = LotteryTicket(0.6, fit=FIT, rewind_epoch=2)(after, tones.development, run_in(tmp_path, before))
+    epoch2 = Fit(**{**vars(FIT), "stop_after": 2})(before, tones.development, run_in(tmp_path / "again"))
+    assert_rewound(ticket, epoch2)
+    assert not torch.equal(state(epoch2)["L1.weight"], state(before)["L1.weight"])
+
+
+def test_a_random_ticket_is_drawn_from_the_seed(tones, trained, tmp_path):
+    before, after = trained
+    stage = LotteryTicket(0.6, by="random")
+    first, again, other = (stage(after, tones.development, run_in(tmp_path, before, seed)) for seed in (0, 0, 1))
+    assert gone(first) == gone(other) == gone(LotteryTicket(0.6).shape(after))
+    assert all(torch.equal(state(first)[name], tensor) for name, tensor in state(again).items())
+    assert not torch.equal(state(first)["L2.weight_mask"], state(other)["L2.weight_mask"])
+    # No share of a layer is favoured.
+    shares = [float(mask.float().mean()) for mask in masks.masks_of(first.network).values() if mask.numel() > 200]
+    assert max(shares) - min(shares) < 0.15
+
+
+def test_it_refuses_what_it_can_not_do(tones, trained, tmp_path):
+    before, after = trained
+    for arguments in (
+        {"ratio": 1.0},
+        {"ratio": 0.5, "by": "luck"},
+        {"ratio": 0.5, "ranks": "filters"},
+        {"ratio": 0.5, "rounds": 2},
+        {"ratio": 0.5, "rounds": 2, "fit": FIT, "by": "random"},
+        {"ratio": 0.5, "rewind_epoch": 1},
+        {"ratio": 0.5, "rewind_epoch": 5, "fit": FIT},
+    ):
+        with pytest.raises(InputError, match="LotteryTicket.*accepted"):
+            LotteryTicket(**arguments)
+    with pytest.raises(InputError, match=r"Run.initial, which is not set; accepted"):
+        LotteryTicket(0.6)(after, tones.development, run_in(tmp_path))
+    with pytest.raises(InputError, match=r"Run.initial, which is another; accepted"):
+        LotteryTicket(0.6)(after, tones.development, run_in(tmp_path, waveform_net()))
+    with pytest.raises(InputError, match="values to remove, of which .* compete; accepted"):
+        LotteryTicket(0.999)(after, tones.development, run_in(tmp_path, before))
+    with pytest.raises(InputError, match="LotteryTicket was handed float16"):
+        LotteryTicket(0.6).shape(HalfPrecision().shape(after))
+    with pytest.raises(InputError, match="LotteryTicket"):
+        LotteryTicket(0.6)(after, tones, run_in(tmp_path, before))
+
+
+# What comes after
+
+
+def test_masked_weights_stay_zero_after_every_later_stage_and_in_the_file(tones, tmp_path):
+    """On the waveform network, whose batch norms all fold into int8 layers."""
+    before = waveform_net()
+    fit = Fit(epochs=2, batch_size=8, optimizer=Adam(3e-3, weight_decay=1e-4))
+    after = fit(before, tones.development, run_in(tmp_path))
+    ticket = LotteryTicket(0.6)(after, tones.development, run_in(tmp_path, before))
+    tuned = fit(ticket, tones.development, run_in(tmp_path))
+    int8 = Quantize(fit=Fit(epochs=1, batch_size=8))(tuned, tones.development, run_in(tmp_path))
+    loaded = SceneClassifier.load(int8.save(tmp_path / "model"))
+    kept = masks.masks_of(ticket.network)
+    removed = round(0.6 * values(before))
+    for later in (ticket, tuned, int8, loaded):
+        tensors, zeros = state(later), 0
+        for path, mask in kept.items():
+            assert torch.equal(tensors[path + masks.SUFFIX], mask)
+            assert not tensors[path][~mask].any(), path
+            zeros += int((~mask).sum())
+        assert zeros == removed
+        size = CONVENTIONS["galindo2021"](count(later.network, later.example(0.4)).tensors)
+        assert (size.parameters, size.kept) == (values(before), values(before) - removed)
+    assert state(loaded)["dense.weight"].dtype == torch.int8
+    assert not torch.equal(state(tuned)["dense.weight"], state(ticket)["dense.weight"])
+
+    artifact = export(int8, tmp_path / "ticket.onnx", clips=tones.test)
+    rows = artifact.ledger(0.4).tensors
+    channels = sum(len(p) for name, p in before.network.named_parameters() if name.endswith("weight") and p.ndim > 1)
+    by_role = {role: sum(row.bytes for row in rows if row.role == role) for role in ("weight", "bias", "scale")}
+    assert by_role["weight"] == sum(p.numel() for p in before.network.parameters() if p.ndim > 1)
+    assert by_role["bias"] == 4 * channels
+    # A scale a channel, and one an activation.
+    assert by_role["scale"] >= 4 * channels + 4
+    assert artifact.bytes_on_disk > sum(by_role.values())
+    assert sum(row.kept for row in rows if row.role == "weight") == by_role["weight"] - removed
+    one_byte_a_survivor = CONVENTIONS["galindo2021"](count(int8.network, int8.example(0.4)).tensors).kept_bytes
+    assert one_byte_a_survivor == values(before) - removed < sum(row.kept_bytes for row in rows)
+
+
+class KilledError(Exception):
+    """Stands for a kill in the middle of an epoch."""
+
+
+def test_masks_survive_a_kill_in_the_middle_of_any_round(tones, tmp_path):
+    def ticket(folder: str, death: int = 0) -> SceneClassifier:
+        steps = 0
+
+        def die(*_) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == death:
+                raise KilledError
+
+        before, where = small(), tmp_path / folder
+        hook = register_optimizer_step_post_hook(die)
+        try:
+            after = FIT(before, tones.development, run_in(where))
+            found = LotteryTicket(0.6, fit=FIT, rounds=2)(after, tones.development, run_in(where, before))
+            return FIT(found, tones.development, run_in(where))
+        finally:
+            hook.remove()
+
+    whole = ticket("whole")
+    for death in (3, 11, 6):  # in the first training, in the round's, in the ticket's own; eight steps each
+        with pytest.raises(KilledError):
+            ticket("killed", death)
+    resumed = ticket("killed")
+    assert all(torch.equal(state(whole)[name], tensor) for name, tensor in state(resumed).items())
+    assert gone(resumed) == round(0.6 * values(resumed))
+
+
+# Whether it is worth it
+
+
+class Levels(nn.Module):
+    """The mean level of every band into two dense layers."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(bands, 32), nn.Linear(32, len(CLASSES))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(features.mean((1, 3))).relu())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_ticket_beats_a_random_one_of_the_same_size(tmp_path, seed):
+    """Two of forty bands tell the classes apart: of the few weights that stay, a ticket's read these."""
+    rows, rng, root = [], np.random.default_rng(seed), tmp_path / "planted"
+    root.mkdir()
+    for split, number in (("train", 32), ("test", 64)):
+        for scene, hz in (("high", 2500), ("low", 1500)):
+            for take in range(number):
+                tone = np.sin(2 * np.pi * hz * np.arange(1600) / RATE + rng.uniform(0, 6))
+                name = f"{scene}-{split}-{take}.wav"
+                soundfile.write(root / name, 0.1 * (0.3 * tone + rng.standard_normal(1600)), RATE)
+                rows.append(Clip(name, scene, split, device="a", recording=name))
+    clips = Clips("planted", root, CLASSES, tuple(rows))
+    torch.manual_seed(seed)
+    before = SceneClassifier(LogMel(RATE, 512, 40, hop_length=160), Levels(40), CLASSES)
+    fit = Fit(epochs=30, batch_size=8, optimizer=Adam(1e-2, weight_decay=1e-3))
+    run = run_in(tmp_path / "run", before, seed)
+    after = fit(before, clips.development, run)
+    losses = {}
+    for by in ("magnitude", "random"):
+        ticket = LotteryTicket(0.85, by)(after, clips.development, run)
+        losses[by] = evaluate(fit(ticket, clips.development, run), clips.test, run).log_loss
+    assert losses["magnitude"] < 0.5 * losses["random"], losses

@@ -1,0 +1,207 @@
+"""A learning rate by part of the network, its decay, and published weights to start from."""
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from scene_training import CLASSES, RATE, build
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from tinyscene.errors import InputError
+from tinyscene.features import Raw, Standardize
+from tinyscene.models import AemNet
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training import SGD, Adam, AdamW, Fit, InverseTime
+from tinyscene.training.optimizers import parameter_groups
+from tinyscene.training.run import key_of
+
+BODY = (("body", 0.1),)
+
+
+class KilledError(Exception):
+    """Stands for a kill: raised in the middle of an epoch."""
+
+
+def waveform_net(seed: int = 2) -> SceneClassifier:
+    torch.manual_seed(seed)
+    network = AemNet(classes=3, width=1 / 16, pooling=4, filters=(4, 32), embedding=16)
+    return SceneClassifier(Raw(RATE), network, CLASSES, Standardize.identity(1))
+
+
+def test_head_and_body_move_at_ten_to_one(small_clips, new_run):
+    """One step of plain gradient descent from the same values, at equal rates and at 10 : 1."""
+
+    def moved(rates) -> dict[str, torch.Tensor]:
+        fit = Fit(epochs=1, batch_size=24, optimizer=SGD(1e-2, momentum=0.0, rates=rates))
+        before = waveform_net()
+        after = fit(before, small_clips.train, new_run(str(len(rates))))
+        values = dict(before.network.named_parameters())
+        return {name: (p - values[name]).detach() for name, p in after.network.named_parameters()}
+
+    equal, slower = moved(()), moved(BODY)
+    assert {name.split(".")[0] for name in slower} == {"body", "dense"}
+    for name in equal:
+        factor = 0.1 if name.startswith("body.") else 1.0
+        torch.testing.assert_close(slower[name], factor * equal[name], rtol=1e-2, atol=2e-7)
+    # By far more than rounding, in most tensors of either part.
+    assert sum(bool(equal[name].abs().max() > 1e-5) for name in equal if name.startswith("body.")) > 40
+    assert all(equal[f"dense.{name}"].abs().max() > 1e-3 for name in ("weight", "bias"))
+
+
+@pytest.mark.parametrize("optimizer", [Adam, AdamW, SGD])
+def test_the_rates_that_torch_sees_stay_ten_to_one_under_a_schedule(small_clips, new_run, optimizer):
+    seen = []
+
+    def look(optimizer, *_) -> None:
+        seen.append({len(group["params"]): group["lr"] for group in optimizer.param_groups})
+
+    fit = Fit(epochs=2, batch_size=8, optimizer=optimizer(1e-4, rates=BODY), schedule=InverseTime(1e-2))
+    classifier = waveform_net()
+    hook = register_optimizer_step_pre_hook(look)
+    try:
+        run = new_run()
+        fit(classifier, small_clips.train, run)
+    finally:
+        hook.remove()
+    body = len(list(classifier.network.body.parameters()))
+    assert len(seen) == 6
+    for step, rates in enumerate(seen):
+        assert rates[2] == pytest.approx(1e-4 / (1 + 1e-2 * step / 3))
+        assert rates[body] == pytest.approx(0.1 * rates[2])
+    assert run.history[-1]["lr"] == seen[-1][2]
+
+
+def test_groups_cover_every_parameter_once():
+    network = waveform_net().network
+    groups = parameter_groups(network, (("body.low", 0.1), ("body", 0.5)))
+    counted = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(counted) == sorted(id(parameter) for parameter in network.parameters())
+    sizes = {group["factor"]: len(group["params"]) for group in groups}
+    assert sizes == {0.1: 6, 0.5: 9 * 6 + 2, 1.0: 2}
+
+
+@pytest.mark.parametrize("rates", [(("boddy", 0.1),), (("body", 0.0),), (("*", 0.1), ("body", 0.5))])
+def test_rates_that_mean_nothing_are_refused(small_clips, new_run, rates):
+    with pytest.raises(InputError, match=r"rates: .*accepted: a path in body, .*dense"):
+        Fit(epochs=1, optimizer=Adam(rates=rates))(waveform_net(), small_clips.train, new_run())
+
+
+def test_both_rates_go_on_after_a_kill(small_clips, new_run):
+    fit = Fit(epochs=3, batch_size=8, optimizer=Adam(1e-3, 1e-4, rates=BODY), schedule=InverseTime())
+    whole = fit(waveform_net(), small_clips.train, new_run("whole"))
+    steps = 0
+
+    def die(*_) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            raise KilledError
+
+    hook = register_optimizer_step_post_hook(die)
+    with pytest.raises(KilledError):
+        fit(waveform_net(), small_clips.train, new_run("killed"))
+    hook.remove()
+    resumed = fit(waveform_net(), small_clips.train, new_run("killed"))
+    assert all(torch.equal(whole.state_dict()[name], value) for name, value in resumed.state_dict().items())
+
+
+def test_inverse_time_halves_the_rate_after_one_over_its_decay():
+    assert [InverseTime(0.01).factor(epoch, 7) for epoch in (0, 100, 300)] == [1.0, 0.5, 0.25]
+    with pytest.raises(InputError, match="accepted: at least 0"):
+        InverseTime(-0.1)
+    with pytest.raises(InputError, match="accepted: at least 0"):
+        InverseTime(math.nan)
+
+
+# Ending early
+
+
+def test_stopping_after_an_epoch_leaves_what_the_whole_fit_had_then(small_clips, new_run):
+    """The schedule is that of all epochs."""
+    fit = Fit(epochs=4, batch_size=8, optimizer=Adam(1e-3), schedule=InverseTime(0.5))
+    run = new_run("short")
+    short = Fit(epochs=4, batch_size=8, optimizer=Adam(1e-3), schedule=InverseTime(0.5), stop_after=2)(
+        build(), small_clips.train, run
+    )
+    assert len(run.history) == 2
+    steps, kept = 0, {}
+
+    def look(*_) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 7:  # the first step of the third epoch
+            raise KilledError
+
+    hook = register_optimizer_step_post_hook(look)
+    with pytest.raises(KilledError):
+        fit(build(), small_clips.train, new_run("whole"))
+    hook.remove()
+    from safetensors.torch import load_file
+
+    (checkpoint,) = (new_run("whole").folder / "checkpoints").glob("*.safetensors")
+    kept = {
+        name.removeprefix("network."): t for name, t in load_file(checkpoint).items() if name.startswith("network.")
+    }
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in short.network.state_dict().items())
+    with pytest.raises(InputError, match=r"stop_after=5.*accepted: 0 to its 4"):
+        Fit(epochs=4, stop_after=5)
+
+
+# Published weights
+
+
+def started(classifier, path, clips, run) -> SceneClassifier:
+    """What training begins with."""
+    return Fit(epochs=1, batch_size=8, init=path, stop_after=0)(classifier, clips, run)
+
+
+def test_training_starts_from_published_weights(small_clips, new_run, tmp_path):
+    published = waveform_net(seed=9)
+    save_file(dict(published.network.state_dict()), tmp_path / "whole.safetensors")
+    after = started(waveform_net(), tmp_path / "whole.safetensors", small_clips.train, new_run())
+    for name, tensor in published.network.state_dict().items():
+        assert torch.equal(after.network.state_dict()[name], tensor), name
+
+
+def test_a_part_that_the_file_leaves_out_keeps_its_own(small_clips, new_run, tmp_path):
+    published, mine = waveform_net(seed=9), waveform_net()
+    body = {f"body.{name}": tensor for name, tensor in published.network.body.state_dict().items()}
+    save_file(body, tmp_path / "body.safetensors")
+    after = started(mine, tmp_path / "body.safetensors", small_clips.train, new_run()).network
+    assert torch.equal(after.body.embed.weight, published.network.body.embed.weight)
+    assert torch.equal(after.dense.weight, mine.network.dense.weight)
+    # What this package saved will do as well.
+    saved = published.save(tmp_path / "model") / "weights.safetensors"
+    assert torch.equal(
+        started(mine, str(saved), small_clips.train, new_run()).network.dense.weight, published.network.dense.weight
+    )
+
+
+def test_a_file_of_another_network_is_refused_by_name(small_clips, new_run, tmp_path):
+    tensors = dict(waveform_net().network.state_dict())
+    tensors["dense.weight"] = torch.zeros(527, 16)
+    tensors["body.extra"] = torch.zeros(1)
+    del tensors["body.embed.bias"]
+    save_file(tensors, tmp_path / "other.safetensors")
+    said = (
+        r"other.safetensors: .*1 missing: body.embed.bias; 1 unexpected: body.extra; "
+        r"1 of another shape: dense.weight \(527, 16\), here \(3, 16\).*accepted"
+    )
+    with pytest.raises(InputError, match=said):
+        started(waveform_net(), tmp_path / "other.safetensors", small_clips.train, new_run())
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(InputError, match="text.safetensors: not a safetensors file.*accepted"):
+        started(waveform_net(), tmp_path / "text.safetensors", small_clips.train, new_run())
+    with pytest.raises(InputError, match="none.safetensors: can't be read.*accepted"):
+        started(waveform_net(), tmp_path / "none.safetensors", small_clips.train, new_run())
+
+
+def test_the_key_of_a_result_changes_with_the_files_content(tmp_path):
+    path = tmp_path / "a.safetensors"
+    keys = []
+    for value in (1.0, 2.0, 1.0):
+        save_file({"dense.bias": torch.full((3,), value)}, path)
+        keys.append(key_of(Fit(init=path)))
+    assert keys[0] == keys[2] != keys[1]
+    assert key_of(Fit()) not in keys
