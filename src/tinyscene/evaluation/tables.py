@@ -10,7 +10,7 @@ from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
 from tinyscene.accounting import CONVENTIONS, in_unit
-from tinyscene.evaluation.scorecard import FLAT, Row, flat
+from tinyscene.evaluation.scorecard import FLAT, Row, figures_text, flat
 from tinyscene.evaluation.scores import percent
 from tinyscene.files import write_whole
 
@@ -172,6 +172,7 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
             "file: ONNX, on disk; its difference on ONNX Runtime from the classifier is the largest over up to 64 test "
             "clips, in steps of an int8 output or as a share of the largest logit; beside it, decisions that agree"
         )
+    lines += dict.fromkeys(f"{row.stage}, seed {row.seed}: {figures_text(row)}" for row in rows if row.figures)
     for fault in dict.fromkeys(row.file["fault"] for row in rows if "fault" in row.file):
         lines.append(f"refused: {fault}")
     if any(row.reported for row in rows):
