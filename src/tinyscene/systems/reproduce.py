@@ -135,7 +135,7 @@ def _run_variant(variant: str, system: System, classifier: SceneClassifier, clip
     rate = classifier.sample_rate
     data = [decode(part, rate, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
     built = [weights_fingerprint(classifier), repr(classifier), classifier.frontend.arguments]
-    key = key_of(built, data, run.seed, run.place, system.rules.name)
+    key = key_of(built, data, run.seed, run.place, system.rules)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):
         key = key_of(key, stage)

@@ -34,6 +34,7 @@ COMPUTING = (
     "torchao",
     "scikit-learn",
     "onnx",
+    "onnxscript",
     "onnxruntime",
 )
 
