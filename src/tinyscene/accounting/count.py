@@ -56,8 +56,8 @@ def _refuse_hidden(network: nn.Module, trace: Trace) -> None:
     if hidden:
         values = sum(trace.values[key] for key in hidden)
         raise InputError(
-            f"{type(network).__name__} computes with {values:,} values that are neither parameter nor buffer; accepted: "
-            f"a network whose tensors are registered, so that they are counted and saved"
+            f"{type(network).__name__} computes with {values:,} values that are neither parameter nor buffer; "
+            f"accepted: a network whose tensors are registered, so that they are counted and saved"
         )
 
 

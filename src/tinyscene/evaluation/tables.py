@@ -170,8 +170,8 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
     if any(row.file for row in rows):
         lines.append(
             "file: ONNX, on disk; its difference on ONNX Runtime from the classifier is the largest over up to 64 test "
-            "clips, in steps of an int8 output or as a share of the largest logit; beside it, decisions that agree, ties "
-            "within the accepted difference included"
+            "clips, in steps of an int8 output or as a share of the largest logit; beside it, decisions that agree, "
+            "ties within the accepted difference included"
         )
     lines += dict.fromkeys(f"{row.stage}, seed {row.seed}: {figures_text(row)}" for row in rows if row.figures)
     for fault in dict.fromkeys(row.file["fault"] for row in rows if "fault" in row.file):

@@ -230,15 +230,15 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
 
 
 def _unshare_dropout(graph: fx.GraphModule) -> None:
-    """Let no range that dropout shares with its input observe what it scales up; without it, that is rounded already."""
+    """Take out quantizers that would see what dropout scales up, and have stood before it already."""
     dropped = {node for node in graph.graph.nodes if node.target in DROPOUTS}
-    before: set[Any] = set()
+    before: set[nn.Module] = set()
     for node in list(graph.graph.nodes):
         if node.target in SHAPES and node.args[0] in dropped:
             dropped.add(node)
         elif node.op == "call_module" and node.args[0] not in dropped:
-            before.add(node.target)
-        elif node.op == "call_module" and node.target in before:
+            before.add(graph.get_submodule(node.target))
+        elif node.op == "call_module" and graph.get_submodule(node.target) in before:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
     graph.recompile()
