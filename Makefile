@@ -24,6 +24,7 @@ format: .venv/tested
 # Speed beside peers, as ratios in one run.
 bench: .venv/tested
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/int8.py
 
 # The long versions of the tests: more kills, more seeds.
 soak: .venv/tested

@@ -54,6 +54,8 @@ def table(path: Path) -> list[str]:
         cells += [f"{int(row['nonzero']):,} ({row['convention']})", f"{float(row['kb']):.2f}"]
         cells += [*(file_cells(row) if files else []), printed(row)]
         lines.append("| " + " | ".join(cells) + " |")
+    figures = {f"- {row['stage']}, seed {row['seed']}: {row['figures']}": None for row in rows if row.get("figures")}
+    lines += ["", *figures] if figures else []
     if any(row.get("optimistic") == "True" for row in rows):
         lines += ["", "*optimistic*: scored on recordings that the model was trained, stopped or calibrated on."]
     facts = f"`{first['command']}`; commit {first['commit']}, {first['machine']}, torch {first['torch']}"

@@ -80,3 +80,19 @@ def test_an_example_that_is_part_of_a_larger_tensor_counts_for_itself():
 def test_an_unknown_precision_is_refused():
     with pytest.raises(InputError, match="float32, float16, int8"):
         count(nn.Linear(2, 2), torch.zeros(1, 2), precision="int4")
+
+
+class Hidden(nn.Module):
+    """Its weight is an ordinary attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = [torch.randn(3, 1, 3, 3)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(x, self.weight[0]).mean((2, 3))
+
+
+def test_weights_outside_parameters_are_refused() -> None:
+    with pytest.raises(InputError, match="computes with 27 values that are neither parameter nor buffer"):
+        count(Hidden(), torch.zeros(1, 1, 8, 8))

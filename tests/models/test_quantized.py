@@ -593,3 +593,94 @@ def test_a_network_of_one_length_is_refused():
 
     with pytest.raises(InputError, match="Fixed can't be exported for any batch and length.*accepted"):
         prepare(Fixed().eval(), torch.zeros(1, 1, 4, 9))
+
+
+class Twice(nn.Module):
+    """A layer with a bias that runs at two scales."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 3, padding=1)
+        self.dense = nn.Linear(1, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.layer(x))
+        return self.dense(torch.relu(self.layer(3 * x)).mean((2, 3)))
+
+
+class Odd(nn.Module):
+    """Same padding by name, a transposed convolution with batch norm, chunks, and dropout before a reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same = nn.Conv2d(1, 8, 3, padding="same")
+        self.up = nn.ConvTranspose2d(8, 8, 2, stride=2)
+        self.norm = nn.BatchNorm2d(8)
+        self.part = nn.Conv2d(4, 4, 1)
+        self.drop = nn.Dropout(0.5)
+        self.dense = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.up(torch.relu(self.same(x))))
+        first, second = x.chunk(2, 1)
+        x = torch.relu(self.part(first)) + second
+        x = self.drop(torch.relu(x).amax((2, 3)))
+        return self.dense(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("network", [Twice, Odd])
+def test_odd_networks_round_as_they_were_trained(network) -> None:
+    torch.manual_seed(0)
+    net = network().eval()
+    if network is Odd:
+        net.norm.running_mean.normal_()
+        net.norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(4, 1, 8, 20)
+    prepared = prepare(net, x[:1])
+    prepared.set_ranges([x])
+    with torch.no_grad():
+        assert torch.equal(prepared(x), prepared.convert()(x))
+        assert (prepared(x) - net(x)).abs().max() < 0.1 * net(x).abs().max()
+
+
+def test_dropout_widens_no_range() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(4, 3)
+    )
+    x = torch.randn(16, 1, 8, 8)
+    prepared = prepare(net.eval(), x[:1])
+    prepared.set_ranges([x])
+    before = prepared.convert().state_dict()["2.output_scale"]
+    prepared.train()
+    with torch.no_grad():
+        for _ in range(300):
+            prepared(x)
+    assert prepared.convert().state_dict()["2.output_scale"] == pytest.approx(float(before), rel=0.02)
+
+
+def test_a_bias_that_fits_no_integer_is_refused() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 16, 3))
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].bias.fill_(1e6)
+    x = torch.zeros(2, 1, 4, 4)
+    prepared = prepare(nn.Sequential(net[0], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)).eval(), x[:1])
+    prepared.set_ranges([x])
+    with pytest.raises(InputError, match=r"0\.bias: a bias does not fit 32 bits"):
+        prepared.convert()
+
+
+def test_a_dead_input_leaves_the_bias_as_it_is() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    with torch.no_grad():
+        net[0].bias.fill_(-100)
+        net[2].bias.uniform_(-2, 2)
+    x = torch.randn(4, 1, 4, 6)
+    prepared = prepare(net.eval(), x[:1])
+    prepared.set_ranges([x])
+    with torch.no_grad():
+        assert (prepared.convert()(x) - net(x)).abs().max() < 0.02

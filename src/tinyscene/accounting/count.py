@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from tinyscene.accounting.counters import COUNTERS, Call
 from tinyscene.accounting.ledger import FOLDED, LayerRow, Ledger, Precision, Role, TensorRow
 from tinyscene.accounting.memory import bytes_a_value, peak_values
+from tinyscene.errors import InputError
 from tinyscene.models.folding import Affine, foldable
 from tinyscene.models.masks import SUFFIX as MASK
 from tinyscene.models.quantized import Int8Network
@@ -17,7 +18,7 @@ from tinyscene.models.tracing import ModuleCall, Trace, trace_forward
 
 
 def count(
-    network: nn.Module, example: Tensor, *, frontend: nn.Module | None = None, precision: Precision = "float32"
+    network: nn.Module, example: Tensor, *, frontend: nn.Module | None = None, precision: Precision | None = None
 ) -> Ledger:
     """What `network` costs for one clip, from one forward of a float32 copy in evaluation mode.
 
@@ -25,13 +26,16 @@ def count(
         network: left unchanged, its own data types reported.
         example: (1, channels, bands, frames) or (1, samples), values are of no importance.
         frontend: where given, its tensors become rows of their own, which no challenge counts.
-        precision: of the activations, for the peak RAM only.
+        precision: of the activations, for the peak RAM only; where None, int8 for int8 networks and else float32.
 
     Raises:
-        InputError: the batch is not one clip, the network can't take it, or the precision is unknown.
+        InputError: the batch is not one clip, the network can't take it, the precision is unknown, or there are weights
+            outside parameters and buffers, which no one could count or save.
     """
-    each = bytes_a_value(precision)
+    held_as = precision or ("int8" if isinstance(network, Int8Network) else "float32")
+    each = bytes_a_value(held_as)
     trace = trace_forward(network.origin.folded() if isinstance(network, Int8Network) else network, example)
+    _refuse_hidden(network, trace)
     tensors = [*_tensor_rows(network, foldable(trace))]
     if frontend is not None:
         tensors += _frontend_rows(frontend)
@@ -40,8 +44,22 @@ def count(
         layers=_layer_rows(trace),
         input_shape=tuple(example.shape),
         peak_ram_bytes=peak_values(trace) * each,
-        precision=precision,
+        precision=held_as,
     )
+
+
+def _refuse_hidden(network: nn.Module, trace: Trace) -> None:
+    made = set(trace.inputs)
+    hidden: set[int] = set()
+    for step in trace.steps:
+        hidden.update(key for key in step.reads if key not in made and trace.values[key] > 1)
+        made.update((*step.reads, *step.writes))
+    if hidden:
+        values = sum(trace.values[key] for key in hidden)
+        raise InputError(
+            f"{type(network).__name__} computes with {values:,} values that are neither parameter nor buffer; "
+            f"accepted: a network whose tensors are registered, so that they are counted and saved"
+        )
 
 
 def _tensor_rows(network: nn.Module, folds: dict[str, str]) -> Iterator[TensorRow]:

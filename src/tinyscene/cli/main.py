@@ -96,7 +96,7 @@ def count(
     ],
     rules: Annotated[str | None, typer.Option(help="Judge by this edition, such as dcase2024.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Count a network or model with 16-bit weights.")] = False,
-    precision: Annotated[str, typer.Option(help="Of activations, for RAM: float32, float16 or int8.")] = "float32",
+    precision: Annotated[str | None, typer.Option(help="Of activations, for RAM [default: as computed].")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Also layer by layer.")] = False,
     json_file: Json = None,
 ) -> None:
@@ -112,16 +112,16 @@ def count(
     from tinyscene.systems import load_system
     from tinyscene.systems.count import count_model, count_system, is_system
 
-    edition = get_rules(rules) if rules else None
+    edition, held_as = get_rules(rules) if rules else None, precision_of(precision) if precision else None
     system = is_system(target)
     if system and half:
         raise InputError(
             f"--half with the system {target}; accepted: with a network or a model, a recipe says it itself"
         )
     if system:
-        rows = count_system(load_system(target), edition, precision=precision_of(precision))
+        rows = count_system(load_system(target), edition, precision=held_as)
     else:
-        rows = [count_model(target, edition, half=half, precision=precision_of(precision))]
+        rows = [count_model(target, edition, half=half, precision=held_as)]
     if json_file:
         extra = {"ledger": True} if layers or not system else {}
         found = [row.to_json() | ({"ledger": row.ledger.to_json()} if extra else {}) for row in rows]

@@ -183,8 +183,10 @@ def _fold(classifier: SceneClassifier, factors: Tensor, logits: Tensor) -> None:
     path, weight, bias = dense_layer(classifier)
     mixed = (factors.to(weight.device) @ weight.double()).to(weight.dtype)
     shifted = None if bias is None else (factors.to(bias.device) @ bias.double()).to(bias.dtype)
-    kept = getattr(network.get_submodule(path), "weight" + masks.SUFFIX, None)
-    if kept is not None and mixed[~kept].any():
+    layer = network.get_submodule(path)
+    mixtures = {"weight": mixed} if shifted is None else {"weight": mixed, "bias": shifted}
+    kept = {name: getattr(layer, name + masks.SUFFIX, None) for name in mixtures}
+    if any(mask is not None and mixtures[name][~mask].any() for name, mask in kept.items()):
         raise InputError(
             "Calibration would fill in pruned weights of the dense layer, since it mixes the classes; accepted: "
             'by="temperature", which keeps zeros, or a dense layer without a mask'

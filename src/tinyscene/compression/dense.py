@@ -30,6 +30,7 @@ class ReplaceDense:
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Replace with whatever values torch draws next."""
+        classifier.require_float("ReplaceDense")
         replaced = copy.deepcopy(classifier)
         network = replaced.network
         if self.units < 1:

@@ -109,7 +109,7 @@ def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -
         return
     network = classifier.network
     trained = network.training
-    example = classifier.example(max(1.0, classifier.shortest_samples / classifier.sample_rate))
+    example = classifier.short_example()
     kept = masks.masks_of(network)
     # Surgery knows no buffers: a twin whose weights are the masks is cut alike.
     twin = copy.deepcopy(network) if kept else None

@@ -31,6 +31,8 @@ class Quantize:
     clips: int = 128
 
     def __post_init__(self) -> None:
+        if isinstance(self.keep_float, str):
+            raise InputError(f"Quantize(keep_float={self.keep_float!r}); accepted: a tuple of patterns")
         if self.clips < 1:
             raise InputError(f"Quantize(clips={self.clips}); accepted: at least 1")
 
@@ -79,4 +81,4 @@ class Quantize:
         assert isinstance(network, FakeQuantized)
         converted = copy.deepcopy(prepared)
         converted.network = network.convert()
-        return converted.eval()
+        return converted.to(converted.standardize.mean.device).eval()

@@ -106,8 +106,13 @@ class _Runtime(nn.Module):
 
     def __init__(self, path: Path, shortest_frames: int) -> None:
         super().__init__()
-        self.shortest_frames = shortest_frames
+        self.path, self.shortest_frames = path, shortest_frames
         self.session = session(path)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Runtime":
+        raise InputError(
+            f"{self.path}: a file's network can be run, and nothing else; accepted: the model that it was exported from"
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes)"""
@@ -141,10 +146,14 @@ def export(
     if features is not None and clips is not None:
         raise InputError("export was given features and clips; accepted: one of the two, or neither")
     classifier = copy.deepcopy(classifier).cpu().eval()
+    if not clip_s > 0 or (features is not None and not len(features)):
+        given = f"clip_s={clip_s}" if features is None else "features of no clip"
+        raise InputError(f"export was given {given}; accepted: a length above 0 s, or at least one clip")
     if features is not None:
+        features = torch.as_tensor(features)
         batches = [features.detach().cpu().float(), features[:1].detach().cpu().float()]
     else:
-        batches = probes.of_clips(classifier, clips) if clips else probes.generated(classifier, clip_s)
+        batches = probes.of_clips(classifier, clips) if clips is not None else probes.generated(classifier, clip_s)
     return write_checked(classifier, path, batches)
 
 
@@ -184,7 +193,8 @@ def _described(classifier: SceneClassifier, found: Parity) -> dict[str, str]:
         if name.endswith(SUFFIX)
     }
     described: dict[str, Any] = {
-        MODEL: {**classifier.describe(), "shortest_frames": shortest},
+        # What it was trained on is the model's business: names of thousands of recordings would outweigh the weights.
+        MODEL: {**classifier.describe(), "heard_recordings": "", "shortest_frames": shortest},
         PARITY: found.to_json(),
         MEAN: _numbers(classifier.standardize.mean),
         STD: _numbers(classifier.standardize.std),

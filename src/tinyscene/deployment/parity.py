@@ -92,8 +92,8 @@ def compare(classifier: SceneClassifier, path: Path, batches: Sequence[Tensor]) 
         InputError: ONNX Runtime can't run the file on one of the batches.
     """
     ours = torch_logits(classifier, batches)
-    int8 = any(tensor.dtype == torch.int8 for tensor in classifier.network.state_dict().values())
-    step = (output_step(path) or float(np.ptp(ours)) / 255) if int8 else float(np.abs(ours).max())
+    int8 = classifier.precision == "int8"
+    step = (output_step(path) or float(np.ptp(ours)) / 255) if int8 else float(np.abs(ours).max()) or 1.0
     exact, fast = (_file_logits(path, batches, optimized) for optimized in (False, True))
     largest_exact, off = float(np.abs(exact - ours).max() / step), np.abs(fast - ours) / step
     own = 0.0

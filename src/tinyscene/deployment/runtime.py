@@ -21,7 +21,13 @@ def refusals() -> tuple[type[Exception], ...]:
 
 
 def session(
-    model: Path | bytes, *, optimized: bool = True, threads: int = 0, write_to: Path | None = None
+    model: Path | bytes,
+    *,
+    optimized: bool = True,
+    threads: int = 0,
+    write_to: Path | None = None,
+    signed: bool = False,
+    integers: bool = True,
 ) -> "onnxruntime.InferenceSession":
     """A session on the CPU.
 
@@ -30,21 +36,45 @@ def session(
         optimized: with all graph optimisations, int8 as integers; else node by node, as the file says.
         threads: 0 takes all cores.
         write_to: also write the graph that runs.
+        signed: leave int8 activations signed where they would be made `unsigned`.
+        integers: False leaves it to ONNX Runtime which of them it computes in float.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
-    # On x86 the default leaves int8 unfused, and slower than float.
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if integers:
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     options.intra_op_num_threads = threads
     # What it can't run is raised as well.
     options.log_severity_level = 4
     if write_to is not None:
         options.optimized_model_filepath = str(write_to)
-    given = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    given = unsigned(model) if optimized and not signed else model
+    return onnxruntime.InferenceSession(
+        given if isinstance(given, bytes) else str(given), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def unsigned(model: Path | bytes) -> bytes:
+    """The file's content with 128 added to every int8 activation.
+
+    The logits stay the same to the bit. Kernels for x86 are made for unsigned activations: with signed ones, integers
+    come out slower than float (benchmarks/RESULTS.md).
+    """
+    import numpy as np
+    import onnx
+
+    opened = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+    quantizing = [node for node in opened.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    # Weights and biases are symmetric: no zero point of theirs is stored.
+    points = {node.input[2] for node in quantizing if len(node.input) > 2}
+    for tensor in opened.graph.initializer:
+        if tensor.name in points and tensor.data_type == onnx.TensorProto.INT8:
+            moved = onnx.numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(onnx.numpy_helper.from_array(moved.astype(np.uint8), tensor.name))
+    return bytes(opened.SerializeToString())
 
 
 def kernels(path: Path) -> dict[str, int]:

@@ -142,9 +142,14 @@ FLAT = (  # noqa: SIM905 - so many quoted names read worse
     "system variant index stage dataset seed optimistic accuracy accuracy_low accuracy_high macro_accuracy log_loss "
     "ece accuracy_real accuracy_seen accuracy_unseen parameters nonzero convention bytes kb macs mac_counter "
     "clip_s classes peak_ram_bytes rules legal file_bytes file_weight_bytes file_legal file_unit file_exact "
-    "file_largest file_p999 file_agreement file_fault "
+    "file_largest file_p999 file_agreement file_fault figures "
     "reported_parameters reported_kb reported_accuracy reported_log_loss"
 ).split()
+
+
+def figures_text(row: Row) -> str:
+    """What the stage measured of itself, in a line; empty where nothing."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.figures.items())
 
 
 def flat(row: Row) -> dict[str, Any]:
@@ -155,4 +160,5 @@ def flat(row: Row) -> dict[str, Any]:
         facts |= {f"accuracy_{group}": part["accuracy"] for group, part in facts["by_device_group"].items()}
     facts |= {f"file_{name}": value for name, value in {**row.file, **row.file.get("parity", {})}.items()}
     facts |= {f"reported_{name}": value for name, value in row.reported.items()}
+    facts["figures"] = figures_text(row)
     return {name: "" if facts.get(name) is None else facts[name] for name in FLAT}

@@ -10,7 +10,7 @@ from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
 from tinyscene.accounting import CONVENTIONS, in_unit
-from tinyscene.evaluation.scorecard import FLAT, Row, flat
+from tinyscene.evaluation.scorecard import FLAT, Row, figures_text, flat
 from tinyscene.evaluation.scores import percent
 from tinyscene.files import write_whole
 
@@ -21,7 +21,7 @@ def count_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Ta
     """What every stage costs, with the printed figures beside it and the hits marked; `compact` for 80 columns."""
     first = rows[0]
     heads = ["variant", "stage", "parameters", "KB", f"margin, KB{_limit(first)}", "report prints"]
-    wide = ["non-zero", f"MMACs ({first.counter})", f"peak RAM, KB ({first.ledger.precision})"]
+    wide = ["non-zero", f"MMACs ({first.counter})", "peak RAM, KB"]
     table = _table(title, heads if compact else [*heads[:4], *wide, *heads[4:]], compact)
     previous = ""
     for row in rows:
@@ -31,7 +31,7 @@ def count_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Ta
         costs = [
             f"{facts['nonzero']:,}",
             f"{facts['macs'] / 1e6:.2f}",
-            f"{in_unit(facts['peak_ram_bytes'], 'KB'):,.0f}",
+            f"{in_unit(facts['peak_ram_bytes'], 'KB'):,.0f} {row.ledger.precision}",
         ]
         table.add_row(
             row.variant if row.variant != previous else "",
@@ -172,8 +172,10 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
     if any(row.file for row in rows):
         lines.append(
             "file: ONNX, on disk; its difference on ONNX Runtime from the classifier is the largest over up to 64 test "
-            "clips, in steps of an int8 output or as a share of the largest logit; beside it, decisions that agree"
+            "clips, in steps of an int8 output or as a share of the largest logit; beside it, decisions that agree, "
+            "ties within the accepted difference included"
         )
+    lines += dict.fromkeys(f"{row.stage}, seed {row.seed}: {figures_text(row)}" for row in rows if row.figures)
     for fault in dict.fromkeys(row.file["fault"] for row in rows if "fault" in row.file):
         lines.append(f"refused: {fault}")
     if any(row.reported for row in rows):

@@ -12,10 +12,14 @@ from torchao.quantization.pt2e import (
 )
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
+from tinyscene.errors import InputError
+
 aten, q = torch.ops.aten, torch.ops.quantized_decomposed
 INT8, INT32 = (-128, 127), (-(2**31), 2**31 - 1)
 # A filter whose weights are all zero would have so small a scale that its bias does not fit 32 bits.
 _SMALLEST_WEIGHT_SCALE = 2.0**-20
+# Nor may an activation that was always zero have one.
+_SMALLEST_ACTIVATION_SCALE = 2.0**-16
 
 
 class RangeObserver(MovingAverageMinMaxObserver):  # type: ignore[misc]
@@ -107,6 +111,11 @@ class BiasQuantize(FakeQuantizeBase):  # type: ignore[misc]
     def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
         """Store the bias as int32; its scale is computed from the two that are stored already."""
         whole = quantize_bias(attribute(model, node.args[0]), self.scale)
+        if int(whole.max()) == INT32[1] or int(whole.min()) == INT32[0]:
+            raise InputError(
+                f"{self.path}: a bias does not fit 32 bits at the scale of what the layer adds up; accepted: a layer "
+                f"whose inputs and weights are not next to zero, or keep_float for it"
+            )
         activation, weight = self.__dict__["read"]
         paths = {self.path: whole, f"{activation.path}_scale": None, f"{weight.path}_scale": None}
         bias, activation_scale, weight_scale = _hold(model, node, paths)
@@ -119,7 +128,7 @@ class BiasQuantize(FakeQuantizeBase):  # type: ignore[misc]
 
 ACTIVATION = QuantizationSpec(
     dtype=torch.int8,
-    observer_or_fake_quant_ctr=ActivationQuantize.with_args(observer=RangeObserver),
+    observer_or_fake_quant_ctr=ActivationQuantize.with_args(observer=RangeObserver, eps=_SMALLEST_ACTIVATION_SCALE),
     quant_min=INT8[0],
     quant_max=INT8[1],
     qscheme=torch.per_tensor_affine,
@@ -156,7 +165,10 @@ def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def activation_qparams(lowest: float, highest: float) -> tuple[Tensor, Tensor]:
     """Scale and zero point, (1,) each, of activations in a range."""
-    observer = RangeObserver(dtype=torch.int8, quant_min=INT8[0], quant_max=INT8[1], qscheme=ACTIVATION.qscheme)
+    least = _SMALLEST_ACTIVATION_SCALE
+    observer = RangeObserver(
+        dtype=torch.int8, quant_min=INT8[0], quant_max=INT8[1], qscheme=ACTIVATION.qscheme, eps=least
+    )
     observer(torch.tensor([lowest, highest]))
     return observer.calculate_qparams()  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tinyscene.models.tracing import ModuleCall, Trace, trace_forward
 
@@ -17,7 +17,11 @@ def foldable(trace: Trace) -> dict[str, str]:
     calls = [call for call in trace.calls if isinstance(call, ModuleCall)]
     times = Counter(call.layer for call in calls)
     readers = Counter(key for step in trace.steps for key in set(step.reads))
-    makers = {call.writes: call.layer for call in calls if isinstance(call.module, _ConvNd | nn.Linear)}
+    makers = {
+        call.writes: call.layer
+        for call in calls
+        if isinstance(call.module, _ConvNd | nn.Linear) and not isinstance(call.module, _ConvTransposeNd)
+    }
     return {
         call.layer: makers[call.reads]
         for call in calls
@@ -102,6 +106,3 @@ def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(network.get_submodule(parent), name, module)
-
-
-__all__ = ["Affine", "fold_batch_norm", "foldable", "inside"]

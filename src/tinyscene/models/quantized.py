@@ -15,6 +15,10 @@ from tinyscene.models import masks
 from tinyscene.models.folding import fold_batch_norm, inside
 from tinyscene.models.streaming import Locality
 
+_aten = torch.ops.aten
+DROPOUTS = {_aten.dropout.default, _aten.feature_dropout.default}
+SHAPES = {_aten.flatten.using_ints, _aten.view.default, _aten.reshape.default, _aten.squeeze.dim}
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -54,7 +58,7 @@ class FakeQuantized(nn.Module):
         """
         super().train(mode)
         aten = torch.ops.aten
-        flags = {aten.dropout.default: 2, aten.batch_norm.default: 5}
+        flags = {aten.dropout.default: 2, aten.feature_dropout.default: 2, aten.batch_norm.default: 5}
         for node in self.graph.graph.nodes:
             if (position := flags.get(node.target)) is not None:
                 node.args = (*node.args[:position], mode, *node.args[position + 1 :])
@@ -183,11 +187,11 @@ class Int8Network(nn.Module):
 
         dense = self._dense()
         weight_node, bias_node = dense.args[1], dense.args[2]
-        whole, scales = quantize_weight(weight)
-        step = self._tensor(bias_node.args[1].args[0])
+        whole, scales = quantize_weight(weight.cpu())
+        step = self._tensor(bias_node.args[1].args[0]).cpu()
         self._tensor(weight_node.args[0]).copy_(whole)
         self._tensor(weight_node.args[1]).copy_(scales)
-        self._tensor(bias_node.args[0]).copy_(quantize_bias(bias, step * scales))
+        self._tensor(bias_node.args[0]).copy_(quantize_bias(bias.cpu(), step * scales))
         scale, zero_point = activation_qparams(*output_range)
         *_, last = (node for node in self.graph.nodes if node.op == "call_function")
         self._tensor(last.args[1]).copy_(scale[0])
@@ -195,10 +199,12 @@ class Int8Network(nn.Module):
 
     def _dense(self) -> Any:
         *_, last = (node for node in self.graph.nodes if node.op == "call_function")
-        source = last.args[0].args[0]
-        if source.target != torch.ops.aten.linear.default or len(source.args) < 3:
+        quantized = last.target == torch.ops.quantized_decomposed.dequantize_per_tensor.tensor
+        source = last.args[0].args[0] if quantized else last
+        if source.target != torch.ops.aten.linear.default or len(source.args) < 3 or not quantized:
             raise InputError(
-                f"the logits come from {source.target}; accepted: a network that ends with a dense layer with bias"
+                f"the logits come from {source.target}; accepted: a network that ends with a dense layer with bias, "
+                f"not kept in float"
             )
         return source
 
@@ -258,9 +264,25 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
     # prepare_qat_pt2e would also rewrite the batch norms that stay, as if they were to be folded.
     naming = quantizer.prepare_obs_or_fq_callback
     inserted = insert(quantizer.annotate(graph), {}, is_qat=True, obs_or_fq_callback=naming)
+    _unshare_dropout(inserted)
     for path, kept in masks.masks_of(folded).items():
         masks.attach(inserted, path, kept)
     return FakeQuantized(inserted.to(memory_format=torch.channels_last), origin)
+
+
+def _unshare_dropout(graph: fx.GraphModule) -> None:
+    """Take out quantizers that would see what dropout scales up, and have stood before it already."""
+    dropped = {node for node in graph.graph.nodes if node.target in DROPOUTS}
+    before: set[nn.Module] = set()
+    for node in list(graph.graph.nodes):
+        if node.target in SHAPES and node.args[0] in dropped:
+            dropped.add(node)
+        elif node.op == "call_module" and node.args[0] not in dropped:
+            before.add(graph.get_submodule(node.target))
+        elif node.op == "call_module" and graph.get_submodule(node.target) in before:
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.recompile()
 
 
 def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:

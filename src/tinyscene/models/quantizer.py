@@ -22,7 +22,13 @@ from tinyscene.models.fake_quantize import ACTIVATION, INT32, WEIGHT, BiasQuanti
 from tinyscene.models.folding import inside
 
 aten = torch.ops.aten
-WEIGHTED = {aten.conv1d.default, aten.conv2d.default, aten.linear.default}
+WEIGHTED = {
+    aten.conv1d.default,
+    aten.conv1d.padding,
+    aten.conv2d.default,
+    aten.conv2d.padding,
+    aten.linear.default,
+}
 RELUS = {aten.relu.default, aten.relu_.default, aten.hardtanh.default}
 SUMS = {aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.cat.default}
 MEANS = {aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default}
@@ -40,6 +46,7 @@ PASSING = {
     aten.squeeze.dim,
     aten.unsqueeze.default,
     aten.dropout.default,
+    aten.feature_dropout.default,
     aten.contiguous.default,
     aten.clone.default,
 }
@@ -90,10 +97,12 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
             source, reader = place if isinstance(place, tuple) else (place, None)
             if source.op == "get_attr":
                 if attribute(model, source).ndim == 1:
-                    quantizer = found[place] = BiasQuantize(
-                        found[reader.args[0], reader], found[reader.args[1], reader]
-                    )
-                quantizer.path = source.target
+                    read = found[reader.args[0], reader], found[reader.args[1], reader]
+                    # A layer that runs twice has a bias for the scale of each input.
+                    quantizer = found[place] = BiasQuantize(*read)
+                    quantizer.path = _fresh(source.target, taken)
+                else:
+                    quantizer.path = source.target
             elif not hasattr(quantizer, "path"):
                 quantizer.path = _fresh(_name(source), taken)
 
@@ -101,12 +110,13 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
         if self._kept(node):
             return False
         if node.target in WEIGHTED:
-            return True
+            # A weight that is computed, as weight_norm does, is no tensor to be stored as int8.
+            return node.all_input_nodes[1].op == "get_attr"
         if _of_one(node) and _feeds_singular(node):
             return False
-        read = [one for one in node.all_input_nodes if one.op != "get_attr"]
+        read = _tensors(node)
         quantized = all(one in int8 or self._leaves_float(one, int8) for one in read)
-        return node.target in OPERATIONS and quantized and len(read) == len(node.all_input_nodes)
+        return node.target in OPERATIONS and quantized and all(one.op != "get_attr" for one in read)
 
     def _kept(self, node: fx.Node) -> bool:
         return inside(_path(node), self.keep_float)
@@ -130,7 +140,7 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
                     [(data, node), (weight, node)], _by_callback, torch.int32, *INT32, torch.per_channel_symmetric, 0
                 )
         elif node.op != "placeholder":
-            inputs = dict.fromkeys(node.all_input_nodes, ACTIVATION)
+            inputs = dict.fromkeys(_tensors(node), ACTIVATION)
             if node.target in PASSING:
                 output = SharedQuantizationSpec((node.all_input_nodes[0], node))
         if any(user in int8 and user.target in RELUS and _fused(user) for user in node.users):
@@ -148,6 +158,11 @@ def _of_one(node: fx.Node) -> bool:
 
 def _feeds_singular(node: fx.Node) -> bool:
     return any(user.target in SINGULAR or (_of_one(user) and _feeds_singular(user)) for user in node.users)
+
+
+def _tensors(node: fx.Node) -> list[fx.Node]:
+    """What a node reads, sizes left out."""
+    return [one for one in node.all_input_nodes if one.op == "get_attr" or isinstance(one.meta.get("val"), Tensor)]
 
 
 def _fused(relu: fx.Node) -> bool:
@@ -171,7 +186,7 @@ def _name(node: fx.Node) -> str:
     if node.target in RELUS and _fused(node):
         node = node.all_input_nodes[0]
     layer = bool(_path(node)) and list(node.meta["nn_module_stack"].values())[-1][1].startswith("torch.nn.")
-    operation = "output" if layer else str(node.target).split(".")[1].strip("_")
+    operation = "output" if layer else str(getattr(node.target, "__name__", node.target)).split(".")[0].strip("_")
     return f"{_path(node)}.{operation}".strip(".")
 
 

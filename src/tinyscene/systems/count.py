@@ -21,13 +21,13 @@ EXPORTED = ".onnx"
 
 
 def count_system(
-    file: SystemFile, rules: Rules | None = None, *, precision: Precision = "float32", quiet: bool = False
+    file: SystemFile, rules: Rules | None = None, *, precision: Precision | None = None, quiet: bool = False
 ) -> list[Row]:
     """A row a stage of every variant, the report's figures beside the last one.
 
     Args:
         rules: judge by another edition than the report's.
-        precision: of the activations, for the peak RAM.
+        precision: of the activations, for the peak RAM; what the network computes in where None.
     """
     rows = []
     shaped: Shaped = []
@@ -50,7 +50,7 @@ def stage_row(
     index: int,
     classifier: SceneClassifier,
     rules: Rules,
-    precision: Precision = "float32",
+    precision: Precision | None = None,
 ) -> Row:
     """Count what the stage `index` of a variant left.
 
@@ -93,13 +93,13 @@ def count(
     *,
     name: str = "classifier",
     half: bool = False,
-    precision: Precision = "float32",
+    precision: Precision | None = None,
 ) -> Row:
     """Count a classifier for a clip of an edition, and judge it; printed, the row is its ledger layer by layer.
 
     Args:
         half: count it with 16-bit weights.
-        precision: of the activations, for the peak RAM.
+        precision: of the activations, for the peak RAM; what the network computes in where None.
     """
     if not isinstance(classifier, SceneClassifier):
         raise InputError(
@@ -127,7 +127,7 @@ def _row(name: str, ledger: Ledger, rules: Rules, classes: int) -> Row:
 
 
 def count_model(
-    target: str, rules: Rules | None = None, *, half: bool = False, precision: Precision = "float32"
+    target: str, rules: Rules | None = None, *, half: bool = False, precision: Precision | None = None
 ) -> Row:
     """`count` a network of the menu, behind its published front end, a saved classifier by its folder, or a file.
 
@@ -141,10 +141,10 @@ def count_model(
     return count(classifier, edition, name=target, half=half, precision=precision)
 
 
-def _count_file(target: str, rules: Rules, half: bool, precision: Precision) -> Row:
+def _count_file(target: str, rules: Rules, half: bool, precision: Precision | None) -> Row:
     artifact = Artifact.load(target)
     ledger = artifact.ledger(rules.clip_s)
-    if half or precision not in ("float32", ledger.precision):
+    if half or precision not in (None, ledger.precision):
         raise InputError(
             f"{target}: asked for other precisions than the file's own; accepted: a file without half or precision"
         )

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from tinyscene.data import Clips
-from tinyscene.training.run import PACKAGE, source_fingerprint
+from tinyscene.training.run import COMPUTING, PACKAGE, source_fingerprint
 
-_DIRECT = ("tinyscene", "torch", "numpy", "lightning", "torch-pruning", "soundfile", "soxr", "scipy")
+_DIRECT = ("tinyscene", "soundfile", *COMPUTING)
 
 
 def receipt(

@@ -136,7 +136,7 @@ def _run_variant(variant: str, system: System, classifier: SceneClassifier, clip
     heard, run.initial = (classifier.sample_rate, classifier.channel), classifier
     data = [decode(part, *heard, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
     built = [weights_fingerprint(classifier), repr(classifier), classifier.frontend.arguments]
-    key = key_of(built, data, run.seed, run.place, system.rules.name)
+    key = key_of(built, data, run.seed, run.place, system.rules)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):
         key = key_of(key, stage)

@@ -138,6 +138,7 @@ def logits_of(classifier: SceneClassifier, features: Sequence[Tensor]) -> Tensor
     logits = torch.empty(len(features), len(classifier.classes))
     for members in by_frames.values():
         for some in torch.split(torch.tensor(members), _CLIPS_A_STEP):
-            batch = classifier.standardize(torch.cat([features[i] for i in some.tolist()]))
+            batch = torch.cat([features[i] for i in some.tolist()]).to(classifier.standardize.mean.device)
+            batch = classifier.standardize(batch)
             logits[some] = classifier.classify(batch).float().cpu()
     return logits

@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 PACKAGE = Path(__file__).parents[1]
-_COMPUTING = ("torch", "numpy", "scipy", "scikit-learn", "soxr", "lightning", "torch-pruning")
+COMPUTING = (
+    "torch",
+    "numpy",
+    "scipy",
+    "soxr",
+    "lightning",
+    "torch-pruning",
+    "torchao",
+    "scikit-learn",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+)
 
 
 @dataclass
@@ -140,7 +152,7 @@ def _source_hash(definition: Any) -> str:
 
 def key_of(*parts: Any) -> str:
     """A short name for a result that depends on `parts`, on the package's source and on versions."""
-    versions = [version(name) for name in _COMPUTING]
+    versions = [version(name) for name in COMPUTING]
     text = json.dumps([source_fingerprint(), versions, *map(describe, parts)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

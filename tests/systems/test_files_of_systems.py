@@ -1,0 +1,75 @@
+"""A float, a 16-bit and an int8 file of each system: written, checked, counted from the file, judged."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tinyscene.accounting import count, total
+from tinyscene.compression import HalfPrecision, Quantize
+from tinyscene.deployment import Artifact, differences, export
+from tinyscene.deployment.probes import generated
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.quantized import prepare
+from tinyscene.systems import SYSTEMS, load_system
+from tinyscene.systems.system import Optimistic
+
+CLIP_S = 1.0
+CLASSES = ("bus", "park", "tram")
+
+
+@cache
+def float_network(name: str) -> SceneClassifier:
+    """The last variant as it is before its weights are rounded; batch norm has heard what the check is made on."""
+    system = list(load_system(name).variants.values())[-1]
+    torch.manual_seed(0)
+    classifier = system.build(CLASSES)
+    for stage in system.stages:
+        if not isinstance(stage, HalfPrecision | Quantize | Optimistic):
+            classifier = stage.shape(classifier)
+    sounds = generated(classifier, CLIP_S)[0]
+    with torch.no_grad():
+        for _ in range(10):
+            classifier.network.train()(sounds)
+    return classifier.eval()
+
+
+@cache
+def keep_float(name: str) -> tuple[str, ...]:
+    stages = [stage for system in load_system(name).variants.values() for stage in system.stages]
+    return next((stage.keep_float for stage in stages if isinstance(stage, Quantize)), ())
+
+
+def at(name: str, precision: str) -> SceneClassifier:
+    classifier = float_network(name)
+    if precision == "float16":
+        return HalfPrecision().shape(classifier)
+    if precision == "float32":
+        return classifier
+    sounds = generated(classifier, CLIP_S)[0]
+    prepared = prepare(classifier.network, sounds[:1], keep_float(name))
+    prepared.set_ranges([sounds])
+    return SceneClassifier(classifier.frontend, prepared.convert(), CLASSES, classifier.standardize).eval()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_file_of_a_system_is_its_classifier_and_costs_as_much(name: str, precision: str, tmp_path: Path) -> None:
+    classifier = at(name, precision)
+    artifact = Artifact.load(export(classifier, tmp_path / "scene.onnx", clip_s=CLIP_S).path)
+    assert artifact.parity.agreement == 1
+    ledger = artifact.ledger(CLIP_S)
+    apart = differences(ledger, count(classifier.network, classifier.example(CLIP_S)))
+    tensors = [line for line in apart if not line.startswith("MACs")]
+    # An epsilon is a constant of the file's graph.
+    assert all(line.endswith("in the file alone, 4 B") for line in tensors), tensors
+    ours = total(count(classifier.network, classifier.example(CLIP_S)).tensors)
+    assert total(ledger.tensors).kept_bytes - ours.kept_bytes == 4 * len(tensors)
+    layers = [
+        module for module in classifier.network.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
+    ]
+    assert len([row for row in ledger.tensors if row.role == "weight"]) == len(layers)
+    assert ledger.macs["torchinfo"] > 0
+    assert load_system(name).variants.popitem()[1].rules.judge(ledger).findings[0].text
