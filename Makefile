@@ -7,12 +7,13 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/tinyscene demo
 
+# One thread a process: two processes that spin for each other's cores take several times as long.
 test: .venv/tested
 	$(BIN)/ruff format --check src tests examples benchmarks results
 	$(BIN)/ruff check src tests examples benchmarks results
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What a developer runs in between: the same, on what is installed already.
 check: test

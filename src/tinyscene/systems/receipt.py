@@ -35,7 +35,7 @@ def receipt(
         "settings": settings,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _DIRECT}},
         "machine": f"{machine()}, {place}",
-        "minutes": round(minutes, 2),
+        "minutes": round(minutes, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
