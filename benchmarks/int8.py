@@ -19,7 +19,7 @@ from tinyscene.deployment.probes import generated
 from tinyscene.deployment.runtime import session
 from tinyscene.deployment.write import INPUT
 from tinyscene.models import NETWORKS
-from tinyscene.models.quantized import prepare
+from tinyscene.models.preparation import prepare
 
 CLASSES = tuple("abcdefghij")
 RUNS = 5

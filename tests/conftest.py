@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ESC10_CATEGORIES = (
@@ -33,6 +34,12 @@ TAU_CONTEXTS = {
     "street_traffic": "outdoor",
     "tram": "transportation",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors are slower on several."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,9 +1,12 @@
-"""Progress of anything slow: a bar on a terminal, a line every few seconds elsewhere."""
+"""What is said on the way: a bar on a terminal, a line every few seconds elsewhere; and silence."""
 
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -29,6 +32,19 @@ def track(items: Iterable[T], description: str, total: int, *, quiet: bool = Fal
         for item in items:
             yield item
             advance("")
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep what other libraries print, warn of and log off the screen; errors are still raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _on_terminal(description: str, total: int, done: int) -> Iterator[Advance]:

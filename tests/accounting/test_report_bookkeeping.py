@@ -10,7 +10,7 @@ from torch import nn
 
 from tinyscene.accounting import CONVENTIONS, Ledger, Size, TensorRow, count, in_unit, item_table
 from tinyscene.models import SEResNet, masks
-from tinyscene.models.quantized import prepare
+from tinyscene.models.preparation import prepare
 
 BOOKKEEPING = CONVENTIONS["byttebier2021"]
 

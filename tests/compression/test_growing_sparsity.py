@@ -7,8 +7,8 @@ import pytest
 import soundfile
 import torch
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from killing import killed_at, same_weights
 from tinyscene.compression import HalfPrecision, MagnitudePruning
 from tinyscene.data import Clips
 from tinyscene.data.clips import Clip
@@ -115,35 +115,17 @@ def test_kernels_alone_are_masked_where_asked_for(clips, tmp_path):
     assert set(masks.masks_of(everything)) == {name for name, _ in everything.named_parameters()}
 
 
-class KilledError(Exception):
-    """Stands for a kill in the middle of an epoch."""
-
-
 @pytest.mark.parametrize("death", [2, 7, 14, 19])
 def test_a_killed_run_goes_on_with_the_same_masks(clips, tmp_path, death):
-    def pruned(folder, ratio=0.5, at=0):
-        steps = 0
-
-        def die(*_):
-            nonlocal steps
-            steps += 1
-            if steps == at:
-                raise KilledError
-
-        hook = register_optimizer_step_post_hook(die)
-        try:
-            return MagnitudePruning(ratio, "layer", "weights", FIT)(classifier(), clips, run_in(tmp_path / folder))
-        finally:
-            hook.remove()
+    def pruned(folder, ratio=0.5):
+        return MagnitudePruning(ratio, "layer", "weights", FIT)(classifier(), clips, run_in(tmp_path / folder))
 
     whole = pruned("whole")
-    with pytest.raises(KilledError):
-        pruned("killed", at=death)
+    with killed_at(death):
+        pruned("killed")
     # Another share finds nothing of this run.
     assert zeros_by_tensor(pruned("killed", ratio=0.3).network) != zeros_by_tensor(whole.network)
-    resumed = pruned("killed")
-    assert list(whole.state_dict()) == list(resumed.state_dict())
-    assert all(torch.equal(whole.state_dict()[name], tensor) for name, tensor in resumed.state_dict().items())
+    assert same_weights(whole, pruned("killed"))
 
 
 def test_an_earlier_pruning_stays_and_counts(clips, tmp_path):

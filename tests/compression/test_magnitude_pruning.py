@@ -8,6 +8,7 @@ import torch
 from torch.nn.utils import prune
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from killing import killed_at, same_weights
 from tinyscene.accounting import CONVENTIONS, count, in_unit
 from tinyscene.compression import FilterPruning, HalfPrecision, MagnitudePruning
 from tinyscene.data import Clips
@@ -140,35 +141,17 @@ def test_exactly_20520_zeros_survive_adam_and_weight_decay(noise_clips, tmp_path
     assert all(not loaded.network.get_parameter(p)[~m].any() for p, m in masks.masks_of(loaded.network).items())
 
 
-class KilledError(Exception):
-    """Stands for a kill in the middle of an epoch."""
-
-
 def test_a_killed_fit_goes_on_with_its_masks(noise_clips, tmp_path):
-    def fitted(folder: str, death: int = 0) -> SceneClassifier:
-        steps = 0
-
-        def die(*_) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == death:
-                raise KilledError
-
-        hook = register_optimizer_step_post_hook(die)
-        try:
-            run = Run(folder=os.fspath(tmp_path / folder), accelerator="cpu", quiet=True)
-            return Fit(epochs=3, batch_size=5, optimizer=Adam(1e-3, weight_decay=1e-4))(
-                MagnitudePruning(0.25).shape(system4()), noise_clips, run
-            )
-        finally:
-            hook.remove()
+    def fitted(folder: str) -> SceneClassifier:
+        run = Run(folder=os.fspath(tmp_path / folder), accelerator="cpu", quiet=True)
+        fit = Fit(epochs=3, batch_size=5, optimizer=Adam(1e-3, weight_decay=1e-4))
+        return fit(MagnitudePruning(0.25).shape(system4()), noise_clips, run)
 
     whole = fitted("whole")
-    with pytest.raises(KilledError):
-        fitted("killed", death=4)
+    with killed_at(4):
+        fitted("killed")
     resumed = fitted("killed")
-    assert list(whole.state_dict()) == list(resumed.state_dict())
-    assert all(torch.equal(whole.state_dict()[name], tensor) for name, tensor in resumed.state_dict().items())
+    assert same_weights(whole, resumed)
     assert zeros(resumed) == ZEROS
 
 

@@ -10,7 +10,7 @@ from tinyscene.compression import HalfPrecision
 from tinyscene.features import LogMel, Raw
 from tinyscene.models import NETWORKS, create_model
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.quantized import prepare
+from tinyscene.models.preparation import prepare
 
 CLASSES = ("bus", "park", "tram")
 CLIP_S = 0.6

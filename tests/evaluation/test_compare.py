@@ -1,14 +1,17 @@
 """Two runs clip by clip: direction, matching, and intervals that mean what they say."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tinyscene import InputError, compare, compare_by_device, metrics
-from tinyscene.evaluation import Scores
+from tinyscene.cli import listing
+from tinyscene.evaluation import Scores, compare_runs
 from tinyscene.evaluation.pairs import pairs_of
 
 Draw = Callable[..., Scores]
@@ -117,6 +120,21 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.90 < covered / 400 < 0.98
     # Clip by clip the interval would claim too much.
     assert alone / 400 < 0.85
+
+
+def test_what_was_heard_before_is_marked_optimistic(draw_scores: Draw, tmp_path: Path) -> None:
+    scores = draw_scores(12)
+    for name, heard in (("fresh", ()), ("heard", scores.clips.recording_hashes[:1])):
+        (tmp_path / name).mkdir()
+        scores.save(tmp_path / name / "predictions.csv")
+        (tmp_path / name / "model.json").write_text(json.dumps({"heard_recordings": " ".join(heard)}))
+    for second, marked in (("fresh", False), ("heard", True)):
+        ((_, found),) = compare_runs(tmp_path / "fresh", tmp_path / second).items()
+        assert {difference.optimistic for parts in found.values() for difference in parts.values()} == {marked}
+        assert found["accuracy"]["all"].to_json()["optimistic"] == marked
+        with (console := Console()).capture() as text:
+            console.print(listing.differences("both", found))
+        assert ("optimistic" in text.get()) == marked
 
 
 def test_two_runs_are_compared_variant_by_variant(draw_scores: Draw, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from tinyscene.accounting import CONVENTIONS, count, in_unit
 from tinyscene.errors import InputError
 from tinyscene.models import PhamCNN
 from tinyscene.models.folding import Affine, fold_batch_norm
+from tinyscene.models.preparation import prepare
 from tinyscene.models.published import create_classifier
-from tinyscene.models.quantized import prepare
 
 
 def test_values_and_size_are_the_reports():

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import logging
 from functools import cache
 
 import numpy as np
@@ -21,8 +22,9 @@ from tinyscene.models.blocks import StatisticsPooling
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.fake_quantize import ActivationQuantize, BiasQuantize
 from tinyscene.models.folding import fold_batch_norm
+from tinyscene.models.preparation import prepare
 from tinyscene.models.published import create_classifier
-from tinyscene.models.quantized import FakeQuantized, Int8Network, prepare
+from tinyscene.models.quantized import FakeQuantized, Int8Network
 
 LAYERS = nn.Conv1d | nn.Conv2d | nn.Linear
 # (batch, frames)
@@ -684,3 +686,44 @@ def test_a_dead_input_leaves_the_bias_as_it_is() -> None:
     prepared.set_ranges([x])
     with torch.no_grad():
         assert (prepared.convert()(x) - net(x)).abs().max() < 0.02
+
+
+class Shared(nn.Module):
+    """Two layers with one weight, one of which stands in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, second = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        second.weight, second.bias = self.first.weight, self.first.bias
+        self.body = nn.Sequential(second, nn.ReLU(), second, nn.Sigmoid())
+        self.dense = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(self.body(torch.relu(self.first(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("keep_float", [(), ("first", "body")])
+def test_a_shared_weight_is_stored_and_counted_once(keep_float) -> None:
+    torch.manual_seed(0)
+    net, x = Shared().eval(), torch.randn(2, 4, 8, 20)
+    prepared = prepare(net, x[:1], keep_float)
+    prepared.set_ranges([x])
+    int8 = prepared.convert()
+    assert torch.equal(int8(x), prepared.eval()(x))
+    assert sorted(row.values for row in count(int8, x[:1]).tensors if row.role == "weight") == [3 * 4, 4 * 4 * 9]
+    assert "Conv2d" in repr(int8)
+
+
+@pytest.mark.parametrize("name", ["graph", "head", "meta"])
+def test_a_module_with_a_name_that_is_taken_is_refused(name) -> None:
+    net = nn.Sequential()
+    net.add_module(name, nn.Conv2d(1, 4, 3))
+    with pytest.raises(InputError, match=f"module called '{name}'.*accepted: another name"):
+        prepare(net.eval(), torch.zeros(1, 1, 8, 8))
+
+
+def test_loggers_keep_their_levels(monkeypatch) -> None:
+    monkeypatch.setattr(logging.getLogger("torchao"), "level", logging.INFO)
+    prepare(float_network("pham_cnn"), noise(float_network("pham_cnn"), 1, 30))
+    assert logging.getLogger("torchao").level == logging.INFO
+    assert not logging.root.manager.disable

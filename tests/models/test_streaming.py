@@ -13,7 +13,7 @@ from tinyscene.features import Gammatone, LogMel, Raw, Standardize
 from tinyscene.models import NETWORKS, create_model
 from tinyscene.models import streaming as s
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.quantized import prepare
+from tinyscene.models.preparation import prepare
 
 CLASSES = tuple("abcdefghij")
 RATE = 8000

@@ -1,7 +1,6 @@
 """The recipe of Byttebier et al.: what is trained at which rate, on what, and that all variants run."""
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +20,6 @@ from tinyscene.training.batches import AugmentedClips
 RATE = 44_100
 CLASSES = ("high", "low")
 VARIANTS = load_system("byttebier2021").variants
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def fits(system: System) -> list[Fit]:

@@ -12,7 +12,7 @@ from tinyscene.compression import HalfPrecision, Quantize
 from tinyscene.deployment import Artifact, differences, export
 from tinyscene.deployment.probes import generated
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.quantized import prepare
+from tinyscene.models.preparation import prepare
 from tinyscene.systems import SYSTEMS, load_system
 from tinyscene.systems.system import Optimistic
 

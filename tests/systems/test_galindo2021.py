@@ -1,7 +1,6 @@
 """The recipe of Galindo-Meza et al.: what is trained at which rate, what stays, and that all variants run."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +22,6 @@ from tinyscene.systems import SystemFile
 RATE, CLASSES = 16_000, ("high", "low")
 FILE = load_system("galindo2021")
 VARIANTS = FILE.variants
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,6 @@ RATE = 48_000
 CLASSES = ("high", "low")
 VARIANTS = load_system("pham2020").variants
 KERNELS = ("block1.0.weight", "block2.0.weight", "block3.0.weight", "block4.0.weight", "dense.weight")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def write(path: Path, seed: int, hz: float, other_hz: float, seconds: float = 0.25) -> None:

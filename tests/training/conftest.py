@@ -1,11 +1,10 @@
-"""One small data set for all tests of training, on one thread."""
+"""One small data set for all tests of training."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import scene_training
-import torch
 
 from tinyscene.data import Clips
 from tinyscene.training import Run
@@ -24,12 +23,3 @@ def new_run(tmp_path: Path) -> Callable[..., Run]:
         return Run(folder=tmp_path / name, accelerator="cpu", quiet=True, **{"seed": 3} | arguments)
 
     return build
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -10,6 +10,7 @@ import sklearn.metrics
 import torch
 from scene_training import CLASSES, RATE, RECIPES, build
 
+from killing import same_weights
 from tinyscene import audio
 from tinyscene.augment import Crop, FreqMixStyle, Gain, Noise, SpecAugment, Speed
 from tinyscene.compression import HalfPrecision
@@ -25,11 +26,6 @@ def probabilities(classifier, clips):
     with torch.inference_mode():
         logits = [classifier.eval()(torch.from_numpy(waveform)[None]) for waveform in waveforms]
     return torch.cat(logits).double().softmax(1).numpy()
-
-
-def same_weights(one, two):
-    first, second = one.state_dict(), two.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize(

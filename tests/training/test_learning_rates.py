@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from scene_training import CLASSES, RATE, build
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from killing import killed_at, same_weights
 from tinyscene.errors import InputError
 from tinyscene.features import Raw, Standardize
 from tinyscene.models import AemNet
@@ -17,10 +18,6 @@ from tinyscene.training.optimizers import parameter_groups
 from tinyscene.training.run import key_of
 
 BODY = (("body", 0.1),)
-
-
-class KilledError(Exception):
-    """Stands for a kill: raised in the middle of an epoch."""
 
 
 def waveform_net(seed: int = 2) -> SceneClassifier:
@@ -90,20 +87,9 @@ def test_rates_that_mean_nothing_are_refused(small_clips, new_run, rates):
 def test_both_rates_go_on_after_a_kill(small_clips, new_run):
     fit = Fit(epochs=3, batch_size=8, optimizer=Adam(1e-3, 1e-4, rates=BODY), schedule=InverseTime())
     whole = fit(waveform_net(), small_clips.train, new_run("whole"))
-    steps = 0
-
-    def die(*_) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 5:
-            raise KilledError
-
-    hook = register_optimizer_step_post_hook(die)
-    with pytest.raises(KilledError):
+    with killed_at(5):
         fit(waveform_net(), small_clips.train, new_run("killed"))
-    hook.remove()
-    resumed = fit(waveform_net(), small_clips.train, new_run("killed"))
-    assert all(torch.equal(whole.state_dict()[name], value) for name, value in resumed.state_dict().items())
+    assert same_weights(whole, fit(waveform_net(), small_clips.train, new_run("killed")))
 
 
 def test_inverse_time_halves_the_rate_after_one_over_its_decay():
@@ -125,20 +111,8 @@ def test_stopping_after_an_epoch_leaves_what_the_whole_fit_had_then(small_clips,
         build(), small_clips.train, run
     )
     assert len(run.history) == 2
-    steps, kept = 0, {}
-
-    def look(*_) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 7:  # the first step of the third epoch
-            raise KilledError
-
-    hook = register_optimizer_step_post_hook(look)
-    with pytest.raises(KilledError):
+    with killed_at(7):  # the first step of the third epoch
         fit(build(), small_clips.train, new_run("whole"))
-    hook.remove()
-    from safetensors.torch import load_file
-
     (checkpoint,) = (new_run("whole").folder / "checkpoints").glob("*.safetensors")
     kept = {
         name.removeprefix("network."): t for name, t in load_file(checkpoint).items() if name.startswith("network.")

@@ -187,7 +187,10 @@ def differences(title: str, both: dict[str, dict[str, "Difference"]]) -> Rendera
     for part, accuracy in both["accuracy"].items():
         loss = both["log_loss"][part]
         table.add_row(part, f"{accuracy.clips:,}", _signed(accuracy, 100, 1), _signed(loss, 1, 3))
-    return Group(table, "* the interval leaves out zero")
+    notes = ["* the interval leaves out zero"]
+    if both["accuracy"]["all"].optimistic:
+        notes.append("optimistic: one of the two was trained, stopped or calibrated on recordings among these")
+    return Group(table, *notes)
 
 
 def _signed(difference: "Difference", factor: float, decimals: int) -> str:

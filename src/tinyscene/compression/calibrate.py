@@ -70,8 +70,8 @@ class Calibration:
         mean. Both hold what the old range cut off; the factors are fitted on logits that are neither cut nor rounded.
 
         Raises:
-            InputError: a test clip is among the clips, there is no validation clip, or none of some class, a clip is
-                too short, the weights have 16 bits, or the logits don't come from a dense layer.
+            InputError: a test clip is among the clips, there is one class alone, no validation clip, or none of some
+                class, a clip is too short, the weights have 16 bits, or the logits don't come from a dense layer.
         """
         clips.refuse_test("Calibration")
         held_out = _held_out(clips, classifier.classes)
@@ -87,7 +87,9 @@ class Calibration:
         after = logits_of(calibrated, features).double()
         run.figures.update(_fitted_figures(before, after, labels))
         if isinstance(calibrated.network, Int8Network):
-            steps = (after - wanted).abs() / calibrated.network.output_step
+            step = calibrated.network.output_step
+            assert step is not None  # a dense layer's, or `shape` would have refused
+            steps = (after - wanted).abs() / step
             run.figures.update(output_steps_largest=float(steps.max()), output_steps_mean=float(steps.mean()))
         else:
             _refuse_other(after, wanted, before.abs() @ factors.abs().T)
@@ -148,16 +150,10 @@ def dense_layer(classifier: SceneClassifier) -> tuple[str, Tensor, Tensor | None
 
 
 def _held_out(clips: Clips, classes: tuple[str, ...]) -> Clips:
-    if clips.classes != classes:
-        raise InputError(
-            f"the clips have the classes {', '.join(clips.classes)}, the classifier {', '.join(classes)}; "
-            f"accepted: the same, in the same order"
-        )
-    if not len(clips.validation):
-        raise InputError(
-            "Calibration was handed no validation clip; accepted: clips.development of a data set with a validation "
-            "split (clips.with_validation() cuts one by recording)"
-        )
+    clips.require_classes(classes)
+    if len(classes) < 2:
+        raise InputError(f"Calibration was handed clips of {', '.join(classes)} alone; accepted: at least two classes")
+    clips.require_validation("Calibration")
     return clips.validation.require("validation")
 
 

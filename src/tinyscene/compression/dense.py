@@ -64,5 +64,4 @@ def _set(network: nn.Module, path: str, layer: nn.Linear) -> None:
     initialise = getattr(network, "initialise", None)
     if initialise is not None:
         initialise(layer)
-    parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, layer)
+    network.set_submodule(path, layer)

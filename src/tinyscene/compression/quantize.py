@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.quantized import FakeQuantized, prepare
+from tinyscene.models.preparation import prepare
+from tinyscene.models.quantized import FakeQuantized
 from tinyscene.training.batches import RANGES, features_of_clips, refuse_short
 from tinyscene.training.fit import Fit
 from tinyscene.training.run import Run

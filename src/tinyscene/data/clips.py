@@ -93,6 +93,22 @@ class Clips:
                 f"accepted: clips.train or clips.development, which hold no test clip"
             )
 
+    def require_classes(self, classes: tuple[str, ...]) -> None:
+        """Raise InputError unless a classifier of these classes can learn from, or be scored on, these clips."""
+        if self.classes != classes:
+            raise InputError(
+                f"{self.root} ({self.name}) has the classes {', '.join(self.classes)}, the classifier "
+                f"{', '.join(classes)}; accepted: the same, in the same order"
+            )
+
+    def require_validation(self, who: str) -> None:
+        """Raise InputError if there is no validation clip for `who` to watch or fit on."""
+        if not len(self.validation):
+            raise InputError(
+                f"{who} was handed no validation clip; accepted: clips.development of a data set with a validation "
+                f"split (clips.with_validation() cuts one by recording)"
+            )
+
     def with_validation(self, fraction: float = 0.15, seed: int = 0) -> "Clips":
         """Cut a validation split out of the training part: by recording, with the classes in proportion.
 

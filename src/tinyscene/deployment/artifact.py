@@ -20,12 +20,13 @@ from tinyscene.deployment.file_ledger import MASKS, ledger_of_file
 from tinyscene.deployment.graph import metadata_of, open_file, read
 from tinyscene.deployment.parity import Parity
 from tinyscene.deployment.runtime import session
-from tinyscene.deployment.write import INPUT, onnx_model, silence
+from tinyscene.deployment.write import INPUT, onnx_model
 from tinyscene.errors import InputError
 from tinyscene.features import FRONTENDS, Standardize
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import Prediction, SceneClassifier
 from tinyscene.models.masks import SUFFIX
+from tinyscene.progress import silence
 
 # Keys of the file's metadata, each JSON.
 MODEL, PARITY, MEAN, STD = "tinyscene", "parity", "standardize_mean", "standardize_std"
@@ -138,7 +139,8 @@ def export(
         clips: recordings to compare on; at edge cases of sound, `clip_s` seconds long, where neither is given.
 
     Raises:
-        InputError: another suffix, a network that can't be written, or a file that differs; none is left then.
+        InputError: another suffix, a place or a network that can't be written, or a file that differs; none is left
+            then.
     """
     path = Path(path)
     if path.suffix != ".onnx":
@@ -154,7 +156,12 @@ def export(
         batches = [features.detach().cpu().float(), features[:1].detach().cpu().float()]
     else:
         batches = probes.of_clips(classifier, clips) if clips is not None else probes.generated(classifier, clip_s)
-    return write_checked(classifier, path, batches)
+    try:
+        return write_checked(classifier, path, batches)
+    except OSError as error:
+        raise InputError(
+            f"{path}: can't be written ({error.strerror or error}); accepted: a name in a folder that can be, with room"
+        ) from error
 
 
 def write_checked(classifier: SceneClassifier, path: Path, batches: list[Tensor]) -> Artifact:

@@ -14,6 +14,7 @@ from tinyscene.deployment.runtime import layers_by_kernel, refusals, session
 from tinyscene.deployment.write import INPUT
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.quantized import Int8Network
 
 Logits = npt.NDArray[np.float32]
 
@@ -92,8 +93,11 @@ def compare(classifier: SceneClassifier, path: Path, batches: Sequence[Tensor]) 
         InputError: ONNX Runtime can't run the file on one of the batches.
     """
     ours = torch_logits(classifier, batches)
-    int8 = classifier.precision == "int8"
-    step = (output_step(path) or float(np.ptp(ours)) / 255) if int8 else float(np.abs(ours).max()) or 1.0
+    network = classifier.network
+    if int8 := isinstance(network, Int8Network):
+        step = network.output_step or float(np.ptp(ours)) / 255
+    else:
+        step = float(np.abs(ours).max()) or 1.0
     exact, fast = (_file_logits(path, batches, optimized) for optimized in (False, True))
     largest_exact, off = float(np.abs(exact - ours).max() / step), np.abs(fast - ours) / step
     own = 0.0
@@ -171,18 +175,3 @@ def _file_logits(path: Path, batches: Sequence[Tensor], optimized: bool) -> Logi
             f"ONNX Runtime can't run the file on {shapes} ({reason}); accepted: a network that runs on any "
             f"batch and on the lengths of the clips given"
         ) from error
-
-
-def output_step(path: Path) -> float | None:
-    """What one step of the logits is worth in a file whose output is int8; None for another."""
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
-    makers = {name: node for node in graph.node for name in node.output}
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    node: onnx.NodeProto | None = makers.get(graph.output[0].name)
-    while node is not None and node.op_type in ("Reshape", "Flatten", "Squeeze", "Identity"):
-        node = makers.get(node.input[0])
-    if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in stored:
-        return None
-    return float(onnx.numpy_helper.to_array(stored[node.input[1]]))

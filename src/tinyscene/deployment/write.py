@@ -1,17 +1,14 @@
 """A network as an ONNX graph: the tensors under their module paths, at the precision in which they are stored."""
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
+from tinyscene.models.quantized import Int8Network
+from tinyscene.progress import silence
 
 if TYPE_CHECKING:
     import onnx
@@ -48,7 +45,7 @@ def onnx_model(network: nn.Module, example: Tensor) -> "onnx.ModelProto":
                 opset_version=OPSET,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                custom_translation_table=_int8_table() if _is_int8(network) else None,
+                custom_translation_table=_int8_table() if isinstance(network, Int8Network) else None,
             )
             assert program is not None
             _tidy(program.model)
@@ -60,19 +57,6 @@ def onnx_model(network: nn.Module, example: Tensor) -> "onnx.ModelProto":
     model: onnx.ModelProto = program.model_proto
     _name_axes(model, type(network).__name__)
     return model
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep the exporter's progress, warnings and log lines off the screen."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 class _Exported(nn.Module):
@@ -88,10 +72,6 @@ class _Exported(nn.Module):
         wide = {name: tensor.float() for name, tensor in state.items() if tensor.dtype == torch.float16}
         logits: Tensor = torch.func.functional_call(self.network, wide, (features,))
         return logits
-
-
-def _is_int8(network: nn.Module) -> bool:
-    return any(tensor.dtype == torch.int8 for tensor in network.state_dict().values())
 
 
 def _int8_table() -> dict[Any, Any]:

@@ -1,5 +1,6 @@
 """Run a classifier over labelled clips; compare two of them clip by clip."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -27,11 +28,7 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
         InputError: there are no clips, a label is unknown to the classifier, or a clip is too short for it.
     """
     run = run or Run()
-    if clips.classes != classifier.classes:
-        raise InputError(
-            f"{clips.root} ({clips.name}) has the classes {', '.join(clips.classes)}, "
-            f"the classifier {', '.join(classifier.classes)}; accepted: the same, in the same order"
-        )
+    clips.require_classes(classifier.classes)
     if not len(clips.labels):
         raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
     waveforms = decode(clips, classifier.sample_rate, classifier.channel, quiet=run.quiet)
@@ -45,13 +42,13 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
             for _ in some:
                 advance("")
     probabilities = np.concatenate([some.double().softmax(1).numpy() for some in logits])
-    known = clips_heard(classifier, waveforms.clips)
+    known = clips_heard(classifier.heard_recordings, waveforms.clips)
     return Scores(waveforms.clips, probabilities, classifier.heard_devices, known)
 
 
-def clips_heard(classifier: SceneClassifier, clips: Clips) -> int:
-    """How many of the clips are of recordings that the classifier was trained, stopped or calibrated on."""
-    heard = set(classifier.heard_recordings)
+def clips_heard(heard_recordings: Iterable[str], clips: Clips) -> int:
+    """How many of the clips are of recordings that a classifier was trained, stopped or calibrated on."""
+    heard = set(heard_recordings)
     return sum(recording in heard for recording in clips.recording_hashes)
 
 
@@ -63,6 +60,8 @@ class Difference:
     mean: float
     low: float
     high: float
+    optimistic: bool = False
+    """Whether one of the two was trained, stopped or calibrated on recordings that it was scored on."""
 
     @property
     def certain(self) -> bool:
@@ -70,7 +69,8 @@ class Difference:
         return self.low > 0 or self.high < 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"clips": self.clips, "difference": self.mean, "interval": plain_interval((self.low, self.high))}
+        interval = plain_interval((self.low, self.high))
+        return {"clips": self.clips, "difference": self.mean, "interval": interval, "optimistic": self.optimistic}
 
 
 def compare(first: Scores, second: Scores, figure: Literal["accuracy", "log_loss"] = "accuracy") -> Difference:
@@ -90,7 +90,8 @@ def compare_by_device(
     values = second.right[order] - first.right if figure == "accuracy" else second.losses[order] - first.losses
     devices = np.array([clip.device for clip in first.clips])
     parts = {"all": np.ones(len(devices), bool)} | {d: devices == d for d in sorted(set(devices.tolist()) - {""})}
-    return {part: _difference(values[members], first.recordings[members]) for part, members in parts.items()}
+    heard = first.clips_heard + second.clips_heard > 0
+    return {part: _difference(values[members], first.recordings[members], heard) for part, members in parts.items()}
 
 
 def _matched(first: Scores, second: Scores) -> list[int]:
@@ -105,6 +106,6 @@ def _matched(first: Scores, second: Scores) -> list[int]:
     return [place[key] for key in mine]
 
 
-def _difference(values: npt.NDArray[np.float64], recordings: npt.NDArray[np.str_]) -> Difference:
+def _difference(values: npt.NDArray[np.float64], recordings: npt.NDArray[np.str_], optimistic: bool) -> Difference:
     low, high = metrics.bootstrap_interval(values, recordings)
-    return Difference(len(values), float(values.mean()), low, high)
+    return Difference(len(values), float(values.mean()), low, high, optimistic)

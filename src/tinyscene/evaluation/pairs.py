@@ -1,11 +1,13 @@
 """Compare two runs: which of their predictions belong together, and how they differ."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from tinyscene.errors import InputError
-from tinyscene.evaluation.evaluate import Difference, compare_by_device
+from tinyscene.evaluation.evaluate import Difference, clips_heard, compare_by_device
 from tinyscene.evaluation.scores import Scores
 
 TABLE = "predictions.csv"
@@ -31,7 +33,7 @@ def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:
         InputError: a folder holds no predictions, or the runs have no variant in common.
     """
     if (first / TABLE).is_file() and (second / TABLE).is_file():
-        yield f"{first} → {second}", Scores.load(first / TABLE), Scores.load(second / TABLE)
+        yield f"{first} → {second}", _scores(first / TABLE), _scores(second / TABLE)
         return
     here, there = _variants(first), _variants(second)
     common = [name for name in here if name in there]
@@ -41,7 +43,14 @@ def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:
             f"accepted: two runs of one system, or two folders with {TABLE}"
         )
     for name in common:
-        yield name, Scores.load(here[name]), Scores.load(there[name])
+        yield name, _scores(here[name]), _scores(there[name])
+
+
+def _scores(table: Path) -> Scores:
+    """Those of a table, and what the model beside it heard of their recordings before."""
+    scores, model = Scores.load(table), table.with_name("model.json")
+    heard = json.loads(model.read_text())["heard_recordings"].split() if model.is_file() else ()
+    return replace(scores, clips_heard=clips_heard(heard, scores.clips))
 
 
 def _variants(run: Path) -> dict[str, Path]:

@@ -19,7 +19,8 @@ from tinyscene.features import FRONTENDS, Standardize
 from tinyscene.files import write_whole
 from tinyscene.models import masks
 from tinyscene.models.menu import NETWORKS
-from tinyscene.models.quantized import Int8Network, prepare
+from tinyscene.models.preparation import prepare
+from tinyscene.models.quantized import Int8Network
 from tinyscene.models.streaming import stream, streams
 
 _FORMAT = 1

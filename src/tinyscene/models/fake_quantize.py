@@ -1,9 +1,7 @@
 """Fake quantization that turns itself into integers: the modules that PT2E puts into a graph."""
 
-from typing import Any
-
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torchao.quantization.pt2e import (
     FakeQuantize,
     FakeQuantizeBase,
@@ -13,6 +11,7 @@ from torchao.quantization.pt2e import (
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from tinyscene.errors import InputError
+from tinyscene.models.tensors import get_tensor, set_tensor
 
 aten, q = torch.ops.aten, torch.ops.quantized_decomposed
 INT8, INT32 = (-128, 127), (-(2**31), 2**31 - 1)
@@ -70,7 +69,7 @@ class PerChannelWeightQuantize(FakeQuantize):  # type: ignore[misc]
 
     def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
         """Store the weight as int8, with its scales; the graph dequantizes it."""
-        whole = self.whole(attribute(model, node.args[0]))
+        whole = self.whole(get_tensor(model, node.args[0]).detach())
         held = _hold(model, node, {self.path: whole, f"{self.path}_scale": self.scale})
         with model.graph.inserting_before(node):
             arguments = (*held, None, 0, -127, 127, torch.int8)
@@ -110,7 +109,7 @@ class BiasQuantize(FakeQuantizeBase):  # type: ignore[misc]
 
     def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
         """Store the bias as int32; its scale is computed from the two that are stored already."""
-        whole = quantize_bias(attribute(model, node.args[0]), self.scale)
+        whole = quantize_bias(get_tensor(model, node.args[0]).detach(), self.scale)
         if int(whole.max()) == INT32[1] or int(whole.min()) == INT32[0]:
             raise InputError(
                 f"{self.path}: a bias does not fit 32 bits at the scale of what the layer adds up; accepted: a layer "
@@ -173,33 +172,15 @@ def activation_qparams(lowest: float, highest: float) -> tuple[Tensor, Tensor]:
     return observer.calculate_qparams()  # type: ignore[no-any-return]
 
 
-def attribute(model: fx.GraphModule, node: Any) -> Tensor:
-    parent, _, name = str(node.target).rpartition(".")
-    tensor: Tensor = getattr(model.get_submodule(parent), name)
-    return tensor.detach()
-
-
 def _hold(model: fx.GraphModule, node: fx.Node, tensors: dict[str, Tensor | None]) -> list[fx.Node]:
     """Register buffers by path, unless None says that they are there, and give the nodes that read them."""
     found = []
     for path, tensor in tensors.items():
-        parent, _, name = path.rpartition(".")
-        module = _submodule(model, parent)
         if tensor is not None:
-            if name in module._parameters:
-                delattr(module, name)
-            module.register_buffer(name, tensor.detach().clone())
+            set_tensor(model, path, tensor.detach().clone())
         with model.graph.inserting_before(node):
             found.append(model.graph.create_node("get_attr", path))
     return found
-
-
-def _submodule(model: nn.Module, path: str) -> nn.Module:
-    for name in path.split(".") if path else []:
-        if not hasattr(model, name):
-            model.add_module(name, nn.Module())
-        model = getattr(model, name)
-    return model
 
 
 def _replace(model: fx.GraphModule, node: fx.Node, by: fx.Node) -> None:

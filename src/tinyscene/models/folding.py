@@ -64,7 +64,7 @@ def fold_batch_norm(network: nn.Module, example: Tensor, keep: tuple[str, ...] =
         if isinstance(module, _BatchNorm) and module.running_mean is not None and not inside(path, keep):
             if path in pairs:
                 _fold(folded.get_submodule(pairs[path]), module)
-            _replace(folded, path, nn.Identity() if path in pairs else Affine(module))
+            folded.set_submodule(path, nn.Identity() if path in pairs else Affine(module))
     return folded
 
 
@@ -101,8 +101,3 @@ def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     if norm.affine:
         return scale * norm.weight, norm.bias - norm.running_mean * scale * norm.weight
     return scale, -norm.running_mean * scale
-
-
-def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, module)

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from tinyscene.models.tensors import set_tensor
+
 SUFFIX = "_mask"
 
 
 def attach(network: nn.Module, path: str, kept: Tensor) -> None:
     """Register the mask of the parameter at `path`, in place of an earlier one, and set what it removes to zero."""
-    layer, _, name = path.rpartition(".")
     parameter = network.get_parameter(path)
     kept = kept.to(parameter.device, torch.bool)
-    network.get_submodule(layer).register_buffer(name + SUFFIX, kept)
+    set_tensor(network, path + SUFFIX, kept)
     parameter.data.masked_fill_(~kept, 0.0)
 
 
@@ -43,5 +44,4 @@ def register(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     held = dict(network.state_dict())
     for path, kept in tensors.items():
         if path.endswith(SUFFIX) and path.removesuffix(SUFFIX) in held:
-            layer, _, name = path.rpartition(".")
-            network.get_submodule(layer).register_buffer(name, torch.ones_like(kept, dtype=torch.bool))
+            set_tensor(network, path, torch.ones_like(kept, dtype=torch.bool))

@@ -1,7 +1,6 @@
 """Networks under fake quantization, and with int8 weights; on torchao's PT2E."""
 
 import copy
-import logging
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,12 +11,9 @@ from torch import Tensor, fx, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models import masks
-from tinyscene.models.folding import fold_batch_norm, inside
+from tinyscene.models.folding import fold_batch_norm
 from tinyscene.models.streaming import Locality
-
-_aten = torch.ops.aten
-DROPOUTS = {_aten.dropout.default, _aten.feature_dropout.default}
-SHAPES = {_aten.flatten.using_ints, _aten.view.default, _aten.reshape.default, _aten.squeeze.dim}
+from tinyscene.models.tensors import get_tensor, set_tensor
 
 
 @dataclass(frozen=True)
@@ -98,6 +94,8 @@ class FakeQuantized(nn.Module):
                 if node.op == "call_module":
                     quantizer: Any = graph.get_submodule(node.target)
                     quantizer.convert(graph, node)
+        # What was read before is integers now, under the same name or that of a layer with which it is shared.
+        graph.graph.eliminate_dead_code()
         return Int8Network(graph, self.origin)
 
 
@@ -116,27 +114,21 @@ class Int8Network(nn.Module):
         self.origin = origin
         self.graph = converted.graph
         self.shortest_frames = int(getattr(origin.network, "shortest_frames", 1))
-        layers = origin.folded()
-        for name, child in layers.named_children():
-            self.add_module(name, child)
-        stored = {**dict(converted.named_parameters()), **dict(converted.named_buffers())}
-        used = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
-        for path, tensor in stored.items():
-            if path in used or path.endswith(masks.SUFFIX):
-                self._put(path, tensor.detach())
+        for path, module in origin.folded().named_modules(remove_duplicate=False):
+            if path:
+                # A module that stands in two places has scales for each.
+                self.set_submodule(path, copy.deepcopy(module))
+        for module in self.modules():
+            for name in dict(module.named_parameters(recurse=False)):
+                module.register_parameter(name, None)
+        read = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
+        # What layers share is read under one of its names, and stored there alone.
+        for path, tensor in [*converted.named_parameters(remove_duplicate=False), *converted.named_buffers()]:
+            if path in read or path.endswith(masks.SUFFIX):
+                set_tensor(self, path, tensor)
+        self.requires_grad_(False)
         # Another order of summation would round one value in a million to its other neighbour.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def _put(self, path: str, tensor: Tensor) -> None:
-        """Store a tensor by its path: int8 ones as buffers, since nothing trains them."""
-        parent, _, name = path.rpartition(".")
-        module = self.get_submodule(parent)
-        if not tensor.is_floating_point() and name in module._parameters:
-            delattr(module, name)
-        if name in module._parameters:
-            module._parameters[name] = nn.Parameter(tensor, requires_grad=False)
-        else:
-            module.register_buffer(name, tensor)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes)"""
@@ -176,9 +168,9 @@ class Int8Network(nn.Module):
         dense = self._dense()
         weight_node, bias_node = dense.args[1], dense.args[2]
         path = str(weight_node.args[0].target).removesuffix(".weight")
-        weight = self._tensor(weight_node.args[0]) * self._tensor(weight_node.args[1])[:, None]
-        step, scales = (self._tensor(node) for node in bias_node.args[1].args)
-        return path, weight, self._tensor(bias_node.args[0]) * (step * scales)
+        weight = get_tensor(self, weight_node.args[0]) * get_tensor(self, weight_node.args[1])[:, None]
+        step, scales = (get_tensor(self, node) for node in bias_node.args[1].args)
+        return path, weight, get_tensor(self, bias_node.args[0]) * (step * scales)
 
     @torch.no_grad()
     def replace_dense(self, weight: Tensor, bias: Tensor, output_range: tuple[float, float]) -> None:
@@ -188,18 +180,23 @@ class Int8Network(nn.Module):
         dense = self._dense()
         weight_node, bias_node = dense.args[1], dense.args[2]
         whole, scales = quantize_weight(weight.cpu())
-        step = self._tensor(bias_node.args[1].args[0]).cpu()
-        self._tensor(weight_node.args[0]).copy_(whole)
-        self._tensor(weight_node.args[1]).copy_(scales)
-        self._tensor(bias_node.args[0]).copy_(quantize_bias(bias.cpu(), step * scales))
+        step = get_tensor(self, bias_node.args[1].args[0]).cpu()
+        get_tensor(self, weight_node.args[0]).copy_(whole)
+        get_tensor(self, weight_node.args[1]).copy_(scales)
+        get_tensor(self, bias_node.args[0]).copy_(quantize_bias(bias.cpu(), step * scales))
         scale, zero_point = activation_qparams(*output_range)
-        *_, last = (node for node in self.graph.nodes if node.op == "call_function")
-        self._tensor(last.args[1]).copy_(scale[0])
-        self._tensor(last.args[2]).copy_(zero_point[0])
+        last = self._last()
+        get_tensor(self, last.args[1]).copy_(scale[0])
+        get_tensor(self, last.args[2]).copy_(zero_point[0])
+
+    def _last(self) -> Any:
+        """The node that gives the logits."""
+        *_, output = self.graph.nodes
+        return output.args[0]
 
     def _dense(self) -> Any:
-        *_, last = (node for node in self.graph.nodes if node.op == "call_function")
-        quantized = last.target == torch.ops.quantized_decomposed.dequantize_per_tensor.tensor
+        last = self._last()
+        quantized = _dequantizes(last)
         source = last.args[0].args[0] if quantized else last
         if source.target != torch.ops.aten.linear.default or len(source.args) < 3 or not quantized:
             raise InputError(
@@ -209,15 +206,14 @@ class Int8Network(nn.Module):
         return source
 
     @property
-    def output_step(self) -> float:
-        """What one step of the int8 logits is worth."""
-        *_, last = (node for node in self.graph.nodes if node.op == "call_function")
-        return float(self._tensor(last.args[1]))
+    def output_step(self) -> float | None:
+        """What one step of the int8 logits is worth; None where they are float."""
+        last = self._last()
+        return float(get_tensor(self, last.args[1])) if _dequantizes(last) else None
 
-    def _tensor(self, node: Any) -> Tensor:
-        parent, _, name = str(node.target).rpartition(".")
-        tensor: Tensor = getattr(self.get_submodule(parent), name)
-        return tensor
+
+def _dequantizes(node: fx.Node) -> bool:
+    return node.target == torch.ops.quantized_decomposed.dequantize_per_tensor.tensor
 
 
 def _between(graph: fx.Graph, given: fx.Node, wanted: fx.Node) -> fx.Graph:
@@ -234,75 +230,3 @@ def _between(graph: fx.Graph, given: fx.Node, wanted: fx.Node) -> fx.Graph:
             made[node] = part.node_copy(node, made.__getitem__)
     part.output(made[wanted])
     return part
-
-
-def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = ()) -> FakeQuantized:
-    """Fold batch norm, export the graph and insert fake quantization.
-
-    Args:
-        example: (1, ...), as long as the network needs; batch and frames stay free.
-        keep_float: patterns over module paths, such as "blocks.*.se", of what stays in float.
-
-    Raises:
-        InputError: a pattern matches no module, or the network can't be exported for any length.
-    """
-    for pattern in keep_float:
-        if not any(inside(path, (pattern,)) for path, _ in network.named_modules() if path):
-            names = ", ".join(name for name, _ in network.named_children())
-            raise InputError(f"keep_float={pattern!r} matches no module; accepted: a path in {names}, * for any text")
-    origin = Origin(copy.deepcopy(network).to("meta"), tuple(keep_float), tuple(example.shape))
-    folded = fold_batch_norm(network, example, keep_float).cpu().eval()
-    graph = _exported(folded, example)
-    # Loading torchao's CUDA parts fails on a machine without, and says so at length.
-    for name in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    from torchao.quantization.pt2e.prepare import prepare as insert
-
-    from tinyscene.models.quantizer import SceneQuantizer
-
-    quantizer = SceneQuantizer(keep_float)
-    # prepare_qat_pt2e would also rewrite the batch norms that stay, as if they were to be folded.
-    naming = quantizer.prepare_obs_or_fq_callback
-    inserted = insert(quantizer.annotate(graph), {}, is_qat=True, obs_or_fq_callback=naming)
-    _unshare_dropout(inserted)
-    for path, kept in masks.masks_of(folded).items():
-        masks.attach(inserted, path, kept)
-    return FakeQuantized(inserted.to(memory_format=torch.channels_last), origin)
-
-
-def _unshare_dropout(graph: fx.GraphModule) -> None:
-    """Take out quantizers that would see what dropout scales up, and have stood before it already."""
-    dropped = {node for node in graph.graph.nodes if node.target in DROPOUTS}
-    before: set[nn.Module] = set()
-    for node in list(graph.graph.nodes):
-        if node.target in SHAPES and node.args[0] in dropped:
-            dropped.add(node)
-        elif node.op == "call_module" and node.args[0] not in dropped:
-            before.add(graph.get_submodule(node.target))
-        elif node.op == "call_module" and graph.get_submodule(node.target) in before:
-            node.replace_all_uses_with(node.args[0])
-            graph.graph.erase_node(node)
-    graph.recompile()
-
-
-def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
-    """The network's graph of ATen operations, for any batch and any length."""
-    # Sizes 0 and 1 would be taken for constants.
-    several = torch.cat([example, example]).cpu()
-    free = {0: torch.export.Dim.DYNAMIC, example.ndim - 1: torch.export.Dim.DYNAMIC}
-    try:
-        exported = torch.export.export(network, (several,), dynamic_shapes=(free,))
-    except (torch._dynamo.exc.UserError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{type(network).__name__} can't be exported for any batch and length ({first}); accepted: a network whose "
-            f"forward takes its sizes from the input's shape"
-        ) from error
-    module = exported.module(check_guards=False)
-    assert isinstance(module, fx.GraphModule)
-    # A tensor in and a tensor out: no nests to be flattened on every call.
-    *_, output = module.graph.nodes
-    (output.args,) = output.args
-    module.graph.set_codegen(fx.graph.CodeGen())
-    module.recompile()
-    return module

@@ -18,8 +18,9 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from tinyscene.models.fake_quantize import ACTIVATION, INT32, WEIGHT, BiasQuantize, attribute
+from tinyscene.models.fake_quantize import ACTIVATION, INT32, WEIGHT, BiasQuantize
 from tinyscene.models.folding import inside
+from tinyscene.models.tensors import get_tensor
 
 aten = torch.ops.aten
 WEIGHTED = {
@@ -96,7 +97,7 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
         for place, quantizer in list(found.items()):
             source, reader = place if isinstance(place, tuple) else (place, None)
             if source.op == "get_attr":
-                if attribute(model, source).ndim == 1:
+                if get_tensor(model, source).ndim == 1:
                     read = found[reader.args[0], reader], found[reader.args[1], reader]
                     # A layer that runs twice has a bias for the scale of each input.
                     quantizer = found[place] = BiasQuantize(*read)

@@ -24,9 +24,10 @@ from tinyscene.accounting import CONVENTIONS
 from tinyscene.augment import Crop, Mixup, Speed
 from tinyscene.compression import Calibration, HalfPrecision, MagnitudePruning, Quantize
 from tinyscene.evaluation.scorecard import Reported
-from tinyscene.features import LogMel, Standardize
+from tinyscene.features import Standardize
 from tinyscene.models import SEResNet
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.published import FRONTENDS_OF
 from tinyscene.rules import dcase2021
 from tinyscene.systems.system import Optimistic, System
 from tinyscene.training import Adam, Fit, Triangular2
@@ -35,19 +36,9 @@ own, bn4 = CONVENTIONS["byttebier2021"], CONVENTIONS["bn4"]
 
 
 def build(classes: tuple[str, ...], channels: tuple[int, int] = (24, 48)) -> SceneClassifier:
-    """128 bands, 301 frames for a crop of 3 s; nothing is standardized but the time mean."""
-    frontend = LogMel(
-        sample_rate=44_100,
-        window_s=0.030,
-        hop_s=0.010,
-        n_fft=4096,
-        n_mels=128,
-        power=1,
-        floor=1e-5,
-        subtract_mean=True,
-    )
+    """128 log-mel bands, 301 frames for a crop of 3 s; nothing is standardized but the time mean."""
     network = SEResNet(channels, classes=len(classes), bands=128)
-    return SceneClassifier(frontend, network, classes, Standardize.identity(128))
+    return SceneClassifier(FRONTENDS_OF["se_resnet"](), network, classes, Standardize.identity(128))
 
 
 def build_narrow(classes: tuple[str, ...]) -> SceneClassifier:

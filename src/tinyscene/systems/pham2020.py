@@ -24,9 +24,10 @@ from tinyscene.accounting import CONVENTIONS
 from tinyscene.augment import Mixup
 from tinyscene.compression import MagnitudePruning, Quantize
 from tinyscene.evaluation.scorecard import Reported
-from tinyscene.features import Gammatone, Standardize
+from tinyscene.features import Standardize
 from tinyscene.models import PhamCNN
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.published import FRONTENDS_OF
 from tinyscene.rules import dcase2020
 from tinyscene.systems.system import System
 from tinyscene.training import Adam, Fit, KLDivergence
@@ -35,18 +36,10 @@ own, bn4 = CONVENTIONS["pham2020"], CONVENTIONS["bn4"]
 
 
 def build(classes: tuple[str, ...]) -> SceneClassifier:
-    """128 bands, 428 frames for 10 s; a batch norm in the network stands in for standardization."""
-    frontend = Gammatone(
-        sample_rate=48_000,
-        n_fft=4096,
-        bands=128,
-        win_length=2048,
-        hop_length=1024,
-        f_min_hz=10.0,
-        frames_per_s=42.8,
-        channel=0,
+    """128 gammatone bands, 428 frames for 10 s; a batch norm in the network stands in for standardization."""
+    return SceneClassifier(
+        FRONTENDS_OF["pham_cnn"](), PhamCNN(classes=len(classes)), classes, Standardize.identity(128)
     )
-    return SceneClassifier(frontend, PhamCNN(classes=len(classes)), classes, Standardize.identity(128))
 
 
 train = Fit(

@@ -180,7 +180,8 @@ def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
         return None
     classifier = SceneClassifier.load(place)
     probabilities = Scores.load(place / "predictions.csv").probabilities
-    scores = Scores(clips.test, probabilities, classifier.heard_devices, clips_heard(classifier, clips.test))
+    heard = clips_heard(classifier.heard_recordings, clips.test)
+    scores = Scores(clips.test, probabilities, classifier.heard_devices, heard)
     held = json.loads((place / "history.json").read_text())
     return Result(classifier, scores, held["epochs"], held["figures"], held["file"], held["seconds"], place)
 

@@ -137,19 +137,12 @@ class Fit:
         return tuple(a for a in self.augment if getattr(a, "domain", "clips") == domain)
 
     def _check(self, classifier: SceneClassifier, clips: Clips) -> None:
-        if clips.classes != classifier.classes:
-            raise InputError(
-                f"the clips have the classes {', '.join(clips.classes)}, "
-                f"the classifier {', '.join(classifier.classes)}; accepted: the same, in the same order"
-            )
+        clips.require_classes(classifier.classes)
         clips.train.require("train")
         for augmentation in self.augment:
             domain = getattr(augmentation, "domain", "clips")
             if domain not in ("clips", "waveforms", "features"):
                 raise InputError(f'{augmentation}: domain {domain!r}; accepted: none, "waveforms" or "features"')
-        if self.early_stopping and not len(clips.validation):
-            raise InputError(
-                "Fit(early_stopping=...) was handed no validation clip; accepted: clips.development of a data set "
-                "with a validation split (clips.with_validation() cuts one by recording)"
-            )
+        if self.early_stopping:
+            clips.require_validation("Fit(early_stopping=...)")
         classifier.require_float("Fit")

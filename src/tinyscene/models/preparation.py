@@ -1,0 +1,95 @@
+"""A network made ready for quantization: folded, exported as a graph, fake quantization inserted; on torchao's PT2E."""
+
+import copy
+
+import torch
+from torch import Tensor, fx, nn
+
+from tinyscene.errors import InputError
+from tinyscene.models import masks
+from tinyscene.models.folding import fold_batch_norm, inside
+from tinyscene.models.quantized import FakeQuantized, Int8Network, Origin
+from tinyscene.progress import silence
+
+_aten = torch.ops.aten
+_DROPOUTS = {_aten.dropout.default, _aten.feature_dropout.default}
+_SHAPES = {_aten.flatten.using_ints, _aten.view.default, _aten.reshape.default, _aten.squeeze.dim}
+# Attributes of exported graphs and of int8 networks, which hold the network's own modules beside these.
+_TAKEN = {*dir(fx.GraphModule), *dir(Int8Network), "meta", "origin", "shortest_frames", "validate_inputs"}
+
+
+def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = ()) -> FakeQuantized:
+    """Fold batch norm, export the graph and insert fake quantization.
+
+    Args:
+        example: (1, ...), as long as the network needs; batch and frames stay free.
+        keep_float: patterns over module paths, such as "blocks.*.se", of what stays in float.
+
+    Raises:
+        InputError: a pattern matches no module, a module has a name that is taken, or the network can't be exported
+            for any length.
+    """
+    for pattern in keep_float:
+        if not any(inside(path, (pattern,)) for path, _ in network.named_modules() if path):
+            names = ", ".join(name for name, _ in network.named_children())
+            raise InputError(f"keep_float={pattern!r} matches no module; accepted: a path in {names}, * for any text")
+    for name, _ in network.named_children():
+        if name in _TAKEN:
+            raise InputError(
+                f"{type(network).__name__} has a module called {name!r}, a name that quantized networks use; "
+                f"accepted: another name for it"
+            )
+    origin = Origin(copy.deepcopy(network).to("meta"), tuple(keep_float), tuple(example.shape))
+    folded = fold_batch_norm(network, example, keep_float).cpu().eval()
+    graph = _exported(folded, example)
+    # Loading torchao's CUDA parts fails on a machine without, and says so at length.
+    with silence():
+        from torchao.quantization.pt2e.prepare import prepare as insert
+
+        from tinyscene.models.quantizer import SceneQuantizer
+    quantizer = SceneQuantizer(keep_float)
+    # prepare_qat_pt2e would also rewrite the batch norms that stay, as if they were to be folded.
+    naming = quantizer.prepare_obs_or_fq_callback
+    inserted = insert(quantizer.annotate(graph), {}, is_qat=True, obs_or_fq_callback=naming)
+    _unshare_dropout(inserted)
+    for path, kept in masks.masks_of(folded).items():
+        masks.attach(inserted, path, kept)
+    return FakeQuantized(inserted.to(memory_format=torch.channels_last), origin)
+
+
+def _unshare_dropout(graph: fx.GraphModule) -> None:
+    """Take out quantizers that would see what dropout scales up, and have stood before it already."""
+    dropped = {node for node in graph.graph.nodes if node.target in _DROPOUTS}
+    before: set[nn.Module] = set()
+    for node in list(graph.graph.nodes):
+        if node.target in _SHAPES and node.args[0] in dropped:
+            dropped.add(node)
+        elif node.op == "call_module" and node.args[0] not in dropped:
+            before.add(graph.get_submodule(node.target))
+        elif node.op == "call_module" and graph.get_submodule(node.target) in before:
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
+    """The network's graph of ATen operations, for any batch and any length."""
+    # Sizes 0 and 1 would be taken for constants.
+    several = torch.cat([example, example]).cpu()
+    free = {0: torch.export.Dim.DYNAMIC, example.ndim - 1: torch.export.Dim.DYNAMIC}
+    try:
+        exported = torch.export.export(network, (several,), dynamic_shapes=(free,))
+    except (torch._dynamo.exc.UserError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{type(network).__name__} can't be exported for any batch and length ({first}); accepted: a network whose "
+            f"forward takes its sizes from the input's shape"
+        ) from error
+    module = exported.module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
+    # A tensor in and a tensor out: no nests to be flattened on every call.
+    *_, output = module.graph.nodes
+    (output.args,) = output.args
+    module.graph.set_codegen(fx.graph.CodeGen())
+    module.recompile()
+    return module
