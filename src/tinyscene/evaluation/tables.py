@@ -126,15 +126,18 @@ def reported_text(row: Row) -> str:
     if not (printed := row.reported):
         return ""
     mark = {True: "✓", False: "✗"}
-    counts = ""
+    counts = []
     if printed["parameters"] is not None:
-        counts = f"{printed['parameters']:,} {printed['parameters_convention']} {mark[printed['parameters_hit']]}  "
-    decimals = len(f"{printed['kb']:g}".partition(".")[2])
-    ours = "" if printed["kb_hit"] else f", ours {printed['kb_ours']:.{decimals}f}"
-    counts += f"{printed['kb']:g} KB {printed['kb_convention']} {mark[printed['kb_hit']]}{ours}"
+        counts += [f"{printed['parameters']:,} {printed['parameters_convention']} {mark[printed['parameters_hit']]}"]
+    if printed["kb"] is not None:
+        decimals = len(f"{printed['kb']:g}".partition(".")[2])
+        ours = "" if printed["kb_hit"] else f", ours {printed['kb_ours']:.{decimals}f}"
+        counts += [f"{printed['kb']:g} KB {printed['kb_convention']} {mark[printed['kb_hit']]}{ours}"]
+    if printed["mmacs"] is not None:
+        counts += [f"{printed['mmacs']:.7g} MMACs {mark[printed['mmacs_hit']]}"]
     scores = [f"{100 * printed['accuracy']:.2f} %"] if printed["accuracy"] is not None else []
     scores += [f"{printed['log_loss']:.3f}"] if printed["log_loss"] is not None else []
-    return counts + (f"  {' / '.join(scores)}" if row.scores and scores else "")
+    return "  ".join([*counts, " / ".join(scores)] if row.scores and scores else counts)
 
 
 def save_scorecard(rows: Sequence[Row], folder: Path, title: str) -> None:
