@@ -48,7 +48,7 @@ def onnx_model(network: nn.Module, example: Tensor) -> "onnx.ModelProto":
                 opset_version=OPSET,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                custom_translation_table=_int8_table() if _is_int8(network) else None,
+                custom_translation_table={**_float_table(), **(_int8_table() if _is_int8(network) else {})},
             )
             assert program is not None
             _tidy(program.model)
@@ -92,6 +92,20 @@ class _Exported(nn.Module):
 
 def _is_int8(network: nn.Module) -> bool:
     return any(tensor.dtype == torch.int8 for tensor in network.state_dict().values())
+
+
+def _float_table() -> dict[Any, Any]:
+    """torch's exporter would divide a sum by a number of frames that it stores parts of."""
+    from onnxscript import opset20 as op
+
+    def var_mean(x: Any, axes: Any, correction: float, keepdim: bool) -> Any:
+        assert correction == 0
+        assert keepdim
+        mean = op.ReduceMean(x, axes)
+        centred = op.Sub(x, mean)
+        return op.ReduceMean(op.Mul(centred, centred), axes), mean
+
+    return {torch.ops.aten.var_mean.correction: var_mean}
 
 
 def _int8_table() -> dict[Any, Any]:
