@@ -9,15 +9,18 @@ from typing import Any
 
 from tinyscene.errors import InputError
 from tinyscene.systems.system import SystemFile
-from tinyscene.training import Fit
+from tinyscene.training import Cosine, Fit, Step
 
 
 def scale_epochs(value: Any, factor: float) -> Any:
-    """The same nest of stages, every `Fit` in it with `factor` times its epochs, at least one."""
+    """The same nest of stages, every `Fit` in it with `factor` times its epochs, at least one.
+
+    What else counts its epochs keeps its share of them: where it starts and stops, warm-up, the length of a step.
+    """
     if not 0 < factor < math.inf:
         raise InputError(f"--epochs-scale {factor}; accepted: above 0, such as 0.1")
     if isinstance(value, Fit):
-        return replace(value, epochs=max(1, round(value.epochs * factor)))
+        return _scale_fit(value, max(1, round(value.epochs * factor)))
     if isinstance(value, tuple):
         return tuple(scale_epochs(item, factor) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -26,6 +29,17 @@ def scale_epochs(value: Any, factor: float) -> Any:
         changed = {name: item for name, item in scaled.items() if item is not held[name] and item != held[name]}
         return replace(value, **changed) if changed else value
     return value
+
+
+def _scale_fit(fit: Fit, epochs: int) -> Fit:
+    share = epochs / fit.epochs
+    schedule = fit.schedule
+    if isinstance(schedule, Cosine):
+        schedule = replace(schedule, warmup_epochs=schedule.warmup_epochs * share)
+    elif isinstance(schedule, Step):
+        schedule = replace(schedule, every_epochs=max(1, round(schedule.every_epochs * share)))
+    stop = None if fit.stop_after is None else round(fit.stop_after * share)
+    return replace(fit, epochs=epochs, schedule=schedule, stop_after=stop, start_after=round(fit.start_after * share))
 
 
 def scale_system(file: SystemFile, factor: float) -> SystemFile:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tinyscene.augment import Crop, OnClip
 from tinyscene.augment.waveform import fit_length
-from tinyscene.data import Waveforms
+from tinyscene.data import Clips, Waveforms
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import track
@@ -108,6 +108,23 @@ def _features(
     for i in track(range(len(waveforms)), f"features of the {what} part", len(waveforms), quiet=run.quiet):
         waveform = waveforms[i] if length is None else fit_length(waveforms[i], length, run.rng(CLIP, 0, i))
         yield classifier.frontend(torch.from_numpy(np.array(waveform)).to(device)[None])
+
+
+def fit_standardization(
+    classifier: SceneClassifier, waveforms: Waveforms, run: Run, kept: Sequence[Tensor] = ()
+) -> None:
+    """Fit it, in place, unless an earlier stage did: on the features `kept`, or else on those of all the waveforms."""
+    if not classifier.standardize.fitted:
+        classifier.standardize.fit(kept or features_of_clips(classifier, waveforms, run, "train"))
+
+
+def refuse_other_classes(classifier: SceneClassifier, clips: Clips) -> None:
+    """Raise InputError where the classes of the clips are not the classifier's."""
+    if clips.classes != classifier.classes:
+        raise InputError(
+            f"the clips have the classes {', '.join(clips.classes)}, the classifier {', '.join(classifier.classes)}; "
+            f"accepted: the same, in the same order"
+        )
 
 
 def refuse_short(classifier: SceneClassifier, waveforms: Waveforms) -> None:
