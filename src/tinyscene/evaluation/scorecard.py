@@ -51,6 +51,7 @@ class Reported:
             "kb_ours": kb,
             "kb_hit": self._hit(self.kb, kb),
             "mmacs": _number(self.mmacs),
+            "mmacs_ours": macs / 1e6,
             "mmacs_hit": self._hit(self.mmacs, macs / 1e6),
             "accuracy": self.accuracy,
             "log_loss": self.log_loss,
