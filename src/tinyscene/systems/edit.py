@@ -49,7 +49,7 @@ def scale_system(file: SystemFile, factor: float) -> SystemFile:
 
 
 def override(file: SystemFile, assignments: list[str]) -> SystemFile:
-    """Apply `VARIANT.stages.N.field=value`, in order; the variant `all` stands for every one.
+    """Apply `VARIANT.stages.N.field=value`, in order; the variant `all` stands for every one that has it.
 
     Raises:
         InputError: a name that isn't there, or a value of another type; the message names the right ones.
@@ -61,9 +61,12 @@ def override(file: SystemFile, assignments: list[str]) -> SystemFile:
         if not equals or len(names) < 3 or names[1] != "stages":
             raise InputError(f"--set {assignment}; accepted: VARIANT.stages.N.field=value")
         chosen = list(variants) if names[0] == "all" else [names[0]]
+        if chosen[0] not in variants:
+            raise InputError(f"--set {assignment}: no variant {chosen[0]!r}; accepted: all, {', '.join(variants)}")
+        if names[0] == "all" and names[2].isdecimal():
+            longest = max(len(system.stages) for system in variants.values())
+            chosen = [name for name in chosen if len(variants[name].stages) > min(int(names[2]), longest - 1)]
         for variant in chosen:
-            if variant not in variants:
-                raise InputError(f"--set {assignment}: no variant {variant!r}; accepted: all, {', '.join(variants)}")
             stages = _changed(variants[variant].stages, names[2:], text, assignment)
             variants[variant] = replace(variants[variant], stages=stages)
     return replace(file, variants=variants)
