@@ -41,7 +41,7 @@ def table(path: Path) -> list[str]:
         "KB",
         *(["file, B", "difference: node by node, optimised", "same decisions"] if files else []),
     ]
-    heads += ["report: parameters, KB, accuracy %, log loss"]
+    heads += ["report: size, accuracy, log loss"]
     lines = [f"## {first['system']} on {first['dataset']}{synthetic}", "", "| " + " | ".join(heads) + " |"]
     lines.append("|" + "---|" * len(heads))
     for row in rows:
@@ -76,10 +76,14 @@ def file_cells(row: dict[str, str]) -> list[str]:
 
 def printed(row: dict[str, str]) -> str:
     """What the report prints of the last stage, on its own data set."""
-    if not row["reported_parameters"]:
+    parameters, kb, mmacs, loss = (row.get(f"reported_{n}", "") for n in ("parameters", "kb", "mmacs", "log_loss"))
+    if not (parameters or kb):
         return ""
-    accuracy = f"{100 * float(row['reported_accuracy']):.2f}" if row["reported_accuracy"] else "-"
-    return f"{int(row['reported_parameters']):,}, {row['reported_kb']}, {accuracy}, {row['reported_log_loss'] or '-'}"
+    size = [f"{int(parameters):,}"] if parameters else []
+    size += [f"{kb} KB"] if kb else []
+    size += [f"{mmacs} MMACs"] if mmacs else []
+    accuracy = f"{100 * float(row['reported_accuracy']):.2f} %" if row["reported_accuracy"] else ""
+    return ", ".join([*size, *filter(None, (accuracy, loss))])
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from tinyscene.compression.filters import remove_filters
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
 from tinyscene.features import LogMel
-from tinyscene.models import Baseline2021, CPMobile
+from tinyscene.models import Baseline2021, CPMobile, SEResNet
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training import Run
 
@@ -147,8 +147,18 @@ def test_the_argument_is_never_changed(build):
 
 
 def test_what_the_output_is_made_of_cannot_be_pruned():
-    with pytest.raises(InputError, match=r"classify\.0.*2 outputs for 3 classes"):
+    with pytest.raises(InputError, match=r"classify\.0.*logits"):
         FilterPruning("classify.0", 0.4).shape(mobile())  # one of three
+
+
+def test_groups_of_a_convolution_stay_equal():
+    network = SEResNet(channels=(8, 8), classes=3, bands=40)
+    classifier = lively(network)
+    with pytest.raises(InputError, match=r"blocks\.0\.first\.0: its filters are tied to a convolution whose groups"):
+        remove_filters(classifier, "blocks.0.first.0", [0, 1, 4, 5])
+    remove_filters(classifier, "blocks.0.first.0", [1, 3, 5, 7])
+    assert classifier.network.blocks[0].second[0].weight.shape == (8, 1, 3, 3)
+    assert classifier.classify(torch.randn(2, 1, 40, 20)).isfinite().all()
 
 
 def test_an_unknown_layer_names_those_there_are():

@@ -252,3 +252,27 @@ def test_the_folder_is_named_by_the_environment(clips, tmp_path, monkeypatch):
     monkeypatch.setenv("TINYSCENE_CACHE", str(tmp_path / "named"))
     decode(clips, RATE)
     assert json.loads(next((tmp_path / "named").rglob("*.npy")).with_suffix(".json").read_text())
+
+
+def test_pieces_are_stretches_of_their_clips(tmp_path, sound):
+    """2.5 s and 0.9 s at 8 kHz in pieces of a second: two, and none; side by side they are the first two seconds."""
+    sound(tmp_path / "long.wav", seconds=2.5)
+    sound(tmp_path / "short.wav", seconds=0.9)
+    rows = (Clip("long.wav", "a", "test", start_s=0.25), Clip("short.wav", "b"))
+    whole = decode(Clips("two", tmp_path, ("a", "b"), rows), 8000, quiet=True)
+    clips = whole.in_pieces(1.0)
+    assert [(c.path, c.split, c.start_s, c.duration_s, c.recording) for c in clips] == [
+        ("long.wav", "test", 0.25, 1.0, "long.wav"),
+        ("long.wav", "test", 1.25, 1.0, "long.wav"),
+    ]
+    assert clips.name == "two-1s"
+    pieces = decode(clips, 8000, quiet=True)
+    np.testing.assert_array_equal(np.concatenate([pieces[0], pieces[1]]), whole[0][:16_000])
+
+
+@pytest.mark.parametrize("length_s", [0.0, -1.0, 3.0, float("nan"), float("inf")])
+def test_pieces_that_no_clip_holds_are_refused(tmp_path, sound, length_s):
+    sound(tmp_path / "one.wav", seconds=0.5)
+    whole = decode(Clips("one", tmp_path, ("a",), (Clip("one.wav", "a"),)), 8000, quiet=True)
+    with pytest.raises(InputError, match="up to the 0.5 s of the longest clip"):
+        whole.in_pieces(length_s)

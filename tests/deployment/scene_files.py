@@ -18,10 +18,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "aemnet": {"width": 1 / 16, "pooling": 2, "filters": (4, 32), "embedding": 16},
     "baseline2020": {"filters": (4, 6), "dense": 12, "bands": 40},
     "baseline2021": {"filters": (4, 4, 6), "dense": 12, "bands": 40},
+    "bc_resnet_mod": {"width": 1},
     "cp_mobile": {"base_channels": 8, "blocks": (1, 2, 1)},
+    "moments_linear": {"bands": 40},
     "pham_cnn": {"channels": (4, 4, 6, 8)},
     "se_resnet": {"channels": (8, 8), "bands": 40},
+    "tandem": {"bands": 32, "width": 1},
 }
+# Bands of the features, where they aren't 40.
+BANDS = {"bc_resnet_mod": 32, "tandem": 32}
 PRECISIONS = ("float32", "float16", "int8")
 assert SMALL.keys() == NETWORKS.keys()
 
@@ -30,7 +35,7 @@ assert SMALL.keys() == NETWORKS.keys()
 def build(name: str) -> SceneClassifier:
     """Batch norm and standardization have seen noise, so that the logits spread."""
     network = create_model(name, classes=len(CLASSES), **SMALL[name])
-    frontend = Raw(8000) if name == "aemnet" else LogMel(8000, 256, 40, hop_length=200)
+    frontend = Raw(8000) if name == "aemnet" else LogMel(8000, 256, BANDS.get(name, 40), hop_length=200)
     classifier = SceneClassifier(frontend, network, CLASSES)
     waveforms = torch.randn(8, round(CLIP_S * 8000), generator=torch.Generator().manual_seed(1))
     waveforms *= torch.logspace(-3, -0.5, 8)[:, None]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
-from scene_files import CLASSES, CLIP_S, PRECISIONS, SMALL, at
+from scene_files import BANDS, CLASSES, CLIP_S, PRECISIONS, SMALL, at
 
 import tinyscene as ts
 from tinyscene.data import Clip, Clips
@@ -24,8 +24,8 @@ FEATURES = (1, 40, 25)
 DTYPES = {"float32": {np.float32}, "float16": {np.float16}, "int8": {np.int8, np.int32, np.float32}}
 
 
-def features(batch: int, frames: int = FEATURES[2], seed: int = 0) -> torch.Tensor:
-    return torch.randn(batch, 1, 40, frames, generator=torch.Generator().manual_seed(seed))
+def features(batch: int, frames: int = FEATURES[2], seed: int = 0, bands: int = FEATURES[1]) -> torch.Tensor:
+    return torch.randn(batch, 1, bands, frames, generator=torch.Generator().manual_seed(seed))
 
 
 def initializers(path: Path) -> dict[str, np.ndarray]:
@@ -52,7 +52,9 @@ def test_any_batch_and_any_length(exported: Exported, name: str, precision: str)
     file, classifier = exported(name, precision), at(name, precision)
     for batch, frames in ((1, 25), (2, 25), (5, 40), (3, 61)):
         # Of a waveform, as many times its shortest.
-        given = features(batch, frames) if name != "aemnet" else torch.randn(batch, 1, 1, 256 * frames) / 10
+        given = features(batch, frames, bands=BANDS.get(name, 40))
+        if name == "aemnet":
+            given = torch.randn(batch, 1, 1, 256 * frames) / 10
         with torch.inference_mode():
             wanted = classifier.classify(given).numpy()
         found = file.logits(given)
@@ -103,7 +105,8 @@ def test_int8_runs_on_integers_and_float_does_not(exported: Exported, name: str)
     norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()) if name == "pham_cnn" else 0
     assert integers == 0
     assert layers <= floats <= layers + norms
-    assert kernels(exported(name, "int8").path)["QLinearConv"] >= 2
+    kernel = "QGemm" if name == "moments_linear" else "QLinearConv"
+    assert kernels(exported(name, "int8").path)[kernel] >= 2
 
 
 def test_metadata_comes_back(exported: Exported) -> None:

@@ -20,17 +20,20 @@ from tinyscene.models import masks
 from tinyscene.rules import RULES
 
 Exported = Callable[[str, str], Artifact]
-# An epsilon under a root is a constant of the graph, and nothing that the classifier stores.
-GRAPH_CONSTANTS = {"se_resnet": 1}
+# An epsilon under a root or a factor is a constant of the graph, and nothing that the classifier stores.
+GRAPH_CONSTANTS = {"bc_resnet_mod": 2, "moments_linear": 4, "se_resnet": 1, "tandem": 5}
 # The file takes the maximum over all frames first, and no counter counts that; averages over whole maps look alike in a
-# file, whether a pooling or a mean made them.
+# file, whether a pooling or a mean made them; and of a moment among five, NeSsi's rule takes 1 or 5 for the channels.
 UNLIKE = {
     "aemnet": set(),
     "baseline2020": {"nessi"},
     "baseline2021": {"nessi"},
+    "bc_resnet_mod": set(),
     "cp_mobile": set(),
+    "moments_linear": {"nessi"},
     "pham_cnn": set(),
     "se_resnet": {"fvcore", "thop"},
+    "tandem": {"nessi"},
 }
 
 

@@ -185,6 +185,11 @@ def test_a_hop_that_is_none_is_refused(given_):
         ({"sample_rate": 0}, "sample_rate=0"),
         ({"floor": -1e-8}, "floor=-1e-08"),
         ({"floor": 0.0}, "floor=0.0"),
+        ({"kept": ()}, "of 20; accepted: at least one of 0 to 19"),
+        ({"kept": (3, 20)}, "0 to 19"),
+        ({"kept": (-1, 3)}, "0 to 19"),
+        ({"kept": (4, 3)}, "rising"),
+        ({"kept": (3, 3)}, "each once"),
     ],
 )
 def test_wrong_settings_are_refused_by_naming_the_right_ones(wrong, named):
@@ -202,3 +207,15 @@ def test_the_mean_over_frames_is_subtracted_per_band_and_clip(log):
     centred = LogMel(**settings, subtract_mean=True)(waveforms).numpy()
     np.testing.assert_allclose(centred, plain - plain.mean(3, keepdims=True), atol=1e-4)
     assert np.abs(plain.mean(3)).min() > 1e-3
+
+
+@pytest.mark.parametrize("log", ["log10", None])
+def test_kept_bands_are_those_of_all_and_the_others_are_not_computed(log):
+    waveforms = torch.from_numpy(np.stack([noise(SCHMIDT, 0.3), -noise(SCHMIDT, 0.3)[::-1]]))
+    kept = sorted(np.random.default_rng(0).choice(256, 192, replace=False).tolist())
+    selected = LogMel(**SCHMIDT, log=log, kept=kept)
+    torch.testing.assert_close(selected(waveforms), LogMel(**SCHMIDT, log=log)(waveforms)[:, :, kept])
+    assert selected.bands == 192
+    assert selected.weights.shape == (192, 1025)
+    assert LogMel(**selected.arguments).arguments == selected.arguments
+    assert selected.arguments["kept"] == tuple(kept)

@@ -1,8 +1,10 @@
 """Standardization against NumPy."""
 
 import numpy as np
+import pytest
 import torch
 
+from tinyscene.errors import InputError
 from tinyscene.features import Standardize
 
 
@@ -68,3 +70,29 @@ def test_a_fitted_identity_stays_one_and_is_saved_as_such():
     for standardize in (identity, twin):
         assert standardize.fitted
         assert torch.equal(standardize(features), features)
+
+
+def test_selected_bands_come_out_as_before_times_their_factors():
+    features = torch.randn(3, 2, 6, 9) * 5 + 3
+    standardize = Standardize(6, channels=2)
+    standardize.fit([features])
+    before, kept, factors = standardize(features), [0, 2, 5], torch.tensor([0.5, -2.0, 3.0])
+    standardize.select(kept)
+    assert torch.equal(standardize(features[:, :, kept]), before[:, :, kept])
+    standardize.select([1, 2], factors[1:])
+    torch.testing.assert_close(standardize(features[:, :, [2, 5]]), before[:, :, [2, 5]] * factors[1:, None])
+    twin = Standardize(**standardize.arguments)
+    twin.load_state_dict(standardize.state_dict())
+    assert twin.fitted
+    assert torch.equal(twin.std, standardize.std)
+
+
+@pytest.mark.parametrize(
+    ("kept", "factors"), [([], None), ([4], None), ([1, 0], None), ([1], torch.ones(2)), ([0, 1], torch.zeros(2))]
+)
+def test_a_selection_that_makes_no_sense_is_refused_and_changes_nothing(kept, factors):
+    standardize = Standardize(4)
+    with pytest.raises(InputError, match="accepted"):
+        standardize.select(kept, factors)
+    assert standardize.mean.shape == (1, 4, 1)
+    assert standardize.arguments["bands"] == 4

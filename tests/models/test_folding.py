@@ -62,6 +62,16 @@ def of_a_layer_that_runs_twice() -> nn.Module:
     return Block(forward, conv=nn.Conv2d(2, 3, 3), norm=nn.BatchNorm2d(3))
 
 
+def on_a_view_with_other_channels() -> nn.Module:
+    """The storage is the convolution's own."""
+
+    def forward(m, x):
+        y = m.conv(x)
+        return m.norm(y.view(y.shape[0], 6, 2, 6)).view(y.shape)
+
+    return Block(forward, conv=nn.Conv2d(2, 3, 3), norm=nn.BatchNorm2d(6))
+
+
 def that_runs_twice() -> nn.Module:
     def forward(m, x):
         return m.norm(m.one(x)) + m.norm(m.two(x))
@@ -111,7 +121,15 @@ def test_groups_and_a_norm_without_scale_fold_too():
 
 
 @pytest.mark.parametrize(
-    "build", [on_input, after_relu, beside_another_reader, of_a_layer_that_runs_twice, that_runs_twice]
+    "build",
+    [
+        on_input,
+        after_relu,
+        beside_another_reader,
+        on_a_view_with_other_channels,
+        of_a_layer_that_runs_twice,
+        that_runs_twice,
+    ],
 )
 def test_a_norm_that_no_layer_can_take_in_becomes_an_affine(build):
     network = build()

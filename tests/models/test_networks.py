@@ -67,13 +67,13 @@ def test_the_baselines_cannot_take_less_than_their_shortest_input():
 def test_arguments_rebuild_a_network_through_json(name):
     chosen = {"classes": 4}
     if "bands" in inspect.signature(NETWORKS[name]).parameters:
-        chosen |= {"bands": 60}
+        chosen |= {"bands": 64}
     if name.startswith("baseline"):
         chosen |= {"dense": 7}
     network = create_model(name, **chosen).eval()
     twin = create_model(name, **json.loads(json.dumps(network.arguments))).eval()
     twin.load_state_dict(network.state_dict())
-    features = torch.randn(1, 1, 1 if name == "aemnet" else 60, max(20, network.shortest_frames))
+    features = torch.randn(1, 1, 1 if name == "aemnet" else 64, max(20, network.shortest_frames))
     torch.testing.assert_close(twin(features), network(features))
 
 
@@ -138,7 +138,7 @@ def test_cp_mobile_strides_reach_the_feature_map():
 
 def test_the_menu_names_what_it_accepts():
     assert list_models() == sorted(NETWORKS)
-    with pytest.raises(InputError, match=r"baseline2022.*baseline2020, baseline2021, cp_mobile"):
+    with pytest.raises(InputError, match=r"baseline2022.*baseline2020, baseline2021, bc_resnet_mod, cp_mobile"):
         create_model("baseline2022")
     with pytest.raises(InputError, match=r"filter.*filters=\(16, 16, 32\), dense=100"):
         create_model("baseline2021", filter=3)

@@ -9,7 +9,7 @@ from tinyscene import InputError, load_system, override, scale_system
 from tinyscene.compression import FilterPruning
 from tinyscene.systems import SystemFile
 from tinyscene.systems.edit import scale_epochs
-from tinyscene.training import SGD, EarlyStopping, Fit
+from tinyscene.training import SGD, Cosine, EarlyStopping, Fit, Step
 
 
 @pytest.fixture
@@ -140,6 +140,18 @@ def test_an_epoch_at_least_remains() -> None:
     fit = Fit(epochs=200, optimizer=SGD(), early_stopping=EarlyStopping(patience=9))
     assert scale_epochs(fit, 1e-9).epochs == 1
     assert scale_epochs((fit, (fit, FilterPruning("L1", 0.5))), 0.5)[1][0].epochs == 100
+
+
+def test_what_counts_epochs_keeps_its_share_of_a_scaled_fit() -> None:
+    warmed = Fit(epochs=80, schedule=Cosine(warmup_epochs=3, final=0.01))
+    assert scale_epochs(warmed, 0.5) == Fit(epochs=40, schedule=Cosine(warmup_epochs=1.5, final=0.01))
+    shortest = scale_epochs(warmed, 1e-9)
+    assert [shortest.schedule.factor(part, 1) for part in (0, 3 / 80, 1)] == pytest.approx([0, 1, 0.01])
+    assert scale_epochs(Fit(epochs=90, schedule=Step(30)), 0.1).schedule == Step(3)
+    assert scale_epochs(Fit(epochs=7, stop_after=5), 4) == Fit(epochs=28, stop_after=20)
+    assert scale_epochs(Fit(epochs=7, start_after=5), 4) == Fit(epochs=28, start_after=20)
+    for name in ("stop_after", "start_after"):
+        assert getattr(scale_epochs(Fit(epochs=7, **{name: 5}), 0.1), name) == 1
 
 
 @pytest.mark.parametrize("factor", [0, -1, float("nan"), float("inf")])

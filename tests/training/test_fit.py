@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -244,3 +245,39 @@ def test_a_finished_training_is_not_done_again(small_clips, new_run):
     trained = fit(build(), small_clips.development, first)
     assert same_weights(fit(build(), small_clips.development, second), trained)
     assert second.history == first.history  # the seconds of every epoch, too: nothing was trained anew
+
+
+# What other stages have a fit do
+
+
+def pull(strength, network):
+    return strength * sum(parameter.square().sum() for parameter in network.parameters()) / 2
+
+
+def look(seen, network, progress):
+    seen.append((type(network).__name__, progress))
+    return {"looks": float(len(seen))}
+
+
+def test_a_penalty_is_a_part_of_the_loss(small_clips, new_run):
+    """A quadratic one is weight decay, by torch's definition."""
+    fit = Fit(epochs=2, batch_size=8, optimizer=SGD(1e-2))
+    decayed = replace(fit, optimizer=SGD(1e-2, weight_decay=0.1))(build(), small_clips.train, new_run("decayed"))
+    run, plain = new_run("pulled"), new_run("plain")
+    pulled = fit(build(), small_clips.train, run, penalty=partial(pull, 0.1))
+    without = fit(build(), small_clips.train, plain)
+    for name, value in decayed.network.named_parameters():
+        torch.testing.assert_close(pulled.network.get_parameter(name), value, rtol=1e-4, atol=1e-6)
+    assert not same_weights(pulled, without)
+    # The loss that is told is the clips' alone, and another penalty finds no checkpoint of this one.
+    assert run.history[0]["train_loss"] == pytest.approx(plain.history[0]["train_loss"], rel=0.1)
+    assert not same_weights(pulled, fit(build(), small_clips.train, run, penalty=partial(pull, 0.2)))
+
+
+def test_hooks_see_the_network_itself_and_leave_figures_in_the_history(small_clips, new_run):
+    seen, run = [], new_run()
+    fit = Fit(epochs=3, batch_size=8, start_after=1)
+    fit(build(), small_clips.train, run, partial(look, seen))
+    assert [name for name, _ in seen] == ["Baseline2021"] * 6
+    assert [progress for _, progress in seen] == pytest.approx([(3 + step) / 9 for step in range(1, 7)])
+    assert [row["looks"] for row in run.history] == [3.0, 6.0]

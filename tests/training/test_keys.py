@@ -28,6 +28,7 @@ CHANGES = {
     # Any file: its content is part of the key.
     "init": (__file__, scene_training.__file__),
     "stop_after": (0, 5),
+    "start_after": (1, 5),
 }
 
 

@@ -1,6 +1,7 @@
 """A learning rate by part of the network, its decay, and published weights to start from."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tinyscene.errors import InputError
 from tinyscene.features import Raw, Standardize
 from tinyscene.models import AemNet
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.training import SGD, Adam, AdamW, Fit, InverseTime
+from tinyscene.training import SGD, Adam, AdamW, EarlyStopping, Fit, InverseTime
 from tinyscene.training.optimizers import parameter_groups
 from tinyscene.training.run import key_of
 
@@ -44,6 +45,17 @@ def test_head_and_body_move_at_ten_to_one(small_clips, new_run):
     # By far more than rounding, in most tensors of either part.
     assert sum(bool(equal[name].abs().max() > 1e-5) for name in equal if name.startswith("body.")) > 40
     assert all(equal[f"dense.{name}"].abs().max() > 1e-3 for name in ("weight", "bias"))
+
+
+@pytest.mark.parametrize("optimizer", [Adam(1e-2, 0.1), AdamW(1e-2, 0.1), SGD(1e-2, weight_decay=0.1)])
+def test_a_rate_of_zero_leaves_a_part_as_it_is(small_clips, new_run, optimizer):
+    """Bit for bit, whatever momentum and weight decay would do; batch norm's statistics move."""
+    before = waveform_net()
+    fit = Fit(epochs=2, batch_size=8, optimizer=replace(optimizer, rates=(("body", 0.0),)))
+    after = fit(before, small_clips.train, new_run())
+    values = dict(before.network.named_parameters())
+    for name, parameter in after.network.named_parameters():
+        assert torch.equal(parameter, values[name]) == name.startswith("body."), name
 
 
 @pytest.mark.parametrize("optimizer", [Adam, AdamW, SGD])
@@ -78,7 +90,7 @@ def test_groups_cover_every_parameter_once():
     assert sizes == {0.1: 6, 0.5: 9 * 6 + 2, 1.0: 2}
 
 
-@pytest.mark.parametrize("rates", [(("boddy", 0.1),), (("body", 0.0),), (("*", 0.1), ("body", 0.5))])
+@pytest.mark.parametrize("rates", [(("boddy", 0.1),), (("body", -0.1),), (("*", 0.1), ("body", 0.5))])
 def test_rates_that_mean_nothing_are_refused(small_clips, new_run, rates):
     with pytest.raises(InputError, match=r"rates: .*accepted: a path in body, .*dense"):
         Fit(epochs=1, optimizer=Adam(rates=rates))(waveform_net(), small_clips.train, new_run())
@@ -120,6 +132,32 @@ def test_stopping_after_an_epoch_leaves_what_the_whole_fit_had_then(small_clips,
     assert all(torch.equal(tensor, kept[name]) for name, tensor in short.network.state_dict().items())
     with pytest.raises(InputError, match=r"stop_after=5.*accepted: 0 to its 4"):
         Fit(epochs=4, stop_after=5)
+
+
+def test_starting_after_an_epoch_goes_on_as_the_whole_fit(small_clips, new_run):
+    """Schedule, order of clips and dropout; without momentum nothing else is remembered."""
+    fit = Fit(epochs=4, batch_size=8, optimizer=SGD(1e-2, momentum=0.0), schedule=InverseTime(0.5))
+    runs = [new_run(name) for name in ("whole", "first", "second")]
+    whole = fit(build(), small_clips.development, runs[0])
+    half = replace(fit, stop_after=3)(build(), small_clips.development, runs[1])
+    rest = replace(fit, start_after=3)(half, small_clips.development, runs[2])
+    assert all(torch.equal(whole.state_dict()[name], value) for name, value in rest.state_dict().items())
+    rows = [[{**row, "seconds": 0} for row in run.history] for run in runs]
+    assert [row["epoch"] for row in rows[2]] == [3]
+    assert rows[1] + rows[2] == rows[0]
+
+
+def test_starting_late_is_no_epoch_without_progress(small_clips, new_run):
+    run = new_run()
+    stopping = EarlyStopping(patience=2)
+    Fit(epochs=6, batch_size=8, start_after=4, early_stopping=stopping)(build(), small_clips.development, run)
+    assert [row["epoch"] for row in run.history] == [4, 5]
+
+
+@pytest.mark.parametrize("wrong", [{"start_after": 5}, {"start_after": -1}, {"start_after": 3, "stop_after": 2}])
+def test_an_impossible_start_is_refused(wrong):
+    with pytest.raises(InputError, match=r"start_after=-?\d.*accepted: 0 to the"):
+        Fit(epochs=4, **wrong)
 
 
 # Published weights

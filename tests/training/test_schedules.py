@@ -11,7 +11,7 @@ from scene_training import build
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tinyscene.errors import InputError
-from tinyscene.training import SGD, Constant, Cosine, Fit, Step, Triangular2
+from tinyscene.training import SGD, Constant, Cosine, Fit, Linear, Step, Triangular2
 
 
 def test_constant_stays():
@@ -25,6 +25,9 @@ def test_constant_stays():
         (Cosine(final=0.1), 10, {0: 1.0, 5: 0.55, 10: 0.1}),
         (Cosine(warmup_epochs=2), 10, {0: 0.0, 1: 0.5, 2: 1.0, 6: 0.5, 10: 0.0}),
         (Cosine(warmup_epochs=4), 4, {0: 0.0, 3: 0.75, 4: 1.0}),
+        (Linear(), 7, {0: 1.0, 3.5: 0.55, 5: 1 - 0.9 * 5 / 7, 7: 0.1}),
+        (Linear(final=0.0), 4, {0: 1.0, 1: 0.75, 4: 0.0}),
+        (Linear(final=2.0), 4, {0: 1.0, 4: 2.0}),
         (Step(3), 10, {0: 1.0, 2.99: 1.0, 3: 0.1, 5.9: 0.1, 6: 0.01}),
         (Step(1, 0.5), 4, {0: 1.0, 1: 0.5, 3.5: 0.125}),
     ],
@@ -96,6 +99,17 @@ def test_cycles_after_a_cut_go_on_where_the_first_ended(epochs, place, cut):
 def test_impossible_cycles_are_refused(arguments):
     with pytest.raises(InputError, match="Triangular2.*accepted"):
         Triangular2(**arguments)
+
+
+def test_torchs_own_linear_agrees():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=7)
+    for epoch in range(8):
+        assert Linear(0.1).factor(epoch, 7) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    with pytest.raises(InputError, match="Linear.*accepted: at least 0"):
+        Linear(-0.1)
 
 
 def test_the_optimizer_steps_at_the_scheduled_rate(small_clips, new_run):

@@ -22,7 +22,8 @@ PRODUCTS = {"matmul", "__matmul__", "bmm", "mm"}
 POOLINGS = {"max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"}
 ADAPTIVE_POOLINGS = {"adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}
 SUMS = {"add", "add_", "__add__", "__iadd__", "__radd__"}
-MEANS = {"mean"}
+# Averages that each takes: a variance is one of squares.
+MEANS = {"mean": 1, "var_mean": 2}
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,10 @@ def by_nessi(call: Call) -> int:
         return read * int(call.shape(1, "weight")[0])
     if call.name in POOLINGS:
         return prod(call.output) * _kernel_area(call)
-    if call.name in ADAPTIVE_POOLINGS | MEANS:
+    if call.name in ADAPTIVE_POOLINGS:
         return prod(call.shape(0, "input"))
+    if call.name in MEANS:
+        return MEANS[call.name] * prod(call.shape(0, "input"))
     if call.name in SUMS:
         return prod(call.output)
     return multiplications(call)

@@ -81,17 +81,17 @@ def datasets() -> RenderableType:
 
 def reported(file: "SystemFile") -> RenderableType:
     """What the report prints of every variant."""
-    table = _table(
-        f"{file.name}: what the report prints", "variant", "parameters", "convention", "KB", "accuracy %", "log loss"
-    )
+    heads = "variant", "parameters", "convention", "KB", "MMACs", "accuracy %", "log loss"
+    table = _table(f"{file.name}: what the report prints", *heads)
     for name, system in file.variants.items():
         printed = system.reported
         if printed is None:
             continue
         accuracy = "" if printed.accuracy is None else f"{100 * printed.accuracy:.2f}"
         log_loss = "" if printed.log_loss is None else f"{printed.log_loss:.3f}"
-        parameters = "" if printed.parameters is None else f"{printed.parameters:,}"
-        table.add_row(name, parameters, printed.convention.name, printed.kb, accuracy, log_loss)
+        parameters = f"{printed.parameters:,}" if isinstance(printed.parameters, int) else printed.parameters or ""
+        costs = parameters, printed.convention.name, printed.kb or "", printed.mmacs or ""
+        table.add_row(name, *costs, accuracy, log_loss)
     return table
 
 

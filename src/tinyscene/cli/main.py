@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from tinyscene.cli.options import (
     Data,
     Dataset,
     Json,
+    Pieces,
     SkipBad,
     Subset,
     TestFold,
@@ -30,9 +31,6 @@ from tinyscene.cli.options import (
 )
 from tinyscene.errors import InputError
 from tinyscene.progress import track
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -148,6 +146,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/SYSTEM-DATASET].")] = None,
     subset: Subset = None,
     test_fold: TestFold = None,
+    pieces: Pieces = None,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Several train by DDP.")] = 1,
@@ -164,7 +163,7 @@ def reproduce(
 
     file = recipe(system, variant, set_, epochs_scale)
     built = next(iter(file.variants.values())).build(("a", "b"))
-    clips = load_clips(data, dataset, built.sample_rate, skip_bad, cache, subset, test_fold, built.channel)
+    clips = load_clips(data, dataset, built.sample_rate, skip_bad, cache, subset, test_fold, built.channel, pieces)
     own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
     folder = out or Path("runs") / f"{file.name}-{own}"
     try:
@@ -193,6 +192,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
     subset: Subset = None,
     test_fold: TestFold = None,
+    pieces: Pieces = None,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     json_file: Json = None,
@@ -211,7 +211,7 @@ def evaluate(
     for model in models:
         classifier = ts.SceneClassifier.load(model)
         rate, channel = classifier.sample_rate, classifier.channel
-        clips = load_clips(data, dataset, rate, skip_bad, cache, subset, test_fold, channel)
+        clips = load_clips(data, dataset, rate, skip_bad, cache, subset, test_fold, channel, pieces)
         scored.append(ts.evaluate(classifier, clips if split == "all" else getattr(clips, split)))
     if json_file:
         write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)

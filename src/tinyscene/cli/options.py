@@ -24,6 +24,7 @@ Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Writ
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Set aside and list files that can't be used.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for decoded audio [default: $TINYSCENE_CACHE or ~/.cache].")]
 Subset = Annotated[int | None, typer.Option(help="Percent of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
+Pieces = Annotated[float | None, typer.Option(metavar="SECONDS", help="Cut every clip into pieces of so many seconds.")]
 TestFold = Annotated[str | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
 
 
@@ -36,8 +37,9 @@ def load_clips(
     subset: int | None,
     test_fold: str | None,
     channel: int | str = "mean",
+    pieces: float | None = None,
 ) -> "Clips":
-    """Load and decode; with `skip_bad`, set aside and list what can't be used."""
+    """Load and decode, whole or in pieces; with `skip_bad`, set aside and list what can't be used."""
     from tinyscene.data import decode, load
 
     if cache:
@@ -46,7 +48,7 @@ def load_clips(
     listed = load(data, dataset, allow_missing=skip_bad, **options)
     waveforms = decode(listed, sample_rate, channel, skip_bad=skip_bad)
     list_skipped([reason for _, reason in waveforms.skipped])
-    return waveforms.clips
+    return waveforms.clips if pieces is None else waveforms.in_pieces(pieces)
 
 
 def given(subset: int | None, test_fold: str | None) -> dict[str, Any]:

@@ -1,21 +1,29 @@
 """Compression, as stages."""
 
+from tinyscene.compression.budget import BudgetPruning
 from tinyscene.compression.calibrate import Calibration
 from tinyscene.compression.dense import ReplaceDense
-from tinyscene.compression.filters import FilterPruning, geometric_median, l1_norm
+from tinyscene.compression.filters import FilterPruning, frobenius_norm, geometric_median, l1_norm, max_norm
 from tinyscene.compression.half import HalfPrecision
+from tinyscene.compression.linear import LinearFit
 from tinyscene.compression.lottery import LotteryTicket
 from tinyscene.compression.quantize import Quantize
+from tinyscene.compression.selection import FeatureSelection
 from tinyscene.compression.weights import MagnitudePruning
 
 __all__ = [
+    "BudgetPruning",
     "Calibration",
+    "FeatureSelection",
     "FilterPruning",
     "HalfPrecision",
+    "LinearFit",
     "LotteryTicket",
     "MagnitudePruning",
     "Quantize",
     "ReplaceDense",
+    "frobenius_norm",
     "geometric_median",
     "l1_norm",
+    "max_norm",
 ]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tinyscene.compression.channels import coupled_channels, cut
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
-from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.run import Run
 
@@ -21,6 +21,17 @@ _STEPS, _CLOSE = 200, 1e-10
 def l1_norm(filters: Tensor) -> Tensor:
     """Sum of magnitudes of every filter (Li et al., ICLR 2017): (filters, ...) -> (filters,)"""
     return filters.flatten(1).abs().sum(1)
+
+
+def frobenius_norm(filters: Tensor) -> Tensor:
+    """Root of the sum of squares of every filter (Schmidt et al., DCASE 2022, 2.3): (filters, ...) -> (filters,)"""
+    norms: Tensor = torch.linalg.vector_norm(filters.flatten(1), dim=1)
+    return norms
+
+
+def max_norm(filters: Tensor) -> Tensor:
+    """Largest magnitude of every filter (Schmidt et al., DCASE 2022, section 2.3): (filters, ...) -> (filters,)"""
+    return filters.flatten(1).abs().amax(1)
 
 
 def geometric_median(filters: Tensor) -> Tensor:
@@ -108,42 +119,20 @@ def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -
     if not filters:
         return
     network = classifier.network
-    trained = network.training
-    example = classifier.short_example()
-    kept = masks.masks_of(network)
-    # Surgery knows no buffers: a twin whose weights are the masks is cut alike.
-    twin = copy.deepcopy(network) if kept else None
-    _cut(network, path, filters, example)
-    if twin is not None:
-        for name, mask in kept.items():
-            twin.get_parameter(name).data.copy_(mask)
-        _cut(twin, path, filters, example)
-        for name in kept:
-            masks.attach(network, name, twin.get_parameter(name) != 0)
-    with torch.no_grad():
-        outputs = network(example).shape[-1]
-    if outputs != len(classifier.classes):
+    convolution(network, path)
+    coupled, member = next(
+        (group, member)
+        for group in coupled_channels(network, classifier.short_example())
+        for member in group.members
+        if (member.path, member.side) == (path, "out")
+    )
+    if coupled.exempt:
+        raise InputError(f"{path}: filters {filters} can't go, {coupled.exempt}; accepted: another convolution")
+    gone = torch.zeros(coupled.units, dtype=torch.bool)
+    gone[member.unit_of[filters]] = True
+    if int(gone[member.unit_of].sum()) != len(set(filters)):
         raise InputError(
-            f"{path}: without filters {filters} the network has {outputs} outputs for "
-            f"{len(classifier.classes)} classes; accepted: a convolution before the last"
+            f"{path}: its filters are tied to a convolution whose groups would get unequal; accepted: a convolution "
+            f"that feeds none in groups (depthwise ones aside)"
         )
-    network.train(trained).to(memory_format=torch.channels_last)
-
-
-def _cut(network: nn.Module, path: str, filters: list[int], example: Tensor) -> None:
-    import torch_pruning
-
-    layer = convolution(network, path)
-    graph = torch_pruning.DependencyGraph().build_dependency(network.eval(), example)
-    group = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, idxs=filters)
-    for module in {dependency.target.module for dependency, _ in group}:
-        if 1 < getattr(module, "groups", 1) < getattr(module, "out_channels", 1):
-            raise InputError(
-                f"{path}: its filters are tied to {module}, whose groups would get unequal; accepted: a convolution "
-                f"that feeds none in groups (depthwise ones aside)"
-            )
-    if not graph.check_pruning_group(group):
-        raise InputError(
-            f"{path}: removing filters {filters} would leave a layer that depends on them without channels"
-        )
-    group.prune()
+    cut(network, [(coupled, ~gone)])

@@ -83,6 +83,27 @@ class Waveforms:
         """Samples of every clip."""
         return [where.stop - where.start for where in self.slices]
 
+    def in_pieces(self, length_s: float) -> Clips:
+        """The clips cut into pieces of `length_s`, one after the other; a shorter rest is left out.
+
+        Raises:
+            InputError: the length is not above 0, or no clip is as long.
+        """
+        samples = round(length_s * self.sample_rate) if 0 < length_s < float("inf") else 0
+        rows = tuple(
+            clip._replace(
+                start_s=clip.start_s + piece * length_s, duration_s=length_s, recording=clip.recording or clip.path
+            )
+            for clip, length in zip(self.clips, self.lengths, strict=True)
+            for piece in range(length // samples if samples else 0)
+        )
+        if not rows:
+            longest = max(self.lengths, default=0) / self.sample_rate
+            raise InputError(
+                f"pieces of {length_s:g} s; accepted: above 0, up to the {longest:g} s of the longest clip"
+            )
+        return replace(self.clips, name=f"{self.clips.name}-{length_s:g}s", rows=rows)
+
     @cached_property
     def fingerprint(self) -> str:
         """Changes with the content, label, split, device or extent of any clip; not with its place on disk."""

@@ -168,8 +168,10 @@ def write_checked(classifier: SceneClassifier, path: Path, batches: list[Tensor]
     """Write under another name, compare, and rename. Raises InputError, saying what differs."""
     import onnx
 
-    example = batches[0][:1]
-    model = onnx_model(classifier.network, torch.cat([example, example]))
+    *sizes, frames = batches[0].shape[1:]
+    # Where poolings leave a single frame, the exporter would take it for a constant.
+    frames = max(frames, 4 * int(getattr(classifier.network, "shortest_frames", 1)))
+    model = onnx_model(classifier.network, torch.zeros(2, *sizes, frames))
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as partial:
         try:

@@ -45,7 +45,7 @@ def onnx_model(network: nn.Module, example: Tensor) -> "onnx.ModelProto":
                 opset_version=OPSET,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                custom_translation_table=_int8_table() if isinstance(network, Int8Network) else None,
+                custom_translation_table=_float_table() | (_int8_table() if isinstance(network, Int8Network) else {}),
             )
             assert program is not None
             _tidy(program.model)
@@ -72,6 +72,20 @@ class _Exported(nn.Module):
         wide = {name: tensor.float() for name, tensor in state.items() if tensor.dtype == torch.float16}
         logits: Tensor = torch.func.functional_call(self.network, wide, (features,))
         return logits
+
+
+def _float_table() -> dict[Any, Any]:
+    """torch's exporter would divide a sum by a number of frames that it stores parts of."""
+    from onnxscript import opset20 as op
+
+    def var_mean(x: Any, axes: Any, correction: float, keepdim: bool) -> Any:
+        assert correction == 0
+        assert keepdim
+        mean = op.ReduceMean(x, axes)
+        centred = op.Sub(x, mean)
+        return op.ReduceMean(op.Mul(centred, centred), axes), mean
+
+    return {torch.ops.aten.var_mean.correction: var_mean}
 
 
 def _int8_table() -> dict[Any, Any]:

@@ -14,7 +14,10 @@ from tinyscene.files import write_whole
 
 
 def draw_curves(histories: list[tuple[str, list[dict[str, float]]]], title: str, path: Path) -> None:
-    """Losses and validation accuracy over the epochs of one fit after the other."""
+    """Losses and validation accuracy over the epochs of one fit after the other; no picture where none was trained."""
+    histories = [(stage, history) for stage, history in histories if history]
+    if not histories:
+        return
     figure = Figure(figsize=(8, 5), layout="constrained")
     losses, accuracies = figure.subplots(2, 1, sharex=True)
     start = 0

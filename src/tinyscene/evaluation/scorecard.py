@@ -19,41 +19,63 @@ class Reported:
     """What a report prints of a system. Each count has its convention, which may differ within one line of a table.
 
     Attributes:
-        parameters: counted by `convention`; None where the report prints a size alone.
-        kb: in units of 1024 B, with the decimals as printed, counted by `kb_convention`.
+        parameters: counted by `convention`, zeros left out; "127.84k" where the report prints thousands, None where it
+            prints a size alone.
+        kb: in units of 1024 B, with the decimals as printed, counted by `kb_convention`; None where it prints none.
         accuracy: between 0 and 1, on the report's own data set.
         log_loss: likewise.
         truncated: the report cuts its figures after the last decimal, and does not round them.
+        mmacs: millions, with the decimals as printed, counted as torchinfo does.
     """
 
-    parameters: int | None
+    parameters: int | str | None
     convention: Convention
-    kb: str
-    kb_convention: Convention
+    kb: str | None = None
+    kb_convention: Convention | None = None
     accuracy: float | None = None
     log_loss: float | None = None
     truncated: bool = False
+    mmacs: str | None = None
 
     def beside(self, ledger: Ledger) -> dict[str, Any]:
-        """The printed figures beside ours."""
-        size = self.convention(ledger.tensors)
-        kb = in_unit(self.kb_convention(ledger.tensors).kept_bytes, "KB")
+        """The printed figures beside ours; a count that is not printed is None."""
+        kept = self.convention(ledger.tensors).kept
+        kb = None if self.kb_convention is None else in_unit(self.kb_convention(ledger.tensors).kept_bytes, "KB")
+        macs = ledger.macs[USUAL_COUNTER]
         return {
-            "parameters": self.parameters,
+            "parameters": _number(self.parameters),
             "parameters_convention": self.convention.name,
-            "parameters_hit": None if self.parameters is None else size.kept == self.parameters,
-            "kb": float(self.kb),
-            "kb_convention": self.kb_convention.name,
+            "parameters_hit": self._hit(self.parameters, kept),
+            "kb": _number(self.kb),
+            "kb_convention": self.kb_convention and self.kb_convention.name,
             "kb_ours": kb,
-            "kb_hit": self.printed(kb) == self.kb,
+            "kb_hit": self._hit(self.kb, kb),
+            "mmacs": _number(self.mmacs),
+            "mmacs_ours": macs / 1e6,
+            "mmacs_hit": self._hit(self.mmacs, macs / 1e6),
             "accuracy": self.accuracy,
             "log_loss": self.log_loss,
         }
 
-    def printed(self, kb: float) -> str:
-        """`kb` with the decimals that the report prints."""
-        decimals = len(self.kb.partition(".")[2])
-        return f"{math.floor(kb * 10**decimals) / 10**decimals if self.truncated else kb:.{decimals}f}"
+    def _hit(self, printed: int | str | None, ours: float | None) -> bool | None:
+        if printed is None or ours is None:
+            return None
+        if isinstance(printed, int):
+            return ours == printed
+        thousands = printed.endswith("k")
+        return self.as_printed(ours / 1000 if thousands else ours, printed) == printed.removesuffix("k")
+
+    def as_printed(self, ours: float, printed: str) -> str:
+        """Our figure with the decimals of the printed one."""
+        decimals = len(printed.removesuffix("k").partition(".")[2])
+        return f"{math.floor(ours * 10**decimals) / 10**decimals if self.truncated else ours:.{decimals}f}"
+
+
+def _number(printed: int | str | None) -> float | None:
+    """A printed figure as a number."""
+    if not isinstance(printed, str):
+        return printed
+    return round(1000 * float(printed[:-1])) if printed.endswith("k") else float(printed)
 
 
 @dataclass(frozen=True)
@@ -143,7 +165,7 @@ FLAT = (  # noqa: SIM905 - so many quoted names read worse
     "ece accuracy_real accuracy_seen accuracy_unseen parameters nonzero convention bytes kb macs mac_counter "
     "clip_s classes peak_ram_bytes rules legal file_bytes file_weight_bytes file_legal file_unit file_exact "
     "file_largest file_p999 file_agreement file_fault figures "
-    "reported_parameters reported_kb reported_accuracy reported_log_loss"
+    "reported_parameters reported_kb reported_mmacs reported_accuracy reported_log_loss"
 ).split()
 
 

@@ -10,7 +10,7 @@ from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
 from tinyscene.accounting import CONVENTIONS, in_unit
-from tinyscene.evaluation.scorecard import FLAT, Row, figures_text, flat
+from tinyscene.evaluation.scorecard import FLAT, USUAL_COUNTER, Row, figures_text, flat
 from tinyscene.evaluation.scores import percent
 from tinyscene.files import write_whole
 
@@ -126,15 +126,17 @@ def reported_text(row: Row) -> str:
     if not (printed := row.reported):
         return ""
     mark = {True: "✓", False: "✗"}
-    counts = ""
+    counts = []
     if printed["parameters"] is not None:
-        counts = f"{printed['parameters']:,} {printed['parameters_convention']} {mark[printed['parameters_hit']]}  "
-    decimals = len(f"{printed['kb']:g}".partition(".")[2])
-    ours = "" if printed["kb_hit"] else f", ours {printed['kb_ours']:.{decimals}f}"
-    counts += f"{printed['kb']:g} KB {printed['kb_convention']} {mark[printed['kb_hit']]}{ours}"
+        counts += [f"{printed['parameters']:,} {printed['parameters_convention']} {mark[printed['parameters_hit']]}"]
+    for name, unit in (("kb", f"KB {printed['kb_convention']}"), ("mmacs", f"MMACs {USUAL_COUNTER}")):
+        if printed[name] is not None:
+            decimals = len(f"{printed[name]:g}".partition(".")[2])
+            ours = "" if printed[f"{name}_hit"] else f", ours {printed[f'{name}_ours']:.{decimals}f}"
+            counts += [f"{printed[name]:g} {unit} {mark[printed[f'{name}_hit']]}{ours}"]
     scores = [f"{100 * printed['accuracy']:.2f} %"] if printed["accuracy"] is not None else []
     scores += [f"{printed['log_loss']:.3f}"] if printed["log_loss"] is not None else []
-    return counts + (f"  {' / '.join(scores)}" if row.scores and scores else "")
+    return "  ".join([*counts, " / ".join(scores)] if row.scores and scores else counts)
 
 
 def save_scorecard(rows: Sequence[Row], folder: Path, title: str) -> None:

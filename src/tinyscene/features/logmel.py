@@ -1,5 +1,6 @@
 """Log-mel spectrogram."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from tinyscene.errors import InputError
-from tinyscene.features.spectrogram import BandSpectrogram
+from tinyscene.features.spectrogram import BandSpectrogram, check_kept
 
 LOGS = {"db": 10 / np.log(10), "log10": 1 / np.log(10), "ln": 1.0}
 
@@ -30,6 +31,7 @@ class LogMel(BandSpectrogram):
         center: frames centred on multiples of the hop, the ends padded with zeros.
         drop_last_frame: leave out the frame that centring adds: 500 frames instead of 501 for 10 s.
         subtract_mean: each band's mean over the frames subtracted; with a logarithm, a gain changes nothing then.
+        kept: bands of the `n_mels` that are computed, counted from 0, rising; all where None.
 
     Raises:
         InputError: a setting outside these.
@@ -55,17 +57,21 @@ class LogMel(BandSpectrogram):
         center: bool = True,
         drop_last_frame: bool = False,
         subtract_mean: bool = False,
+        kept: Sequence[int] | None = None,
     ) -> None:
+        kept = None if kept is None else tuple(kept)
         self.arguments: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if log not in (*LOGS, None):
             raise InputError(f"LogMel(log={log!r}); accepted: {', '.join(map(repr, (*LOGS, None)))}")
         if n_mels < 1:
             raise InputError(f"LogMel(n_mels={n_mels}); accepted: at least 1")
+        if kept is not None:
+            check_kept(kept, n_mels)
         whole = win_length is None and window_s is None
         super().__init__(
             sample_rate,
             n_fft,
-            n_mels,
+            n_mels if kept is None else len(kept),
             win_length=None if whole else _samples("win", win_length, window_s, sample_rate),
             hop_length=_samples("hop", hop_length, hop_s, sample_rate),
             window=window,
@@ -76,7 +82,8 @@ class LogMel(BandSpectrogram):
         )
         self.drop_last_frame, self.subtract_mean = drop_last_frame, subtract_mean
         highest = sample_rate / 2 if f_max_hz is None else f_max_hz
-        self.weigh(mel_matrix(sample_rate, n_fft, n_mels, f_min_hz, highest, mel))
+        matrix = mel_matrix(sample_rate, n_fft, n_mels, f_min_hz, highest, mel)
+        self.weigh(matrix if kept is None else matrix[list(kept)])
 
     @property
     def shortest_samples(self) -> int:

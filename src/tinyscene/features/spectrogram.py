@@ -1,5 +1,6 @@
 """Bands of a short-time Fourier transform: what front ends that weigh its bins have in common."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from tinyscene.errors import InputError
 WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
 # Clips a step: torch.stft is bound by memory, and more would leave the processor's cache.
 _CLIPS_A_STEP = 8
+
+
+def check_kept(kept: Sequence[int], bands: int) -> None:
+    """Raise InputError unless `kept` are bands out of that many, rising."""
+    if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= bands:
+        raise InputError(
+            f"bands {tuple(kept)} of {bands}; accepted: at least one of 0 to {bands - 1}, rising, each once"
+        )
 
 
 class BandSpectrogram(nn.Module):

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from tinyscene.errors import InputError
+from tinyscene.features.spectrogram import check_kept
+
 # A band that never changes (nothing above the bandwidth of the recordings) is centred, and not blown up.
 _SMALLEST_STD = 1e-3
 
@@ -49,6 +52,27 @@ class Standardize(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_((squares / frames - mean.square()).clamp_min(0).sqrt().clamp_min(_SMALLEST_STD))
         self.fitted.fill_(True)
+
+    @torch.no_grad()
+    def select(self, kept: list[int], factors: Tensor | None = None) -> None:
+        """Keep some bands, in place, and multiply what comes out of each by its factor.
+
+        Args:
+            kept: bands that stay, counted from 0, rising.
+            factors: (len(kept),), none of them zero; 1 where None.
+
+        Raises:
+            InputError: none is kept, one that there isn't, or factors that don't fit.
+        """
+        check_kept(kept, int(self.mean.shape[1]))
+        factors = torch.ones(len(kept)) if factors is None else factors
+        if factors.shape != (len(kept),) or not bool(factors.isfinite().all() and factors.all()):
+            raise InputError(
+                f"factors of shape {tuple(factors.shape)} for {len(kept)} bands; accepted: one for each, finite and "
+                f"not zero"
+            )
+        self.mean, self.std = self.mean[:, kept].clone(), self.std[:, kept] / factors.to(self.std)[:, None]
+        self.arguments["bands"] = len(kept)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> the same shape"""

@@ -8,18 +8,24 @@ from torch import nn
 
 from tinyscene.errors import InputError
 from tinyscene.models.aemnet import AemNet
+from tinyscene.models.bc_resnet_mod import BCResNetMod
 from tinyscene.models.cp_mobile import CPMobile
 from tinyscene.models.dcase_baseline import Baseline2020, Baseline2021
+from tinyscene.models.moments_linear import MomentsLinear
 from tinyscene.models.pham_cnn import PhamCNN
 from tinyscene.models.se_resnet import SEResNet
+from tinyscene.models.tandem import Tandem
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "aemnet": AemNet,
     "baseline2020": Baseline2020,
     "baseline2021": Baseline2021,
+    "bc_resnet_mod": BCResNetMod,
     "cp_mobile": CPMobile,
+    "moments_linear": MomentsLinear,
     "pham_cnn": PhamCNN,
     "se_resnet": SEResNet,
+    "tandem": Tandem,
 }
 
 

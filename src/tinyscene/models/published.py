@@ -24,10 +24,20 @@ _BASELINE: dict[str, Any] = {
     "n_mels": 40,
     "window": "hamming",
 }
+_SCHMIDT: dict[str, Any] = {
+    "sample_rate": 16_000,
+    "n_fft": 2048,
+    "hop_length": 480,
+    "window": "hamming",
+    "n_mels": 256,
+    "log": "log10",
+    "floor": 1e-8,
+}
 FRONTENDS_OF: dict[str, Callable[[], nn.Module]] = {
     "aemnet": partial(Raw, sample_rate=16_000),
     "baseline2020": partial(LogMel, **_BASELINE),
     "baseline2021": partial(LogMel, **_BASELINE),
+    "bc_resnet_mod": partial(LogMel, **_SCHMIDT),
     "cp_mobile": partial(
         LogMel,
         sample_rate=32_000,
@@ -38,6 +48,7 @@ FRONTENDS_OF: dict[str, Callable[[], nn.Module]] = {
         floor=1e-5,
         mel="htk",
     ),
+    "moments_linear": partial(LogMel, **_SCHMIDT),
     "pham_cnn": partial(
         Gammatone,
         sample_rate=48_000,
@@ -60,6 +71,7 @@ FRONTENDS_OF: dict[str, Callable[[], nn.Module]] = {
         floor=1e-5,
         subtract_mean=True,
     ),
+    "tandem": partial(LogMel, **_SCHMIDT),
 }
 # As published.
 _NOT_STANDARDIZED = {"aemnet", "pham_cnn", "se_resnet"}

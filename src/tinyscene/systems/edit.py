@@ -9,15 +9,18 @@ from typing import Any
 
 from tinyscene.errors import InputError
 from tinyscene.systems.system import SystemFile
-from tinyscene.training import Fit
+from tinyscene.training import Cosine, Fit, Step
 
 
 def scale_epochs(value: Any, factor: float) -> Any:
-    """The same nest of stages, every `Fit` in it with `factor` times its epochs, at least one."""
+    """The same nest of stages, every `Fit` in it with `factor` times its epochs, at least one.
+
+    What else counts its epochs keeps its share of them: where it starts and stops, warm-up, the length of a step.
+    """
     if not 0 < factor < math.inf:
         raise InputError(f"--epochs-scale {factor}; accepted: above 0, such as 0.1")
     if isinstance(value, Fit):
-        return replace(value, epochs=max(1, round(value.epochs * factor)))
+        return _scale_fit(value, max(1, round(value.epochs * factor)))
     if isinstance(value, tuple):
         return tuple(scale_epochs(item, factor) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -28,6 +31,17 @@ def scale_epochs(value: Any, factor: float) -> Any:
     return value
 
 
+def _scale_fit(fit: Fit, epochs: int) -> Fit:
+    share = epochs / fit.epochs
+    schedule = fit.schedule
+    if isinstance(schedule, Cosine):
+        schedule = replace(schedule, warmup_epochs=schedule.warmup_epochs * share)
+    elif isinstance(schedule, Step):
+        schedule = replace(schedule, every_epochs=max(1, round(schedule.every_epochs * share)))
+    stop = None if fit.stop_after is None else round(fit.stop_after * share)
+    return replace(fit, epochs=epochs, schedule=schedule, stop_after=stop, start_after=round(fit.start_after * share))
+
+
 def scale_system(file: SystemFile, factor: float) -> SystemFile:
     """`scale_epochs` over every variant."""
     variants = {n: replace(s, stages=scale_epochs(s.stages, factor)) for n, s in file.variants.items()}
@@ -35,7 +49,7 @@ def scale_system(file: SystemFile, factor: float) -> SystemFile:
 
 
 def override(file: SystemFile, assignments: list[str]) -> SystemFile:
-    """Apply `VARIANT.stages.N.field=value`, in order; the variant `all` stands for every one.
+    """Apply `VARIANT.stages.N.field=value`, in order; the variant `all` stands for every one that has it.
 
     Raises:
         InputError: a name that isn't there, or a value of another type; the message names the right ones.
@@ -47,9 +61,12 @@ def override(file: SystemFile, assignments: list[str]) -> SystemFile:
         if not equals or len(names) < 3 or names[1] != "stages":
             raise InputError(f"--set {assignment}; accepted: VARIANT.stages.N.field=value")
         chosen = list(variants) if names[0] == "all" else [names[0]]
+        if chosen[0] not in variants:
+            raise InputError(f"--set {assignment}: no variant {chosen[0]!r}; accepted: all, {', '.join(variants)}")
+        if names[0] == "all" and names[2].isdecimal():
+            longest = max(len(system.stages) for system in variants.values())
+            chosen = [name for name in chosen if len(variants[name].stages) > min(int(names[2]), longest - 1)]
         for variant in chosen:
-            if variant not in variants:
-                raise InputError(f"--set {assignment}: no variant {variant!r}; accepted: all, {', '.join(variants)}")
             stages = _changed(variants[variant].stages, names[2:], text, assignment)
             variants[variant] = replace(variants[variant], stages=stages)
     return replace(file, variants=variants)

@@ -197,7 +197,7 @@ def _present(title: str, results: list[Result], system: System, folder: Path, va
     last.scores.save(place / "predictions.csv")
     if (last.folder / FILE).is_file():
         shutil.copyfile(last.folder / FILE, place / FILE)
-    histories = [(stage_label(s), r.history) for s, r in zip(system.stages, results, strict=True) if r.history]
+    histories = [(stage_label(s), r.history) for s, r in zip(system.stages, results, strict=True)]
     draw_curves(histories, title, place / "curves.png")
     draw_confusion(last.scores, f"{title}: {100 * last.scores.accuracy:.1f} %", place / "confusion.png")
     if last.scores.by("device"):

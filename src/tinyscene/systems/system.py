@@ -24,6 +24,7 @@ SYSTEMS = {
     "byttebier2021": "tinyscene.systems.byttebier2021",
     "galindo2021": "tinyscene.systems.galindo2021",
     "pham2020": "tinyscene.systems.pham2020",
+    "schmidt2022": "tinyscene.systems.schmidt2022",
     "singh2021": "tinyscene.systems.singh2021",
 }
 

@@ -4,7 +4,7 @@ from tinyscene.training.fit import EarlyStopping, Fit
 from tinyscene.training.losses import CrossEntropy, KLDivergence
 from tinyscene.training.optimizers import SGD, Adam, AdamW
 from tinyscene.training.run import Run, Stage
-from tinyscene.training.schedules import Constant, Cosine, InverseTime, Step, Triangular2
+from tinyscene.training.schedules import Constant, Cosine, InverseTime, Linear, Step, Triangular2
 
 __all__ = [
     "SGD",
@@ -17,6 +17,7 @@ __all__ = [
     "Fit",
     "InverseTime",
     "KLDivergence",
+    "Linear",
     "Run",
     "Stage",
     "Step",

@@ -110,6 +110,14 @@ def _features(
         yield classifier.frontend(torch.from_numpy(np.array(waveform)).to(device)[None])
 
 
+def fit_standardization(
+    classifier: SceneClassifier, waveforms: Waveforms, run: Run, kept: Sequence[Tensor] = ()
+) -> None:
+    """Fit it, in place, unless an earlier stage did: on the features `kept`, or else on those of all the waveforms."""
+    if not classifier.standardize.fitted:
+        classifier.standardize.fit(kept or features_of_clips(classifier, waveforms, run, "train"))
+
+
 def refuse_short(classifier: SceneClassifier, waveforms: Waveforms) -> None:
     """Raise InputError, naming it, for a clip that is too short to be classified."""
     shortest = classifier.shortest_samples

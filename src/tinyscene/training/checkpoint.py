@@ -47,14 +47,14 @@ class Checkpoint:
         with write_whole(self.path) as partial:
             partial.write_bytes(contents)
 
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Fill network and optimiser from the file; where there is none, training starts at its beginning.
+    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer, start: int = 0) -> Progress:
+        """Fill network and optimiser from the file; where there is none, training starts with the epoch `start`.
 
         Raises:
             InputError: the file is broken.
         """
         if not self.path.is_file():
-            return Progress()
+            return Progress(epoch=start, best_epoch=start - 1)
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
         try:
             with safe_open(self.path, "pt") as file:

@@ -16,11 +16,12 @@ from tinyscene.training.batches import (
     AugmentedClips,
     features_of_clips,
     fit_in_memory,
+    fit_standardization,
     refuse_short,
     training_length,
 )
 from tinyscene.training.checkpoint import Checkpoint
-from tinyscene.training.loop import AfterStep, FeatureSource, Source, WaveformSource, train
+from tinyscene.training.loop import AfterStep, FeatureSource, Hooks, Penalty, Source, WaveformSource, train
 from tinyscene.training.losses import CrossEntropy, Loss
 from tinyscene.training.optimizers import Adam, Optimizer
 from tinyscene.training.published import content_of, start_from
@@ -51,6 +52,8 @@ class Fit:
         init: a safetensors file with published weights to start from, by the names of the network's tensors; a part of
             the network that it leaves out whole keeps its own. None starts from the classifier as it is.
         stop_after: end after so many of the epochs, the schedule still that of all.
+        start_after: count so many of the epochs as done: schedule and random draws are those of the epochs after them.
+            The optimiser's state begins anew.
 
     Clips of unequal length are cut, or padded at their end, to the median length unless `augment` holds a `Crop`.
     """
@@ -64,6 +67,7 @@ class Fit:
     early_stopping: EarlyStopping | None = None
     init: str | Path | None = None
     stop_after: int | None = None
+    start_after: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 2)):
@@ -73,6 +77,11 @@ class Fit:
             raise InputError(f"Fit: a learning rate of {self.optimizer.lr}; accepted: above 0")
         if self.stop_after is not None and not 0 <= self.stop_after <= self.epochs:
             raise InputError(f"Fit(stop_after={self.stop_after}); accepted: 0 to its {self.epochs} epochs")
+        last = self.epochs if self.stop_after is None else self.stop_after
+        if not 0 <= self.start_after <= last:
+            raise InputError(
+                f"Fit(start_after={self.start_after}); accepted: 0 to the {last} epochs after which it ends"
+            )
 
     def content(self) -> str | None:
         """Changes with the published weights; part of the key of a stored result."""
@@ -83,9 +92,17 @@ class Fit:
         return classifier
 
     def __call__(
-        self, classifier: SceneClassifier, clips: Clips, run: Run, after_step: AfterStep | None = None
+        self,
+        classifier: SceneClassifier,
+        clips: Clips,
+        run: Run,
+        after_step: AfterStep | None = None,
+        penalty: Penalty | None = None,
     ) -> SceneClassifier:
         """Train on `clips.train`, watching `clips.validation`.
+
+        `after_step` and `penalty` are other stages': values or partials of them, since the key of a checkpoint holds
+        what they are.
 
         Raises:
             InputError: a test clip is among the clips, the train split lacks a class, a clip is too short, early
@@ -101,12 +118,13 @@ class Fit:
         refuse_short(classifier, watched)
         # What stands in no tensor counts as well: the front end's settings, strides, dropout.
         start = [weights_fingerprint(classifier), repr(classifier), str(classifier.frontend.arguments)]
+        hooks = Hooks(after_step, penalty)
         checkpoint = Checkpoint(
-            run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint, after_step)
+            run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint, hooks)
         )
         source = self._source(classifier, waveforms, run)
         validation = list(features_of_clips(classifier, watched, run, "validation"))
-        train(self, classifier, source, clips, validation, checkpoint, run, after_step)
+        train(self, classifier, source, clips, validation, checkpoint, run, hooks)
         classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
         classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.recording_hashes}))
         return classifier.eval()
@@ -125,8 +143,7 @@ class Fit:
         kept: list[Tensor] = []
         if not on_clips and not on_waveforms and fit_in_memory(classifier, len(waveforms), length):
             kept = list(features_of_clips(classifier, waveforms, run, "train", length))
-        if not classifier.standardize.fitted:
-            classifier.standardize.fit(kept or features_of_clips(classifier, waveforms, run, "train"))
+        fit_standardization(classifier, waveforms, run, kept)
         if kept:
             with torch.no_grad():
                 return FeatureSource(classifier.standardize(torch.cat(kept)), on_features)

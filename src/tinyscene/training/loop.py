@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,8 +24,21 @@ if TYPE_CHECKING:
     from tinyscene.training.fit import Fit
 
 
-AfterStep = Callable[[nn.Module, float], None]
-"""Called with the network and the share of the fit's steps that are done, after each; it may change masks."""
+AfterStep = Callable[[nn.Module, float], dict[str, float] | None]
+"""Called with the network and the share of the fit's steps that are done, after each; it may change masks and buffers.
+
+What it gives after an epoch's last step stands in that epoch's row of `Run.history`.
+"""
+
+Penalty = Callable[[nn.Module], Tensor]
+"""Of the network's parameters, (); added to the loss of every batch."""
+
+
+class Hooks(NamedTuple):
+    """What another stage has a fit do beside its own loss and steps."""
+
+    after_step: AfterStep | None = None
+    penalty: Penalty | None = None
 
 
 class Source(Protocol):
@@ -93,14 +106,14 @@ def train(
     validation: list[Tensor],
     checkpoint: Checkpoint,
     run: Run,
-    after_step: AfterStep | None = None,
+    hooks: Hooks,
 ) -> None:
     """Train `classifier.network` in place, from the last epoch of an earlier, killed run where there was one."""
     fabric = run.fabric
     network = classifier.network
     optimizer = fit.optimizer.build(parameter_groups(network, fit.optimizer.rates))
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
-    progress = checkpoint.restore(network, optimizer)
+    progress = checkpoint.restore(network, optimizer, fit.start_after)
     plan = Plan(len(source), fit.batch_size, progress.epoch, fit.epochs, run, fabric.global_rank, fabric.world_size)
     source.start(plan, run)
     targets = torch.eye(len(clips.classes))[clips.train.labels].to(fabric.device)
@@ -111,7 +124,7 @@ def train(
     with bar(what, fit.epochs * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
-            row = _epoch(fit, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance, after_step)
+            row = _epoch(fit, network, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance, hooks)
             if validation:
                 probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
                 row["validation_log_loss"] = log_loss(labels, probabilities)
@@ -132,7 +145,8 @@ def train(
 
 def _epoch(
     fit: "Fit",
-    network: Any,
+    network: nn.Module,
+    wrapped: Any,
     optimizer: Any,
     source: Source,
     targets: Tensor,
@@ -140,13 +154,13 @@ def _epoch(
     progress: Progress,
     run: Run,
     advance: Advance,
-    after_step: AfterStep | None,
+    hooks: Hooks,
 ) -> dict[str, float]:
-    """One pass over the train split. Returns its mean loss and the last learning rate."""
+    """One pass over the train split. Returns its mean loss, without the penalty, and the last learning rate."""
     epoch, note = progress.epoch, _note(progress, fit.epochs)
     run.seed_torch(DROPOUT, epoch, plan.rank)
-    network.train()
-    total, seen = 0.0, 0
+    wrapped.train()
+    total, seen, figures = 0.0, 0, {}
     batches = plan.epoch(epoch)
     removed = masks.removed(network)
     for step, members in enumerate(batches):
@@ -154,12 +168,12 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = lr * group["factor"]
         inputs, wanted = source.batch(members, targets[members], run.rng(BATCH, epoch, step, plan.rank))
-        loss = fit.loss(network(inputs.contiguous(memory_format=torch.channels_last)), wanted)
+        loss = fit.loss(wrapped(inputs.contiguous(memory_format=torch.channels_last)), wanted)
         optimizer.zero_grad()
-        run.fabric.backward(loss)
+        run.fabric.backward(loss if hooks.penalty is None else loss + hooks.penalty(network))
         optimizer.step()
-        if after_step is not None:
-            after_step(network, (epoch + (step + 1) / len(batches)) / fit.epochs)
+        if hooks.after_step is not None:
+            figures = hooks.after_step(network, (epoch + (step + 1) / len(batches)) / fit.epochs) or {}
             removed = masks.removed(network)
         # The optimiser's momentum and weight decay move what the masks hold at zero.
         masks.apply(removed)
@@ -170,7 +184,7 @@ def _epoch(
             )
         total, seen = total + loss.item() * len(members), seen + len(members)
         advance(note)
-    return {"epoch": epoch, "lr": lr, "train_loss": total / seen}
+    return {"epoch": epoch, "lr": lr, "train_loss": total / seen, **figures}
 
 
 def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Checkpoint, network: nn.Module) -> None:

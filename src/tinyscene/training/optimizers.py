@@ -14,7 +14,8 @@ from tinyscene.models.quantized import FakeQuantized
 Rates = tuple[tuple[str, float], ...]
 """Patterns over module paths, and the learning rate of what they match, relative to the optimiser's; the first counts.
 
-`(("body", 0.1),)` trains all that stands below `body` at a tenth of the rate, and the rest at the rate itself.
+`(("body", 0.1),)` trains all that stands below `body` at a tenth of the rate, and the rest at the rate itself; a factor
+of 0 leaves it as it is, but for batch norm's statistics.
 """
 
 
@@ -22,7 +23,7 @@ def parameter_groups(network: nn.Module, rates: Rates) -> list[dict[str, Any]]:
     """The network's parameters in groups for torch's optimisers, each with the `factor` on its rate.
 
     Raises:
-        InputError: a pattern matches nothing, or a rate is not above zero.
+        InputError: a pattern matches nothing, or a rate is below zero.
     """
     root = network.graph if isinstance(network, FakeQuantized) else network
     groups: list[dict[str, Any]] = [{"params": [], "factor": factor} for _, factor in (*rates, ("*", 1.0))]
@@ -30,11 +31,11 @@ def parameter_groups(network: nn.Module, rates: Rates) -> list[dict[str, Any]]:
         matches = (i for i, (pattern, _) in enumerate(rates) if inside(path, (pattern,)))
         groups[next(matches, len(rates))]["params"].append(parameter)
     for (pattern, factor), group in zip(rates, groups, strict=False):
-        if not group["params"] or not factor > 0:
+        if not group["params"] or not factor >= 0:
             names = ", ".join(name for name, _ in root.named_children())
             raise InputError(
                 f"rates: {pattern!r} at {factor} of the rate matches {len(group['params'])} tensors; accepted: a path "
-                f"in {names}, * for any text, that no earlier pattern took, and a rate above 0"
+                f"in {names}, * for any text, that no earlier pattern took, and a rate of at least 0"
             )
     return [group for group in groups if group["params"]]
 

@@ -34,6 +34,21 @@ class Cosine:
 
 
 @dataclass(frozen=True)
+class Linear:
+    """A straight line from the optimiser's rate down to `final` times it, over the fit's epochs."""
+
+    final: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.final >= 0:
+            raise InputError(f"{self}; accepted: at least 0")
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """At `epoch` (with its fraction) of `epochs`."""
+        return 1 + (self.final - 1) * epoch / epochs
+
+
+@dataclass(frozen=True)
 class Step:
     """The rate times `gamma` after every `every_epochs`."""
 
@@ -95,4 +110,4 @@ class Triangular2:
         return self.lowest + (peak - self.lowest) * (1 - abs(2 * place - 1))
 
 
-Schedule = Constant | Cosine | InverseTime | Step | Triangular2
+Schedule = Constant | Cosine | InverseTime | Linear | Step | Triangular2

@@ -1,0 +1,177 @@
+"""ADMM: training under a constraint that has a projection but no gradient, such as a number of weights that stay.
+
+min f(W) subject to W in S becomes training of W with a quadratic pull towards a consensus Z in S (Boyd et al.,
+Foundations and Trends in Machine Learning 2011, sections 3.1.1 and 9.1). Z and the scaled dual U are buffers
+`<tensor>_consensus` and `<tensor>_dual` beside their parameters, so that a checkpoint holds them.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from tinyscene.data import Clips
+from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training.fit import Fit
+from tinyscene.training.run import Run
+
+Tensors = dict[str, Tensor]
+"""Values by the path of their parameter."""
+
+Projection = Callable[[Tensors], Tensors]
+"""The nearest values in the set S: a function, or a frozen value that can be called."""
+
+CONSENSUS, DUAL, SCALE = "_consensus", "_dual", "admm_scale"
+# So many times the norm of the weights at the start, the residual or the dual has no way back.
+_DIVERGED = 1e3
+
+
+@dataclass(frozen=True)
+class ADMM:
+    """Move parameters towards a set while they train, in the scaled form of ADMM.
+
+    The loss of every batch gains rho / 2 ||W - Z + U||^2; after every step, Z = projection(W + U) and
+    U += dual_rate x (W - Z). At the start Z = W and U = 0: nothing pulls before the first projection.
+
+    ADMM's own dual rate is 1, for a W that minimises exactly. One step of gradient descent is far from that: with
+    momentum m, rates near 1 - m and above oscillate without end or diverge at any rho. Rates of the primal are the
+    fit's, and may fall while rho and the dual's stay (Schmidt et al., DCASE 2022 Task 1, section 2.2).
+
+    Args:
+        parameters: paths in the network.
+        projection: of all of them together, values by path to values by path.
+        rho: above 0.
+        dual_rate: above 0, at most 1.
+    """
+
+    parameters: tuple[str, ...]
+    projection: Projection
+    rho: float
+    dual_rate: float = 0.03
+
+    def __post_init__(self) -> None:
+        if not (0 < self.rho < math.inf and 0 < self.dual_rate <= 1):
+            raise InputError(
+                f"rho={self.rho}, dual_rate={self.dual_rate}; accepted: rho above 0, a dual rate above 0 and at most 1"
+            )
+
+    def train(self, classifier: SceneClassifier, fit: Fit, clips: Clips, run: Run) -> SceneClassifier:
+        """`classifier` trained by `fit` near the set, not in it: the caller projects.
+
+        `run.history` tells of every epoch the residuals after its last step, as `update` gives them.
+
+        Raises:
+            InputError: it diverges, or what `Fit` raises.
+        """
+        started = copy.deepcopy(classifier)
+        self.attach(started.network)
+        trained = fit(started, clips, run, partial(_update, self), partial(_penalty, self))
+        self.detach(trained.network)
+        return trained
+
+    @torch.no_grad()
+    def attach(self, network: nn.Module) -> None:
+        """Register Z and U beside the parameters."""
+        weights = self._beside(network, "")
+        for path, weight in weights.items():
+            layer, _, name = path.rpartition(".")
+            network.get_submodule(layer).register_buffer(name + CONSENSUS, weight.detach().clone())
+            network.get_submodule(layer).register_buffer(name + DUAL, torch.zeros_like(weight))
+        start = _norm(weights)
+        network.register_buffer(SCALE, torch.where(start > 0, start, torch.ones_like(start)))
+
+    def detach(self, network: nn.Module) -> None:
+        """Remove Z and U."""
+        for path in self.parameters:
+            layer, _, name = path.rpartition(".")
+            for suffix in (CONSENSUS, DUAL):
+                delattr(network.get_submodule(layer), name + suffix)
+        delattr(network, SCALE)
+
+    def penalty(self, network: nn.Module) -> Tensor:
+        """rho / 2 ||W - Z + U||^2, ()"""
+        weights, consensus, dual = (self._beside(network, suffix) for suffix in ("", CONSENSUS, DUAL))
+        return (
+            0.5
+            * self.rho
+            * torch.stack([(w - consensus[p] + dual[p]).square().sum() for p, w in weights.items()]).sum()
+        )
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, progress: float) -> dict[str, float]:
+        """One step of consensus and dual. Returns the primal residual ||W - Z|| and the dual one, rho ||Z - Z before||.
+
+        The primal one is relative to the larger of ||W|| and ||Z||, the dual one to rho times that.
+
+        Raises:
+            InputError: residual or dual are not finite, or beyond all measure.
+        """
+        weights, before, dual = (self._beside(network, suffix) for suffix in ("", CONSENSUS, DUAL))
+        consensus = self.projection({path: weight + dual[path] for path, weight in weights.items()})
+        apart = {path: weight - consensus[path] for path, weight in weights.items()}
+        moved = _norm({path: consensus[path] - z for path, z in before.items()})
+        for path in weights:
+            before[path].copy_(consensus[path])
+            dual[path].add_(apart[path], alpha=self.dual_rate)
+        self._refuse_divergence(torch.stack([_norm(apart), _norm(dual)]), network.get_buffer(SCALE), progress)
+        size = torch.maximum(_norm(weights), _norm(consensus)).clamp_min(torch.finfo(torch.float32).tiny)
+        return {"primal_residual": float(_norm(apart) / size), "dual_residual": float(moved / size)}
+
+    def _beside(self, network: nn.Module, suffix: str) -> Tensors:
+        """What stands beside the parameters under `suffix`, themselves without one."""
+        known = dict(network.named_buffers() if suffix else network.named_parameters())
+        missing = [path for path in self.parameters if path + suffix not in known]
+        if missing or not self.parameters:
+            raise InputError(f"no parameters {', '.join(missing)}; accepted: some of {', '.join(known)}")
+        return {path: known[path + suffix] for path in self.parameters}
+
+    def _refuse_divergence(self, sizes: Tensor, scale: Tensor, progress: float) -> None:
+        if bool((sizes <= _DIVERGED * scale).all()):  # false for NaN as well
+            return
+        residual, dual = sizes.tolist()
+        raise InputError(
+            f"ADMM diverged after {progress:.1%} of the fit at rho={self.rho:g}, dual_rate={self.dual_rate:g}: the "
+            f"primal residual is {residual:.3g} and the dual {dual:.3g}, the weights began at {float(scale):.3g}; "
+            f"accepted: a smaller rho, a smaller dual rate or a smaller learning rate"
+        )
+
+
+def phases(fit: Fit, updates: float) -> tuple[Fit, Fit]:
+    """One fit as two: the share `updates` of its epochs, at least one, and the rest of them as fine-tuning.
+
+    Raises:
+        InputError: the share is out of range, or the fit doesn't run from its beginning to its end.
+    """
+    if not 0 < updates <= 1:
+        raise InputError(f"updates={updates}; accepted: a share of the fit above 0 and at most 1")
+    if fit.early_stopping or fit.stop_after is not None or fit.start_after or fit.init is not None:
+        raise InputError(
+            "fit=... with early_stopping, stop_after, start_after or init; accepted: one that goes on with the weights "
+            "that it is handed and runs from its beginning to its end"
+        )
+    last = max(1, round(updates * fit.epochs))
+    return replace(fit, stop_after=last), replace(fit, start_after=last)
+
+
+def residuals(history: list[dict[str, float]]) -> dict[str, float]:
+    """Those after the last step, from the history of a fit that ADMM was part of."""
+    return {name: value for name, value in history[-1].items() if name.endswith("_residual")}
+
+
+def _norm(tensors: Tensors) -> Tensor:
+    """Of all values together, ()"""
+    return torch.stack([tensor.detach().square().sum() for tensor in tensors.values()]).sum().sqrt()
+
+
+def _update(admm: ADMM, network: nn.Module, progress: float) -> dict[str, float]:
+    """`Fit` calls this after every step; a partial of a function, since a checkpoint's key tells no methods apart."""
+    return admm.update(network, progress)
+
+
+def _penalty(admm: ADMM, network: nn.Module) -> Tensor:
+    return admm.penalty(network)

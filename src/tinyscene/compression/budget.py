@@ -1,0 +1,218 @@
+"""Filter pruning to a joint budget (Schmidt et al., DCASE 2022 Task 1, section 2.3)."""
+
+import copy
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinyscene.accounting import peak_ram_bytes
+from tinyscene.compression.admm import ADMM, phases, residuals
+from tinyscene.compression.channels import Coupled, coupled_channels, cut
+from tinyscene.compression.filters import Criterion, frobenius_norm
+from tinyscene.compression.importance import Importance, Kept
+from tinyscene.compression.narrow import Narrow, best, makers_parameters
+from tinyscene.compression.widths import fill, quadratic_costs, value
+from tinyscene.data import Clips
+from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training.fit import Fit
+from tinyscene.training.run import Run
+
+BUDGETS = ("parameters", "macs", "bytes", "peak_ram_bytes")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a pruning keeps.
+
+    Attributes:
+        coupled: the sets of channels that can be pruned.
+        kept: for each of them (units,), True for those that stay.
+        threshold: filters of this importance and below go; 0 where the budgets hold without pruning.
+        costs: of the pruned network: parameters, macs, bytes, and peak_ram_bytes where that has a budget.
+    """
+
+    coupled: tuple[Coupled, ...]
+    kept: Kept
+    threshold: float
+    costs: dict[str, int]
+
+
+@dataclass(frozen=True)
+class BudgetPruning:
+    """Remove the least important filters of the whole network until every budget holds.
+
+    All filters stand in one list, by their importance. A binary search finds the least threshold whose network keeps
+    the budgets; at every step the importance is taken over those inputs that are still reachable, until nothing changes
+    any more. One channel of every layer stays. What the threshold leaves of the budgets is then used up by exchanging
+    some channels of one layer for some of another.
+
+    With `fit`, training goes to the widths that come out of this: over the share `updates` of the fit, ADMM moves all
+    but the most important filters of every layer towards zero, which may become others on the way; then these are
+    removed, and the rest of the same fit fine-tunes.
+
+    Args:
+        parameters: all of them, zeros included, by the convention "bn2" (PyTorch's `parameters()`).
+        macs: multiply-accumulates of a clip of `clip_s`, by torchinfo's count.
+        bytes: of everything stored, by the convention "bn4".
+        peak_ram_bytes: of the activations at float32, for a clip of `clip_s`.
+        by: importance of a filter, (filters, ...) -> (filters,).
+        normalise: compare filters by their importance over the mean of their layer, since a norm over more inputs is
+            larger (`Importance`); without it, the report's own.
+        fill: the share of a layer's channels by which its width may leave the threshold's to use the budgets up; 0
+            keeps to the threshold.
+        clip_s: what MACs and RAM are counted for, in seconds; more where the network needs it.
+        fit: update and fine-tuning epochs together; without it, one shot and no training.
+        rho, dual_rate: as `ADMM`'s.
+        updates: share of the fit's epochs before the cut, rounded to the nearest, at least one.
+
+    Raises:
+        InputError: no budget, or a number out of range; when applied, rounded weights, a network without anything that
+            could be pruned, or a budget below what one channel a layer costs.
+    """
+
+    parameters: int | None = None
+    macs: int | None = None
+    bytes: int | None = None
+    peak_ram_bytes: int | None = None
+    by: Criterion = frobenius_norm
+    normalise: bool = True
+    fill: float = 0.25
+    clip_s: float = 1.0
+    fit: Fit | None = None
+    rho: float = 0.01
+    dual_rate: float = 0.03
+    updates: float = 5 / 7
+
+    def __post_init__(self) -> None:
+        if not self.limits:
+            raise InputError(f"BudgetPruning() has no budget; accepted: one or more of {', '.join(BUDGETS)}")
+        for name, limit in self.limits.items():
+            if not limit >= 1:
+                raise InputError(f"BudgetPruning({name}={limit}); accepted: at least 1")
+        if self.fit is not None:
+            phases(self.fit, self.updates)
+        if not 0 <= self.fill <= 1 or not self.clip_s > 0:
+            raise InputError(
+                f"BudgetPruning(fill={self.fill}, clip_s={self.clip_s}); accepted: a share from 0 to 1, and a length "
+                f"above 0"
+            )
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The budgets that were given."""
+        return {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Prune by the weights as they are."""
+        return self._cut(classifier, self.plan(classifier))
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Pruning looks at the weights alone; with `fit`, at those that it trains.
+
+        Raises:
+            InputError: a test clip is among the clips, ADMM diverges, what `Fit` raises, or what the class says.
+        """
+        clips.refuse_test("BudgetPruning")
+        plan = self.plan(classifier)
+        run.figures.update(threshold=plan.threshold, **plan.costs)
+        if self.fit is None:
+            return self._cut(classifier, plan)
+        updates, tuning = phases(self.fit, self.updates)
+        narrow = self.projection(classifier, plan)
+        network = classifier.network
+        admm = ADMM(makers_parameters(network, plan.coupled), narrow, self.rho, self.dual_rate)
+        trained = admm.train(classifier, updates, clips, run)
+        history = list(run.history)
+        values = {path: trained.network.get_parameter(path).detach() for path in admm.parameters}
+        tuned = tuning(self._cut(trained, replace(plan, kept=narrow.kept(values))), clips, run)
+        run.history[:0] = history
+        run.figures.update(residuals(history))
+        return tuned
+
+    def projection(self, classifier: SceneClassifier, plan: Plan) -> Narrow:
+        """What ADMM pulls towards: the values that a network of the plan's widths could hold."""
+        widths = tuple(int(units.sum()) for units in plan.kept)
+        importance = Importance(copy.deepcopy(classifier.network).cpu(), plan.coupled, self.by, self.normalise)
+        return Narrow(widths, self.by, self.normalise, importance)
+
+    def plan(self, classifier: SceneClassifier) -> Plan:
+        """Which channels stay. A network within the budgets keeps all of them."""
+        classifier.require_float("BudgetPruning")
+        candidates = _Candidates(self, classifier)
+        everything = tuple(torch.ones(group.units, dtype=torch.bool) for group in candidates.coupled)
+        if candidates.over(everything) is None:
+            return candidates.plan(everything, 0.0)
+        if not everything:
+            raise InputError(
+                f"BudgetPruning: {type(classifier.network).__name__} has no channels that could be pruned, its filters "
+                f"give the logits; accepted: a network with layers between features and logits"
+            )
+        importance = Importance(classifier.network, candidates.coupled, self.by, self.normalise)
+        thresholds = np.unique(torch.cat(importance(everything)).numpy()).tolist()
+        first = bisect_left(
+            range(len(thresholds)), True, key=lambda i: candidates.over(importance.survivors(thresholds[i])) is None
+        )
+        if first == len(thresholds):
+            least = importance.survivors(thresholds[-1])
+            name = candidates.over(least)
+            raise InputError(
+                f"BudgetPruning({name}={getattr(self, str(name)):,}): with one channel a layer "
+                f"{type(classifier.network).__name__} has {candidates.costs(least)[str(name)]:,}; accepted: at least "
+                f"that"
+            )
+        kept = importance.survivors(thresholds[first])
+        return candidates.plan(candidates.filled(kept, importance(kept)), thresholds[first])
+
+    def _cut(self, classifier: SceneClassifier, plan: Plan) -> SceneClassifier:
+        pruned = copy.deepcopy(classifier)
+        cut(pruned.network, zip(plan.coupled, plan.kept, strict=True))
+        return pruned
+
+
+class _Candidates:
+    """The networks that can be cut out of one, and what each costs."""
+
+    def __init__(self, budget: BudgetPruning, classifier: SceneClassifier) -> None:
+        self.budget, self.network = budget, classifier.network
+        shortest_s = classifier.shortest_samples / classifier.sample_rate
+        self.example = classifier.example(max(budget.clip_s, shortest_s)).cpu()
+        found = coupled_channels(self.network, self.example)
+        self.coupled = tuple(group for group in found if not group.exempt)
+        self.matrices = quadratic_costs(self.network, self.example, self.coupled)
+
+    def costs(self, kept: Kept) -> dict[str, int]:
+        widths = _widths(kept)
+        costs = {name: int(value(matrix, widths)) for name, matrix in self.matrices.items()}
+        if self.budget.peak_ram_bytes is not None:
+            small = copy.deepcopy(self.network)
+            cut(small, zip(self.coupled, kept, strict=True))
+            costs["peak_ram_bytes"] = peak_ram_bytes(small, self.example)
+        return costs
+
+    def over(self, kept: Kept) -> str | None:
+        """The first budget that does not hold."""
+        costs = self.costs(kept)
+        return next((name for name, limit in self.budget.limits.items() if costs[name] > limit), None)
+
+    def filled(self, kept: Kept, scores: Sequence[Tensor]) -> Kept:
+        """The most important units of each set, as many as use the budgets up; `kept` where the RAM has no room."""
+        limits = {name: limit for name, limit in self.budget.limits.items() if name in self.matrices}
+        if not limits or not self.budget.fill:
+            return kept
+        units = np.array([group.units for group in self.coupled])
+        matrices = [self.matrices[name] for name in limits]
+        widths = fill(matrices, [*limits.values()], _widths(kept), units, self.budget.fill)
+        filled = tuple(best(each, int(width)) for each, width in zip(scores, widths, strict=True))
+        return kept if self.over(filled) else filled
+
+    def plan(self, kept: Kept, threshold: float) -> Plan:
+        return Plan(self.coupled, kept, threshold, self.costs(kept))
+
+
+def _widths(kept: Kept) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return np.array([int(units.sum()) for units in kept], np.int64)

@@ -1,0 +1,169 @@
+"""Feature selection: mel bands are weighed while training, and the least are removed from the front end on."""
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinyscene.compression.admm import ADMM, Tensors, phases, residuals
+from tinyscene.data import Clips
+from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training.fit import Fit
+from tinyscene.training.optimizers import SGD
+from tinyscene.training.run import Run
+from tinyscene.training.schedules import Linear
+
+BAND_WEIGHTS = "band_weights"
+
+
+@dataclass(frozen=True)
+class HardThreshold:
+    """Set all but the `keep` values of largest magnitude to zero; of equal ones, the first stay.
+
+    The projection on card(w) <= keep, over all tensors together (Parikh and Boyd, Foundations and Trends in
+    Optimization 2014, section 6.1.2).
+    """
+
+    keep: int
+
+    def __call__(self, values: Tensors) -> Tensors:
+        """Values by path, the same paths and shapes back."""
+        flat = torch.cat([value.flatten() for value in values.values()])
+        kept = torch.zeros_like(flat, dtype=torch.bool)
+        kept[flat.abs().argsort(descending=True, stable=True)[: self.keep]] = True
+        parts = torch.split(torch.where(kept, flat, 0.0), [value.numel() for value in values.values()])
+        return {path: part.view(values[path].shape) for path, part in zip(values, parts, strict=True)}
+
+
+@dataclass(frozen=True)
+class FeatureSelection:
+    """Keep the mel bands that the network needs most, so that the others need not be computed.
+
+    min f(w * X) subject to card(w) <= keep: w weighs the bands in front of the whole network, starts at 1 and trains
+    with the rest (Schmidt et al., DCASE 2022 Task 1, section 2.2, equation 1). Over the share `updates` of the fit,
+    ADMM moves all but `keep` weights towards zero; then the bands of least weight are removed, the others' weights go
+    into the standardization, and the rest of the same fit fine-tunes.
+
+    Zero rows and no rows are the same to a linear model, but not to convolutions, where rows become neighbours that
+    were none. Weight decay acts on w as on all parameters: on every band alike, beside ADMM's pull.
+
+    Args:
+        keep: number of bands; what the network accepts.
+        rho: pull of ADMM; the report names none. Far above the loss's gradient by w, the very first steps decide which
+            bands go, and nothing brings them back.
+        dual_rate: as `ADMM`'s.
+        mask_rate: the learning rate of w, relative to the fit's. For w to arrive, rho x mask_rate x the sum of all
+            steps' learning rates / (1 - momentum) has to be well above 1; at the report's rates and 2,000 steps an
+            epoch it is 7 for a rho of 0.1 and a mask rate of 1.
+        fit: update and fine-tuning epochs together.
+        updates: share of its epochs, rounded to the nearest, at least one.
+    """
+
+    keep: int = 192
+    rho: float = 0.1
+    dual_rate: float = 0.03
+    mask_rate: float = 1.0
+    fit: Fit = field(default_factory=lambda: Fit(epochs=7, batch_size=64, optimizer=SGD(lr=1e-3), schedule=Linear(0.1)))
+    updates: float = 5 / 7
+
+    def __post_init__(self) -> None:
+        self._admm()
+        self._phases()
+        if self.keep < 1 or not self.mask_rate > 0:
+            raise InputError(
+                f"FeatureSelection(keep={self.keep}, mask_rate={self.mask_rate}); accepted: at least one band, and "
+                f"a rate above 0"
+            )
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Structure alone: bands spread evenly stay."""
+        self._check(classifier)
+        bands = int(classifier.frontend.bands)  # type: ignore[arg-type]
+        return _select(classifier, [i * bands // self.keep for i in range(self.keep)], None)
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """The kept bands stand in the front end's `arguments`.
+
+        `run.history` holds both phases, residuals with the first; `run.figures` the residuals at its end, and how far
+        the smallest weight that stayed was from the largest that went.
+
+        Raises:
+            InputError: a test clip is among the clips, `keep` doesn't fit the front end or the network, these can't
+                leave out bands, ADMM diverges, or what `Fit` raises.
+        """
+        clips.refuse_test("FeatureSelection")
+        self.shape(classifier)
+        updates, tuning = self._phases()
+        trained = self._admm().train(_weighed(classifier), updates, clips, run)
+        history = list(run.history)
+        selected = self._cut(classifier, trained, run)
+        tuned = tuning(selected, clips, run)
+        run.history[:0] = history
+        run.figures.update(residuals(history))
+        return tuned
+
+    def _admm(self) -> ADMM:
+        return ADMM((BAND_WEIGHTS,), HardThreshold(self.keep), self.rho, self.dual_rate)
+
+    def _phases(self) -> tuple[Fit, Fit]:
+        updates, tuning = phases(self.fit, self.updates)
+        rates = ((BAND_WEIGHTS, self.mask_rate), *self.fit.optimizer.rates)
+        return replace(updates, optimizer=replace(self.fit.optimizer, rates=rates)), tuning
+
+    def _check(self, classifier: SceneClassifier) -> None:
+        classifier.require_float("FeatureSelection")
+        frontend, network = classifier.frontend, classifier.network
+        if "kept" not in frontend.arguments:  # type: ignore[operator]
+            raise InputError(f"FeatureSelection: {type(frontend).__name__} computes all bands; accepted: LogMel")
+        if not hasattr(network, "select_bands"):
+            raise InputError(
+                f"FeatureSelection: {type(network).__name__} has no select_bands(kept); accepted: a network that has, "
+                f"such as Tandem"
+            )
+        if not 1 <= self.keep <= int(frontend.bands):  # type: ignore[arg-type]
+            raise InputError(
+                f"FeatureSelection(keep={self.keep}); accepted: 1 to the front end's {frontend.bands} bands"
+            )
+
+    def _cut(self, classifier: SceneClassifier, trained: SceneClassifier, run: Run) -> SceneClassifier:
+        """`classifier` with what it learned and the bands of largest weight alone."""
+        state = trained.state_dict()
+        weights = state.pop(f"network.{BAND_WEIGHTS}")
+        learned = copy.deepcopy(classifier).to(weights.device)
+        learned.load_state_dict(state)
+        order = weights.abs().argsort(descending=True, stable=True)
+        kept, removed = sorted(order[: self.keep].tolist()), order[self.keep :].tolist()
+        run.figures["smallest_weight_kept"] = float(weights[kept].abs().min())
+        run.figures["largest_weight_removed"] = float(weights[removed].abs().max()) if removed else 0.0
+        return _select(learned, kept, weights[kept])
+
+
+def _weighed(classifier: SceneClassifier) -> SceneClassifier:
+    """A copy whose network multiplies every band by a parameter of its own first, (bands,)."""
+    weighed = copy.deepcopy(classifier)
+    network = weighed.network
+    network.register_parameter(BAND_WEIGHTS, nn.Parameter(torch.ones(int(weighed.frontend.bands))))  # type: ignore[arg-type]
+    # A hook, and no module around the network, so that paths in it stay what they are.
+    network.register_forward_pre_hook(_weigh)
+    return weighed
+
+
+def _weigh(network: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """(batch, channels, bands, frames) -> the same shape"""
+    return inputs[0] * network.get_parameter(BAND_WEIGHTS)[:, None]
+
+
+def _select(classifier: SceneClassifier, kept: list[int], factors: Tensor | None) -> SceneClassifier:
+    """A copy that computes the bands `kept` alone, times `factors`."""
+    selected = copy.deepcopy(classifier)
+    frontend = selected.frontend
+    arguments: dict[str, Any] = frontend.arguments  # type: ignore[assignment]
+    earlier = arguments["kept"] or range(int(arguments["n_mels"]))
+    selected.frontend = type(frontend)(**{**arguments, "kept": tuple(earlier[band] for band in kept)})
+    selected.frontend.to(selected.standardize.mean.device)
+    selected.standardize.select(kept, factors)
+    selected.network.select_bands(kept)
+    return selected

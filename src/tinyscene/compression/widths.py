@@ -1,0 +1,153 @@
+"""What a network costs as a function of its widths, and the widths that use budgets up."""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from tinyscene.accounting import COUNTERS
+from tinyscene.compression.channels import Coupled, Side, known, size_of
+from tinyscene.models.masks import SUFFIX
+from tinyscene.models.tracing import ModuleCall, trace_forward
+
+Widths = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float64]
+
+# What may be left of a budget: figures of four digits print alike.
+_TOLERANCE = 5e-5
+# So many widths are exchanged for one another at once, in so many ways.
+_AT_ONCE, _WAYS, _CHUNK = 5, 2**20, 2**16
+# Small exchanges are tried before larger ones.
+_PARTS = (1 / 8, 1 / 4, 1 / 2, 1.0)
+
+
+def quadratic_costs(network: nn.Module, example: Tensor, coupled: Sequence[Coupled]) -> dict[str, Matrix]:
+    """Parameters, MACs and bytes at any widths n, in units of each set: v @ matrix @ v with v = (1, *n).
+
+    A weight holds outputs x inputs values, and both are affine in the widths. The figures are those of
+    `tinyscene.count` after the cut: parameters by the convention "bn2", bytes by "bn4", MACs by torchinfo, from one
+    forward on `example`, (1, channels, bands, frames).
+    """
+    constant = np.zeros((len(coupled) + 1, len(coupled) + 1))
+    constant[0, 0] = 1
+    parameters, macs, stored = np.zeros_like(constant), np.zeros_like(constant), np.zeros_like(constant)
+    full = np.array([1, *(group.units for group in coupled)])
+    of_layer: dict[str, Matrix] = {}
+    for path, layer in network.named_modules():
+        held = np.zeros_like(constant)
+        for name, tensor in layer.state_dict(keep_vars=True).items():
+            if "." in name or name.endswith(SUFFIX) or name == "num_batches_tracked":
+                continue
+            values = tensor.numel() * constant
+            if known(layer):
+                values = np.outer(_channels(path, layer, "out", coupled), constant[0])
+                if tensor.ndim > 1:
+                    values = np.outer(values[:, 0], _channels(path, layer, "in", coupled))
+                values *= tensor.numel() / (full @ values @ full)
+            stored += values * tensor.element_size()
+            held += values * isinstance(tensor, nn.Parameter)
+        parameters += held
+        of_layer[path] = held
+    for call in trace_forward(network, example).calls:
+        if isinstance(call, ModuleCall) and (counted := COUNTERS["torchinfo"].rule(call)):
+            macs += of_layer[call.layer] * (counted / (full @ of_layer[call.layer] @ full))
+    return {"parameters": parameters, "macs": macs, "bytes": stored}
+
+
+def _channels(path: str, layer: nn.Module, side: Side, coupled: Sequence[Coupled]) -> Matrix:
+    """(1 + sets,): the channels of a layer that stay, and those that each unit brings."""
+    affine = np.zeros(len(coupled) + 1)
+    affine[0] = size_of(layer, side)
+    for i, group in enumerate(coupled):
+        for member in group.members:
+            if (member.path, member.side) == (path, side):
+                tied = int((member.unit_of >= 0).sum())
+                affine[0] -= tied
+                affine[1 + i] = tied / group.units
+    return affine
+
+
+def value(matrix: Matrix, widths: Widths) -> npt.NDArray[np.int64]:
+    """Of a quadratic cost, at widths (..., sets) -> (...,)"""
+    v = np.concatenate([np.ones((*widths.shape[:-1], 1)), widths], -1)
+    costs: npt.NDArray[np.int64] = np.rint(((v @ matrix) * v).sum(-1)).astype(np.int64)
+    return costs
+
+
+def fill(costs: Sequence[Matrix], limits: Sequence[int], start: Widths, units: Widths, share: float) -> Widths:
+    """Widths near `start` that keep all limits and leave least of them unused; among such, the nearest.
+
+    Args:
+        costs: a matrix a limit, of `quadratic_costs`.
+        limits: what each may come to.
+        start: (sets,), widths that keep them.
+        units: (sets,), the widths before pruning.
+        share: of the units, how far a width may move.
+    """
+    best, unused, way = start, *_rating(costs, limits, start, start[None], units)
+    windows = _windows(len(units))
+    for part in _PARTS:
+        reach = np.floor(share * part * units).astype(np.int64)
+        low, high = np.maximum(1, start - reach), np.minimum(units, start + reach)
+        for last, others in ((last, [g for g in window if g != last]) for window in windows for last in window):
+            for tried in _exchanges(best, low, high, others, _WAYS // len(windows)):
+                tried[:, last] = np.minimum(_most(costs, limits, tried, last), high[last])
+                tried = tried[tried[:, last] >= low[last]]
+                left, moved = _rating(costs, limits, start, tried, units)
+                if len(tried) and (left.min(), moved[left == left.min()].min()) < (unused[0], way[0]):
+                    found = np.lexsort((moved, left))[:1]
+                    best, unused, way = tried[found[0]], left[found], moved[found]
+        if unused[0] == 0:
+            break
+    for group in range(len(units)):
+        # What is left over may come back from farther away.
+        best = best.copy()
+        best[group] = min(units[group], max(best[group], _most(costs, limits, best[None], group)[0]))
+    return best
+
+
+def _rating(
+    costs: Sequence[Matrix], limits: Sequence[int], start: Widths, widths: Widths, units: Widths
+) -> tuple[Matrix, Matrix]:
+    """(n, sets) -> (n,) twice: what is left of the budgets beyond the tolerance, infinite over them; and the way."""
+    left = np.stack([1 - value(cost, widths) / limit for cost, limit in zip(costs, limits, strict=True)])
+    unused = np.where((left < 0).any(0), np.inf, np.maximum(left - _TOLERANCE, 0).sum(0))
+    return unused, (abs(widths - start) / units).sum(-1)
+
+
+def _windows(groups: int) -> list[list[int]]:
+    """Neighbouring sets of channels, all of them where they are few."""
+    if groups <= _AT_ONCE:
+        return [list(range(groups))]
+    return [[(first + i) % groups for i in range(_AT_ONCE)] for first in range(groups)]
+
+
+def _exchanges(best: Widths, low: Widths, high: Widths, groups: list[int], ways: int) -> Iterator[Widths]:
+    """`best` with all widths of `groups` from low to high, nearer to `best` where that is too many ways; in chunks."""
+    reach = int((ways ** (1 / max(len(groups), 1)) - 1) / 2)
+    axes = [np.arange(max(low[g], best[g] - reach), min(high[g], best[g] + reach) + 1) for g in groups]
+    sizes = [len(axis) for axis in axes]
+    for first in range(0, prod(sizes), _CHUNK):
+        widths = np.tile(best, (min(_CHUNK, prod(sizes) - first), 1))
+        left = first + np.arange(len(widths))
+        for group, axis in zip(groups, axes, strict=True):
+            left, at = np.divmod(left, len(axis))
+            widths[:, group] = axis[at]
+        yield widths
+
+
+def _most(costs: Sequence[Matrix], limits: Sequence[int], widths: Widths, last: int) -> Widths:
+    """(n, sets) -> (n,): the largest width of the set `last` that keeps all limits, negative where there is none."""
+    v = np.concatenate([np.ones((len(widths), 1)), widths], 1)
+    v[:, 1 + last] = 0
+    found = []
+    for cost, limit in zip(costs, limits, strict=True):
+        # a x^2 + b x = room, of which the last width decides alone.
+        a, b = cost[1 + last, 1 + last], v @ (cost[1 + last] + cost[:, 1 + last])
+        room = limit - ((v @ cost) * v).sum(1)
+        root = np.sqrt(np.maximum(b * b + 4 * a * room, 0))
+        found.append(np.where(room < 0, -1, 2 * np.maximum(room, 0) / (b + root)))
+    most: Widths = np.floor(np.min(found, 0) + 1e-9).astype(np.int64)
+    return most

@@ -1,0 +1,29 @@
+"""Moments over time of every band: what is left of a clip when its order in time is thrown away."""
+
+import torch
+from torch import Tensor, nn
+
+MOMENTS = ("mean", "variance", "skewness", "kurtosis", "hyperskewness")
+# Of the mean's magnitude: a smaller standard deviation is the rounding of 32-bit values that never change.
+_FLAT = 1e-5
+
+
+class Moments(nn.Module):
+    """Mean, variance, skewness, kurtosis and hyperskewness over time of every band (Schmidt et al., section 3.2).
+
+    The variance is that of a population, divided by the number of frames; skewness, kurtosis (3 for a Gaussian) and
+    hyperskewness are the third, fourth and fifth central moment over the standard deviation to the same power. These
+    three are 0, with no gradient, where a band doesn't change over time.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, channels, bands, frames) -> (batch, 5, channels x bands), in the order of `MOMENTS`"""
+        variance, mean = torch.var_mean(features, 3, correction=0, keepdim=True)
+        flat = variance <= (_FLAT * mean).square()
+        # The root of another number where the variance is zero: its gradient would be infinite.
+        scale = torch.where(flat, 1.0, variance).rsqrt()
+        z = torch.where(flat, 0.0, (features - mean) * scale)
+        square = z * z
+        cube = square * z
+        higher = [power.mean(3, keepdim=True) for power in (cube, square * square, square * cube)]
+        return torch.stack([mean, variance, *higher], 1).flatten(2)

@@ -1,0 +1,69 @@
+"""The linear model of Schmidt et al., DCASE 2022 Task 1: 12,810 parameters on the moments of 256 bands.
+
+Mean, variance, skewness, kurtosis and hyperskewness over time of every band, and one weight from each to each class
+(section 2.1).
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tinyscene.errors import InputError
+from tinyscene.features.moments import MOMENTS, Moments
+from tinyscene.features.spectrogram import check_kept
+
+
+class MomentsLinear(nn.Module):
+    """Logits that are linear in the moments over time of every band; any number of frames.
+
+    A dense layer a moment, the first with the bias, so that each has an int8 range of its own: the fifth moment is
+    hundreds of times the first. Under quantization the features, the inputs and outputs of the five layers and the sums
+    of their outputs are int8; the moments are computed in float from the int8 features.
+
+    It hears the whole clip: `predict` takes a long recording in one piece.
+
+    Args:
+        classes: number of scenes.
+        bands: of the features.
+
+    Raises:
+        InputError: a number below one.
+    """
+
+    shortest_frames: ClassVar[int] = 1
+
+    def __init__(self, classes: int = 10, bands: int = 256) -> None:
+        super().__init__()
+        self.arguments: dict[str, Any] = {"classes": classes, "bands": bands}
+        if classes < 1 or bands < 1:
+            raise InputError(f"classes={classes}, bands={bands}; accepted: at least 1")
+        self.moments = Moments()
+        self.layers = nn.ModuleList(nn.Linear(bands, classes, bias=i == 0) for i in range(len(MOMENTS)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> (batch, classes), logits."""
+        mean, *others = self.moments(features).unbind(1)
+        logits: Tensor = self.layers[0](mean)
+        for layer, moment in zip(list(self.layers)[1:], others, strict=True):
+            logits = logits + layer(moment)
+        return logits
+
+    @torch.no_grad()
+    def select_bands(self, kept: list[int]) -> None:
+        """Drop what reads other bands, in place, masks included.
+
+        Args:
+            kept: bands that stay, counted from 0, rising.
+
+        Raises:
+            InputError: none is kept, or one that there isn't.
+        """
+        check_kept(kept, int(self.arguments["bands"]))
+        for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
+            layer.weight = nn.Parameter(layer.weight[:, kept].clone())
+            layer.in_features = len(kept)
+            for name, mask in [*layer.named_buffers(recurse=False)]:
+                setattr(layer, name, mask[:, kept].clone())
+        self.arguments["bands"] = len(kept)

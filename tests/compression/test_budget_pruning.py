@@ -1,0 +1,399 @@
+"""Pruning to budgets: they hold by the ledger, every layer stays connected, and what they allow is used."""
+
+import copy
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from planted_bands import RATE, frontend, run_in, write_clips
+from prunable_networks import CLASSES, PRUNABLE, build, drawn, noise, silenced, without_epsilon
+from torch import nn
+
+from tinyscene.accounting import CONVENTIONS, count
+from tinyscene.compression import BudgetPruning, HalfPrecision, frobenius_norm, geometric_median, l1_norm, max_norm
+from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.compression.importance import Importance
+from tinyscene.compression.narrow import Narrow, makers_parameters
+from tinyscene.compression.widths import fill, quadratic_costs, value
+from tinyscene.data import Clips
+from tinyscene.errors import InputError
+from tinyscene.features import LogMel
+from tinyscene.models import create_model
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training import SGD, Fit, Linear, Run
+
+NO_CLIPS = Clips("none", Path("/"), CLASSES, ())
+
+
+def measured(classifier, clip_s=1.0):
+    """What the project's ledger says."""
+    shortest_s = classifier.shortest_samples / classifier.sample_rate
+    ledger = count(classifier.network, classifier.example(max(clip_s, shortest_s)))
+    return {
+        "parameters": CONVENTIONS["bn2"](ledger.tensors).parameters,
+        "macs": ledger.macs["torchinfo"],
+        "bytes": CONVENTIONS["bn4"](ledger.tensors).bytes,
+        "peak_ram_bytes": ledger.peak_ram_bytes,
+    }
+
+
+def half_of(classifier):
+    costs = measured(classifier)
+    return {name: costs[name] // 2 for name in ("parameters", "macs")}
+
+
+@pytest.mark.parametrize("name", PRUNABLE)
+def test_half_the_parameters_and_macs_of_every_network(name, tmp_path):
+    classifier = build(name)
+    budgets = half_of(classifier)
+    stage = BudgetPruning(**budgets)
+    plan, small = stage.plan(classifier), stage.shape(classifier)
+    costs = measured(small)
+    assert all(costs[budget] <= limit for budget, limit in budgets.items())
+    assert {budget: costs[budget] for budget in plan.costs} == plan.costs
+    # No unit could come back: the budgets are used.
+    for i, units in enumerate(plan.kept):
+        assert units.any()
+        if not units.all():
+            more = [each.clone() for each in plan.kept]
+            more[i][(~units).nonzero()[0]] = True
+            larger = copy.deepcopy(classifier)
+            cut(larger.network, zip(plan.coupled, more, strict=True))
+            assert any(measured(larger)[budget] > limit for budget, limit in budgets.items())
+    loaded = SceneClassifier.load(small.save(tmp_path))
+    assert measured(loaded) == costs
+    features = noise(classifier)
+    with torch.no_grad():
+        assert torch.equal(loaded.network(features.float()), small.network(features.float()))
+        expected = silenced(classifier.network.double(), plan.coupled, plan.kept)(features)
+        torch.testing.assert_close(without_epsilon(small.network.double())(features), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", PRUNABLE)
+def test_costs_at_any_widths_are_the_ledgers(name, seed):
+    classifier = build(name)
+    example = classifier.short_example()
+    groups = [group for group in coupled_channels(classifier.network, example) if not group.exempt]
+    matrices = quadratic_costs(classifier.network, example, groups)
+    kept = drawn(groups, seed)
+    cut(classifier.network, zip(groups, kept, strict=True))
+    costs = measured(classifier)
+    widths = np.array([int(units.sum()) for units in kept])
+    assert {cost: int(value(matrix, widths)) for cost, matrix in matrices.items()} == {c: costs[c] for c in matrices}
+
+
+@pytest.mark.parametrize("name", PRUNABLE)
+def test_one_channel_of_every_layer_stays(name):
+    classifier = build(name)
+    with pytest.raises(InputError, match=r"BudgetPruning\(macs=1\): with one channel a layer .* has [\d,]+; accepted"):
+        BudgetPruning(macs=1).shape(classifier)
+    with pytest.raises(InputError) as refused:
+        BudgetPruning(parameters=1).shape(classifier)
+    least = int(str(refused.value).split(" has ")[1].split(";")[0].replace(",", ""))
+    plan = BudgetPruning(parameters=least).plan(classifier)
+    assert [int(units.sum()) for units in plan.kept] == [1] * len(plan.coupled)
+    small = BudgetPruning(parameters=least).shape(classifier)
+    assert measured(small)["parameters"] == least
+    with torch.no_grad():
+        assert small.network(noise(classifier).float()).isfinite().all()
+    with pytest.raises(InputError, match="accepted: at least that"):
+        BudgetPruning(parameters=least - 1).shape(classifier)
+
+
+@pytest.mark.parametrize("name", ["cp_mobile", "se_resnet"])
+@pytest.mark.parametrize("budget", ["bytes", "peak_ram_bytes"])
+def test_bytes_and_ram(name, budget):
+    classifier = build(name)
+    before = measured(classifier)
+    limits = {budget: int(0.6 * before[budget]), "parameters": int(0.9 * before["parameters"])}
+    after = measured(BudgetPruning(**limits).shape(classifier))
+    assert all(after[cost] <= limit for cost, limit in limits.items())
+    alone = measured(BudgetPruning(**{budget: limits[budget]}).shape(classifier))
+    assert alone[budget] <= limits[budget]
+    assert alone["parameters"] > after["parameters"] * 0.9
+
+
+def test_macs_of_longer_clips():
+    classifier = build("baseline2021")
+    budget = measured(classifier, 2.0)["macs"] // 2
+    small = BudgetPruning(macs=budget, clip_s=2.0).shape(classifier)
+    assert 0.9 * budget < measured(small, 2.0)["macs"] <= budget
+    assert measured(small)["macs"] < 0.6 * budget
+
+
+def by_hand(weights, kept, by):
+    """Scores of a chain of layers, from the filters' reachable inputs cut out one by one."""
+    scores = []
+    for i, weight in enumerate(weights):
+        inputs = [k for k in range(weight.shape[1]) if i == 0 or kept[i - 1][k]]
+        scores.append([by(weight[j, inputs]) for j in range(len(weight))])
+    return scores
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize(
+    ("criterion", "by"),
+    [
+        (frobenius_norm, lambda w: np.sqrt((w**2).sum())),
+        (max_norm, lambda w: abs(w).max()),
+        (l1_norm, lambda w: abs(w).sum()),
+    ],
+)
+def test_importance_is_that_of_the_reachable_inputs(criterion, by, normalise):
+    classifier = build("pham_cnn")
+    network = classifier.network
+    groups = [g for g in coupled_channels(network, classifier.short_example()) if not g.exempt]
+    assert [g.name for g in groups] == [f"block{i}.0" for i in range(1, 5)]
+    kept = drawn(groups, 2)
+    weights = [network.get_submodule(g.name).weight.detach().numpy() for g in groups]
+    expected = by_hand(weights, [k.numpy() for k in kept], by)
+    for got, scores in zip(Importance(network, groups, criterion, normalise)(kept), expected, strict=True):
+        np.testing.assert_allclose(got, np.array(scores) / (np.mean(scores) if normalise else 1), rtol=1e-5)
+
+
+def test_layers_that_share_channels_share_their_importance():
+    classifier = build("cp_mobile")
+    network = classifier.network
+    groups = [g for g in coupled_channels(network, classifier.short_example()) if not g.exempt]
+    stream = next(i for i, g in enumerate(groups) if g.name == "stem.1.0")
+    makers = ["stem.1.0", *(f"stages.{i}.project.0" for i in range(3))]
+    norms = [network.get_submodule(path).weight.detach().flatten(1).norm(dim=1) for path in makers]
+    everything = drawn(groups, 0)
+    everything = tuple(torch.ones_like(units) for units in everything)
+    raw = Importance(network, groups, frobenius_norm, False)(everything)[stream]
+    torch.testing.assert_close(raw, torch.stack(norms).norm(dim=0))
+    even = Importance(network, groups, frobenius_norm, True)(everything)[stream]
+    torch.testing.assert_close(even, torch.stack([n / n.mean() for n in norms]).square().mean(0).sqrt())
+
+
+def survivors_by_hand(weights, threshold):
+    kept = [np.ones(len(weight), bool) for weight in weights]
+    while True:
+        scores = by_hand(weights, kept, lambda w: np.sqrt((w**2).sum()))
+        fewer = [k & (np.array(s) > threshold) for k, s in zip(kept, scores, strict=True)]
+        for f, s, k in zip(fewer, scores, kept, strict=True):
+            if not f.any():
+                f[np.argmax(np.where(k, s, -1))] = True
+        if all((f == k).all() for f, k in zip(fewer, kept, strict=True)):
+            return kept
+        kept = fewer
+
+
+def test_the_threshold_is_the_least_that_holds_and_its_reachability_is_settled():
+    classifier = build("pham_cnn")
+    weights = [classifier.network.get_submodule(f"block{i}.0").weight.detach().numpy() for i in range(1, 5)]
+    budgets = half_of(classifier)
+    stage = BudgetPruning(**budgets, normalise=False, fill=0)
+    plan = stage.plan(classifier)
+    assert [k.tolist() for k in plan.kept] == [k.tolist() for k in survivors_by_hand(weights, plan.threshold)]
+    norms = np.sort(np.concatenate([np.sqrt((w**2).reshape(len(w), -1).sum(1)) for w in weights]))
+    below = norms[norms < plan.threshold * (1 - 1e-6)][-1]
+    kept = [torch.from_numpy(k) for k in survivors_by_hand(weights, below)]
+    cut(classifier.network, zip(plan.coupled, kept, strict=True))
+    assert any(measured(classifier)[cost] > limit for cost, limit in budgets.items())
+
+
+def test_normalised_importance_does_not_see_the_scale_of_a_layer():
+    classifier = build("pham_cnn")
+    scaled = copy.deepcopy(classifier)
+    with torch.no_grad():
+        scaled.network.get_submodule("block2.0").weight *= 20
+    plans = {
+        normalise: [BudgetPruning(**half_of(classifier), normalise=normalise).plan(c) for c in (classifier, scaled)]
+        for normalise in (True, False)
+    }
+    assert all(map(torch.equal, plans[True][0].kept, plans[True][1].kept))
+    assert not all(map(torch.equal, plans[False][0].kept, plans[False][1].kept))
+
+
+def test_fill_finds_what_trying_everything_finds():
+    classifier = build("baseline2021")
+    example = classifier.short_example()
+    groups = [g for g in coupled_channels(classifier.network, example) if not g.exempt]
+    matrices = quadratic_costs(classifier.network, example, groups)
+    costs, units = [matrices["parameters"], matrices["macs"]], np.array([g.units for g in groups])
+    start = np.array([3, 3, 4, 5])
+    limits = [int(value(cost, start) * more) for cost, more in zip(costs, (1.3, 1.2), strict=True)]
+    reach = np.floor(0.5 * units).astype(int)
+    near = [range(max(1, s - r), min(u, s + r) + 1) for s, r, u in zip(start, reach, units, strict=True)]
+    best = np.inf
+    for widths in product(*near):
+        left = [1 - value(cost, np.array(widths)) / limit for cost, limit in zip(costs, limits, strict=True)]
+        if min(left) >= 0:
+            best = min(best, sum(left))
+    found = fill(costs, limits, start, units, 0.5)
+    left = [1 - value(cost, found) / limit for cost, limit in zip(costs, limits, strict=True)]
+    assert min(left) >= 0
+    assert sum(left) == pytest.approx(best, abs=1e-4)
+    assert (abs(found - start) <= reach).all()
+    assert (fill(costs, limits, start, units, 0.0) >= start).all()
+
+
+def test_kept_are_the_most_important_of_each_layer():
+    classifier = build("pham_cnn")
+    plan = BudgetPruning(**half_of(classifier)).plan(classifier)
+    straight = BudgetPruning(**half_of(classifier), fill=0).plan(classifier)
+    scores = Importance(classifier.network, plan.coupled, frobenius_norm, True)(straight.kept)
+    for kept, importance in zip(plan.kept, scores, strict=True):
+        assert kept.all() or importance[kept].min() >= importance[~kept].max()
+
+
+def tandem(seed):
+    frontend = LogMel(16_000, 2048, 192, hop_length=480, window="hamming")
+    return SceneClassifier(frontend, create_model("tandem", seed=seed, bands=192), tuple("abcdefghij"))
+
+
+def test_the_tandem_reaches_the_reports_budgets_as_printed():
+    classifier = tandem(0)
+    stage = BudgetPruning(parameters=127_844, macs=17_383_426)
+    costs = measured(stage.shape(classifier))
+    # 127.84k parameters and 17.383 M MACs.
+    assert 127_835 <= costs["parameters"] <= 127_844
+    assert 17_382_500 <= costs["macs"] <= 17_383_426
+    # The report's own norms favour the layers that read most, and run into one budget far below the other.
+    raw = BudgetPruning(parameters=127_844, macs=17_383_426, normalise=False, fill=0).plan(classifier).costs
+    assert raw["macs"] < 2_000_000
+
+
+def test_of_a_network_of_zeros_and_by_the_median_something_is_left():
+    classifier = build("baseline2020")
+    budgets = half_of(classifier)
+    assert measured(BudgetPruning(**budgets, by=geometric_median).shape(classifier))["macs"] <= budgets["macs"]
+    for parameter in classifier.network.parameters():
+        nn.init.zeros_(parameter)
+    assert measured(BudgetPruning(**budgets).shape(classifier))["macs"] <= budgets["macs"]
+
+
+def test_a_network_within_its_budgets_stays_and_the_argument_is_never_changed():
+    classifier = build("cp_mobile").train()
+    before = copy.deepcopy(classifier.state_dict())
+    costs = measured(classifier)
+    same = BudgetPruning(parameters=costs["parameters"], macs=costs["macs"], bytes=costs["bytes"]).shape(classifier)
+    assert same is not classifier
+    assert all(torch.equal(before[name], tensor) for name, tensor in same.state_dict().items())
+    BudgetPruning(**half_of(classifier)).shape(classifier)
+    assert classifier.training
+    assert before.keys() == classifier.state_dict().keys()
+    assert all(torch.equal(before[name], tensor) for name, tensor in classifier.state_dict().items())
+
+
+def test_what_it_reached_is_told():
+    classifier, run = build("pham_cnn"), Run()
+    stage = BudgetPruning(**half_of(classifier))
+    small = stage(classifier, NO_CLIPS, run)
+    costs = measured(small)
+    assert run.figures["parameters"] == costs["parameters"]
+    assert run.figures["macs"] == costs["macs"]
+    assert run.figures["threshold"] == stage.plan(classifier).threshold
+    again = stage.shape(classifier).state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in small.state_dict().items())
+
+
+def test_wrong_numbers_and_networks_are_refused():
+    with pytest.raises(InputError, match="no budget; accepted: one or more of parameters, macs, bytes, peak_ram"):
+        BudgetPruning()
+    for wrong in ({"macs": 0}, {"bytes": -5}, {"parameters": float("nan")}):
+        with pytest.raises(InputError, match=r"BudgetPruning\(\w+=.*\); accepted: at least 1"):
+            BudgetPruning(**wrong)
+    for wrong in ({"fill": -0.1}, {"fill": 1.5}, {"clip_s": 0.0}):
+        with pytest.raises(InputError, match="accepted: a share from 0 to 1"):
+            BudgetPruning(macs=10, **wrong)
+    with pytest.raises(InputError, match="MomentsLinear has no channels that could be pruned"):
+        BudgetPruning(parameters=10).shape(build("moments_linear"))
+    with pytest.raises(InputError, match="BudgetPruning was handed float16"):
+        BudgetPruning(parameters=10).shape(HalfPrecision().shape(build("pham_cnn")))
+
+
+def narrow(classifier, budgets, **settings):
+    """The projection that `BudgetPruning` hands to ADMM, and the paths that it projects."""
+    stage = BudgetPruning(**budgets, **settings)
+    plan = stage.plan(classifier)
+    return stage.projection(classifier, plan), makers_parameters(classifier.network, plan.coupled), plan
+
+
+@pytest.mark.parametrize("name", PRUNABLE)
+def test_the_projection_is_the_network_with_silent_channels(name):
+    """Of every layer as many channels stay as the cut leaves; a second projection changes nothing."""
+    classifier = build(name)
+    project, paths, plan = narrow(classifier, half_of(classifier))
+    values = {path: classifier.network.get_parameter(path).detach() for path in paths}
+    kept, projected = project.kept(values), project(values)
+    assert [int(units.sum()) for units in kept] == [int(units.sum()) for units in plan.kept]
+    silent = copy.deepcopy(classifier)
+    for path, left in projected.items():
+        assert torch.equal(left, torch.where(left != 0, values[path], 0.0))
+        silent.network.get_parameter(path).data.copy_(left)
+    for group, units in zip(plan.coupled, kept, strict=True):
+        for path, _, unit_of in group.makers():
+            gone = (unit_of >= 0) & ~units[unit_of]
+            for parameter in silent.network.get_submodule(path).parameters():
+                assert not parameter[gone].any()
+    assert all(torch.equal(a, b) for a, b in zip(project(projected).values(), projected.values(), strict=True))
+
+
+def test_the_projection_of_one_layer_is_the_nearest():
+    """Brute force over all choices of filters: none is nearer than that of the largest Frobenius norms."""
+    classifier = build("baseline2021")
+    paths = ("L1.weight",)
+    (group,) = (g for g in coupled_channels(classifier.network, classifier.short_example()) if g.name == "L1")
+    importance = Importance(copy.deepcopy(classifier.network), (group,), frobenius_norm, normalise=False)
+    weight = torch.randn_like(classifier.network.get_parameter("L1.weight"))
+    width = group.units // 2
+    distances = {
+        chosen: (
+            weight
+            - weight.masked_fill(~torch.tensor([i in chosen for i in range(group.units)])[:, None, None, None], 0)
+        ).norm()
+        for chosen in combinations(range(group.units), width)
+    }
+    projected = Narrow((width,), frobenius_norm, False, importance)(dict.fromkeys(paths, weight))["L1.weight"]
+    assert torch.isclose((weight - projected).norm(), min(distances.values()))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("planted"))
+
+
+def trainable(name="baseline2021"):
+    torch.manual_seed(0)
+    network = create_model(name, classes=3, bands=20, filters=(6, 6, 8), dense=12)
+    return SceneClassifier(frontend(n_mels=20), network, ("a", "b", "c"))
+
+
+def test_admm_moves_the_weights_to_where_the_cut_changes_little(planted, tmp_path):
+    fit = Fit(epochs=6, batch_size=8, optimizer=SGD(lr=0.02), schedule=Linear(0.1))
+    before = fit(trainable(), planted.train, run_in(tmp_path / "before"))
+    budgets = half_of(before)
+    stage = BudgetPruning(**budgets, fit=fit, rho=5.0)
+    run = run_in(tmp_path / "admm")
+    after = stage(before, planted.train, run)
+    assert all(measured(after)[budget] <= limit for budget, limit in budgets.items())
+    assert measured(after) == measured(stage.shape(before))
+    residuals = [row["primal_residual"] for row in run.history if "primal_residual" in row]
+    assert [row["epoch"] for row in run.history] == list(range(6))
+    assert len(residuals) == 4  # five sevenths of six epochs, and then the cut
+    project, paths, _ = narrow(before, budgets)
+    values = {path: before.network.get_parameter(path).detach() for path in paths}
+    flat, nearest = (torch.cat([tensor.flatten() for tensor in some.values()]) for some in (values, project(values)))
+    assert residuals[-1] < 0.3 * float((flat - nearest).norm() / flat.norm())
+    assert run.figures["primal_residual"] == residuals[-1]
+    assert not any("dual" in name or "consensus" in name for name in after.state_dict())
+    after.save(tmp_path / "saved")
+    again = SceneClassifier.load(tmp_path / "saved")
+    waveforms = torch.randn(2, RATE)
+    assert torch.equal(again(waveforms), after.eval()(waveforms))
+
+
+def test_admm_that_diverges_names_its_rates(planted, tmp_path):
+    fit = Fit(epochs=6, batch_size=8, optimizer=SGD(lr=0.02))
+    with pytest.raises(InputError, match=r"rho=1e\+06.*accepted: a smaller rho"):
+        BudgetPruning(**half_of(trainable()), fit=fit, rho=1e6)(trainable(), planted.train, run_in(tmp_path))
+
+
+def test_a_fit_that_begins_late_is_refused_when_written_down():
+    with pytest.raises(InputError, match="start_after"):
+        BudgetPruning(parameters=1000, fit=Fit(start_after=1))

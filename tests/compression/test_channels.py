@@ -1,0 +1,218 @@
+"""Channels that only go together: the cut network computes what the whole one does with those channels silent."""
+
+import copy
+
+import prunable_networks
+import pytest
+import torch
+from prunable_networks import PRUNABLE, build, drawn, noise, silenced, without_epsilon
+from torch import nn
+
+from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.errors import InputError
+from tinyscene.models import NETWORKS, masks
+from tinyscene.models.classifier import SceneClassifier
+
+
+def prunable(classifier):
+    found = coupled_channels(classifier.network, classifier.short_example())
+    return tuple(group for group in found if not group.exempt)
+
+
+def reasons(classifier):
+    found = coupled_channels(classifier.network, classifier.short_example())
+    return {group.name: group.exempt for group in found if group.exempt}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", PRUNABLE)
+def test_the_cut_network_equals_the_silenced_one(name, seed):
+    classifier = build(name, seed)
+    groups = prunable(classifier)
+    kept = drawn(groups, seed)
+    network, features = classifier.network.double(), noise(classifier, seed)
+    small = copy.deepcopy(network)
+    cut(small, zip(groups, kept, strict=True))
+    with torch.no_grad():
+        expected = silenced(network, groups, kept)(features)
+        torch.testing.assert_close(without_epsilon(small)(features), expected, rtol=1e-9, atol=1e-9)
+        assert not torch.allclose(expected, network(features), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", PRUNABLE)
+def test_every_removed_channel_is_gone_from_the_saved_file(name, tmp_path):
+    classifier = build(name)
+    groups = prunable(classifier)
+    kept = drawn(groups, 5)
+    before = copy.deepcopy(classifier.network.state_dict())
+    cut(classifier.network, zip(groups, kept, strict=True))
+    loaded = SceneClassifier.load(classifier.save(tmp_path))
+    for group, units in zip(groups, kept, strict=True):
+        for path, side, unit_of in group.members:
+            stays = int(((unit_of < 0) | units[unit_of]).sum())
+            layer, weight = loaded.network.get_submodule(path), loaded.network.state_dict()[f"{path}.weight"]
+            held = len(weight) if side == "out" else weight.shape[1] * getattr(layer, "groups", 1)
+            assert held == stays < len(unit_of) or units.all()
+    features = noise(classifier).float()
+    with torch.no_grad():
+        assert torch.equal(loaded.network(features), classifier.network(features))
+    assert sum(map(torch.numel, loaded.network.state_dict().values())) < sum(map(torch.numel, before.values()))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_channel_is_in_one_set_and_every_unit_equally_large(name):
+    classifier = build(name)
+    found = coupled_channels(classifier.network, classifier.short_example())
+    sides = [(path, side) for group in found for path, side, _ in group.members]
+    makers = {
+        (path, "out")
+        for path, layer in classifier.network.named_modules()
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear)
+    }
+    assert makers <= set(sides)
+    assert len(set(sides)) == len(sides)
+    for group in found:
+        for _, _, unit_of in group.members:
+            assert len(set(unit_of.bincount(minlength=group.units).tolist())) == 1, group.name
+
+
+def test_what_cannot_go_says_why():
+    logits, single = "they are the logits", "only one can go at a time, and one has to stay"
+    height = "they become another dimension of what the next layer reads"
+    # Of AemNet's 1-D convolutions the second makes the bands of an image; its first block starts from one channel.
+    assert reasons(build("aemnet")) == {"body.low.3": height, "body.high.0.0": single, "dense": logits}
+    assert reasons(build("cp_mobile")) == {"classify.0": logits}
+    assert reasons(build("moments_linear")) == {"layers.0": logits}
+    assert reasons(build("tandem")) == {"linear.layers.0": logits}
+    assert reasons(build("se_resnet")) == {"dense": logits}
+
+
+class Grouped(nn.Module):
+    """Two convolutions in groups, one in 2 and one in 4, in a row, and a depthwise one that doubles its channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(1, 16, 3)
+        self.b = nn.Conv2d(16, 16, 3, groups=2)
+        self.c = nn.Conv2d(16, 24, 3, groups=4)
+        self.d = nn.Conv2d(24, 48, 3, groups=24)
+        self.e = nn.Conv2d(48, 5, 1)
+
+    def forward(self, x):
+        return self.e(torch.relu(self.d(torch.relu(self.c(self.b(self.a(x)))))).mean((2, 3), keepdim=True)).flatten(1)
+
+
+def test_groups_stay_equal():
+    torch.manual_seed(0)
+    network = Grouped().double()
+    found = coupled_channels(network, torch.zeros(1, 1, 12, 12))
+    units = {group.name: (group.units, group.exempt) for group in found}
+    # Of the 16 channels between groups of 2 and of 4, a unit takes one from each of the 4.
+    assert units["a"] == (8, "")
+    assert units["b"] == (4, "")
+    assert units["d"] == (2, "")
+    assert units["e"] == (5, "they are the logits")
+    groups = [group for group in found if group.name in "abd"]
+    kept = drawn(groups, 1)
+    small = copy.deepcopy(network)
+    cut(small, zip(groups, kept, strict=True))
+    features = torch.randn(2, 1, 12, 12, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(small(features), silenced(network, groups, kept)(features), rtol=1e-9, atol=1e-9)
+
+
+class Odd(nn.Module):
+    """A depthwise convolution on two input channels, a layer norm, and two maps side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = nn.Conv2d(2, 2, 3, groups=2)
+        self.left = nn.Conv2d(2, 3, 1)
+        self.right = nn.Conv2d(2, 4, 1)
+        self.mix = nn.Conv2d(7, 6, 1)
+        self.norm = nn.LayerNorm(6)
+        self.dense = nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = self.heard(x)
+        return self.dense(self.norm(self.mix(torch.cat([self.left(x), self.right(x)], 1)).mean((2, 3))))
+
+
+def test_what_no_cut_takes_apart_is_exempt_and_what_stands_side_by_side_is_told_apart():
+    torch.manual_seed(0)
+    network = Odd().double()
+    found = {group.name: group for group in coupled_channels(network, torch.zeros(1, 2, 8, 8))}
+    assert found["heard"].exempt == "they are the input's"
+    assert found["mix"].exempt == "LayerNorm depends on them, which no cut here takes apart"
+    groups = found["left"], found["right"]
+    kept = torch.tensor([True, False, True]), torch.tensor([False, True, True, False])
+    small = copy.deepcopy(network)
+    cut(small, zip(groups, kept, strict=True))
+    assert torch.equal(small.mix.weight, network.mix.weight[:, [0, 2, 4, 5]])
+    features = torch.randn(2, 2, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(small(features), silenced(network, groups, kept)(features), rtol=1e-9, atol=1e-9)
+
+
+class BesideTheInput(nn.Module):
+    """The second convolution reads what the first makes beside the features themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 1)
+        self.second = nn.Conv2d(5, 3, 1)
+        self.dense = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.dense(self.second(torch.cat([x, self.first(x)], 1)).mean((2, 3)))
+
+
+def test_channels_whose_readers_are_not_all_known_stay():
+    found = {group.name: group for group in coupled_channels(BesideTheInput(), torch.zeros(1, 1, 8, 8))}
+    assert found["first"].exempt == "which channels of second are theirs is not known"
+    assert found["second"].exempt == ""
+
+
+def test_masks_types_and_what_is_trained_stay():
+    classifier = build("se_resnet")
+    network = classifier.network
+    for path in ("blocks.0.second.0.weight", "blocks.0.second.1.bias", "dense.weight"):
+        masks.attach(network, path, torch.rand_like(network.get_parameter(path)) > 0.5)
+    network.stem[0].weight.requires_grad_(False)
+    groups = prunable(classifier)
+    kept = drawn(groups, 3)
+    held = masks.masks_of(network)
+    small = copy.deepcopy(network)
+    cut(small, zip(groups, kept, strict=True))
+    assert masks.masks_of(small).keys() == held.keys()
+    for path, mask in masks.masks_of(small).items():
+        parameter = small.get_parameter(path)
+        assert mask.dtype == torch.bool
+        assert mask.shape == parameter.shape
+        # Nothing else is zero.
+        assert torch.equal(mask, parameter != 0)
+    assert [p.requires_grad for p in small.parameters()] == [p.requires_grad for p in network.parameters()]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in small.parameters() if p.ndim == 4)
+
+
+def test_looking_changes_nothing():
+    classifier = build("tandem").train()
+    classifier.network.requires_grad_(False)
+    before = copy.deepcopy(classifier.network.state_dict())
+    coupled_channels(classifier.network, classifier.short_example())
+    assert classifier.network.training
+    assert not any(p.requires_grad for p in classifier.network.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in classifier.network.state_dict().items())
+
+
+def test_cutting_everything_or_what_is_exempt_is_refused():
+    classifier = build("baseline2020")
+    found = {group.name: group for group in coupled_channels(classifier.network, classifier.short_example())}
+    with pytest.raises(InputError, match="L1: all 6 channels would go; accepted: one at least stays"):
+        cut(classifier.network, [(found["L1"], torch.zeros(6, dtype=torch.bool))])
+    with pytest.raises(InputError, match="output: its channels can't be pruned, they are the logits"):
+        cut(classifier.network, [(found["output"], torch.tensor([True, False, True]))])
+
+
+def test_every_network_of_the_menu_is_here():
+    assert set(prunable_networks.SIZES) == set(NETWORKS)
