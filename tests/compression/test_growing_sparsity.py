@@ -10,6 +10,7 @@ from torch import nn
 
 from killing import killed_at, same_weights
 from tinyscene.compression import HalfPrecision, MagnitudePruning
+from tinyscene.compression.weights import _grow
 from tinyscene.data import Clips
 from tinyscene.data.clips import Clip
 from tinyscene.deployment import export
@@ -98,6 +99,26 @@ def test_it_grows_to_the_share_never_falls_and_holds(clips, tmp_path, monkeypatc
         assert torch.equal(pruned.network.get_parameter(path) == 0, ~kept)
 
 
+def test_the_whole_share_is_reached_at_the_end_that_was_given():
+    """Not at the next hundredth: 0.29 in floating point lies below 29 / 100."""
+    for end in (0.29, 0.505, 1.0):
+        pruning, network = MagnitudePruning(0.5, fit=FIT, end=end, power=1.0), classifier().network
+        _grow(pruning, network, end)
+        total = sum(parameter.numel() for parameter in network.parameters())
+        assert sum(zeros_by_tensor(network).values()) == round(0.5 * total), end
+
+
+def test_a_step_that_changes_no_mask_leaves_them_alone():
+    network = classifier().network
+    pruning = MagnitudePruning(0.5, "layer")
+    for ratio in (0.0, 0.3):
+        pruning.mask(network, ratio)
+        before = masks.masks_of(network)
+        assert before.keys() == dict(network.named_parameters()).keys()
+        pruning.mask(network, ratio)
+        assert all(kept is before[path] for path, kept in masks.masks_of(network).items())
+
+
 def test_what_trains_on_is_ranked_and_not_what_there_was(clips, tmp_path):
     """The masks of one shot on the untrained weights are others."""
     pruning = MagnitudePruning(0.5, "layer", "weights", FIT)
@@ -161,6 +182,7 @@ def test_what_it_can_not_do_is_refused(clips, tmp_path):
         {"what": "biases"},
         {"fit": Fit(early_stopping=EarlyStopping())},
         {"fit": Fit(epochs=3, stop_after=2)},
+        {"fit": Fit(init="weights.safetensors")},
     ):
         with pytest.raises(InputError, match="MagnitudePruning.*accepted"):
             MagnitudePruning(0.5, **wrong)

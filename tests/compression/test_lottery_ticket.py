@@ -2,6 +2,7 @@
 
 import copy
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import soundfile
 import torch
 from torch import nn
 
-from killing import killed_at, same_weights
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import HalfPrecision, LotteryTicket, MagnitudePruning, Quantize
 from tinyscene.data import Clips
@@ -20,7 +20,7 @@ from tinyscene.evaluation import evaluate
 from tinyscene.features import LogMel, Raw, Standardize
 from tinyscene.models import AemNet, Baseline2021, masks
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.training import Adam, Fit, Run
+from tinyscene.training import Adam, EarlyStopping, Fit, Run
 
 RATE, CLASSES = 8000, ("high", "low")
 FIT = Fit(epochs=4, batch_size=8, optimizer=Adam(3e-3, weight_decay=1e-4))
@@ -144,11 +144,12 @@ def test_rounds_cut_the_same_share_each_time_and_end_where_one_shot_ends(tones, 
 
     class Looking(Fit):
         def __call__(self, classifier, clips, run):
+            assert self.init is None, "a round begins with the ticket, not with published weights"
             assert_rewound(classifier, before)
             seen.append(gone(classifier))
             return super().__call__(classifier, clips, run)
 
-    stage = LotteryTicket(0.6, fit=Looking(epochs=1, batch_size=8), rounds=3)
+    stage = LotteryTicket(0.6, fit=Looking(epochs=1, batch_size=8, init="published.safetensors"), rounds=3)
     ticket = stage(after, tones.development, run_in(tmp_path, before))
     assert_rewound(ticket, before)
     assert [*seen, gone(ticket)] == [round(values(before) * (1 - 0.4 ** (n / 3))) for n in (1, 2, 3)]
@@ -158,9 +159,13 @@ def test_rounds_cut_the_same_share_each_time_and_end_where_one_shot_ends(tones, 
 
 
 def test_late_rewinding_goes_back_to_the_values_after_an_epoch(tones, trained, tmp_path):
+    """Whichever early stopping would keep: watching wrong labels, the first."""
     before, after = trained
-    ticket = LotteryTicket(0.6, fit=FIT, rewind_epoch=2)(after, tones.development, run_in(tmp_path, before))
-    epoch2 = Fit(**{**vars(FIT), "stop_after": 2})(before, tones.development, run_in(tmp_path / "again"))
+    wrong = tuple(row._replace(split="validation", scene=CLASSES[row.scene == "high"]) for row in tones.test)
+    run, fit = run_in(tmp_path, before), replace(FIT, early_stopping=EarlyStopping())
+    ticket = LotteryTicket(0.6, fit=fit, rewind_epoch=2)(after, replace(tones, rows=(*tones.train, *wrong)), run)
+    assert run.history == []
+    epoch2 = replace(FIT, stop_after=2)(before, tones.development, run_in(tmp_path / "again"))
     assert_rewound(ticket, epoch2)
     assert not torch.equal(state(epoch2)["L1.weight"], state(before)["L1.weight"])
 
@@ -240,22 +245,6 @@ def test_masked_weights_stay_zero_after_every_later_stage_and_in_the_file(tones,
     assert sum(row.kept for row in rows if row.role == "weight") == by_role["weight"] - removed
     one_byte_a_survivor = CONVENTIONS["galindo2021"](count(int8.network, int8.example(0.4)).tensors).kept_bytes
     assert one_byte_a_survivor == values(before) - removed < sum(row.kept_bytes for row in rows)
-
-
-def test_masks_survive_a_kill_in_the_middle_of_any_round(tones, tmp_path):
-    def ticket(folder: str) -> SceneClassifier:
-        before, where = small(), tmp_path / folder
-        after = FIT(before, tones.development, run_in(where))
-        found = LotteryTicket(0.6, fit=FIT, rounds=2)(after, tones.development, run_in(where, before))
-        return FIT(found, tones.development, run_in(where))
-
-    whole = ticket("whole")
-    for death in (3, 11, 6):  # in the first training, in the round's, in the ticket's own; eight steps each
-        with killed_at(death):
-            ticket("killed")
-    resumed = ticket("killed")
-    assert same_weights(whole, resumed)
-    assert gone(resumed) == round(0.6 * values(resumed))
 
 
 # Whether it is worth it

@@ -299,5 +299,7 @@ def test_killed_training_goes_on_to_the_same_integers(trained, clips, new_run):
 
 
 def test_training_while_quantized_begins_with_a_trained_classifier(clips, new_run) -> None:
+    with pytest.raises(InputError, match=r"Quantize\(fit=...\) with init='w.safetensors'; accepted"):
+        Quantize(fit=Fit(init="w.safetensors"))
     with pytest.raises(InputError, match=r"untrained classifier; accepted: one that a Fit trained"):
         Quantize(fit=Fit(epochs=1))(untrained(), clips.development, new_run())

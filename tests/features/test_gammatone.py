@@ -142,6 +142,7 @@ def test_it_is_on_the_menu_and_holds_no_weights():
         ({"log": "ln"}, "'ln'.*'db', None"),
         ({"floor": 0.0}, "Gammatone.floor=0.0.*above 0"),
         ({"frames_per_s": 0.0}, "frames_per_s=0.0.*above 0"),
+        ({"frames_per_s": float("inf")}, "frames_per_s=inf.*above 0 and finite"),
         ({"channel": -1}, "channel=-1.*at least 0"),
     ],
 )

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from small_networks import noise, small
+import torch.nn.functional as F
+from small_networks import SIZES, noise, small, spread
 from torch import nn
 
 from tinyscene import InputError, SceneClassifier, Standardize, create_classifier
@@ -62,6 +63,44 @@ def test_the_first_layers_are_a_convolution_of_the_waveform_itself(network):
     with torch.no_grad():
         got = network.body.low[0](waveform.squeeze(2))[0, :3].numpy()
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def by_hand(network: AemNet, waveforms: torch.Tensor) -> torch.Tensor:
+    """The same from functions alone: conv - batch norm - ReLU everywhere, each pooling a maximum but for the last."""
+    kinds = (nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
+    layers = iter([layer for layer in network.modules() if isinstance(layer, kinds)])
+
+    def unit(convolve, x: torch.Tensor, **how) -> torch.Tensor:
+        conv, bn = next(layers), next(layers)
+        return F.batch_norm(
+            convolve(x, conv.weight, **how), bn.running_mean, bn.running_var, bn.weight, bn.bias
+        ).clamp_min(0)
+
+    x = unit(F.conv1d, waveforms.squeeze(2), stride=2, padding=4)
+    x = unit(F.conv1d, x, stride=2, padding=2)
+    pooling = network.arguments["pooling"]
+    x = x[:, None, :, : x.shape[2] // pooling * pooling].unflatten(3, (-1, pooling)).amax(4)
+    for block in range(1, 10):
+        x = unit(F.conv2d, x, padding=1, groups=x.shape[1])
+        x = unit(F.conv2d, x)
+        if block in (1, 3, 5, 7, 9):
+            bands, frames = x.shape[2] // 2, x.shape[3] // 2
+            x = x[..., : 2 * frames].unflatten(3, (frames, 2)).unflatten(2, (bands, 2)).amax((3, 5))
+    embed = next(layers)
+    x = F.conv2d(x, embed.weight, embed.bias).clamp_min(0)
+    return x.mean((2, 3)) @ network.dense.weight.T + network.dense.bias
+
+
+def test_a_forward_by_hand():
+    network = spread(AemNet(**SIZES["aemnet"] | {"pooling": 3}))
+    waveforms = noise(network, 8, 3)[..., :-7]
+    for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)):
+        norm.momentum = 1.0
+    with torch.no_grad():
+        # Statistics of these waveforms: by drawn ones, hardly anything of the input would be left at the end.
+        network.train()(waveforms)
+        network.eval()
+        torch.testing.assert_close(network(waveforms), by_hand(network, waveforms), rtol=1e-4, atol=1e-5)
 
 
 def test_the_shortest_input_is_5_120_samples_and_shorter_clips_get_an_answer(network):

@@ -203,6 +203,16 @@ def test_predict_is_the_same_for_file_array_and_forward(tmp_path):
     assert by_file.label == CLASSES[int(expected.argmax())]
 
 
+@pytest.mark.filterwarnings("error")
+def test_predict_takes_any_samples_and_leaves_them_as_they_are():
+    waveform = np.random.default_rng(0).uniform(-0.5, 0.5, RATE).astype(np.float32)
+    classifier, kept = plain(), waveform.copy()
+    expected = classifier.predict(waveform, RATE)
+    for given in (np.frombuffer(waveform.tobytes(), np.float32), waveform[::-1].copy()[::-1], waveform.tolist()):
+        assert classifier.predict(given, RATE) == expected
+    assert np.array_equal(waveform, kept)
+
+
 def test_predict_resamples(tmp_path):
     seconds = np.arange(2 * 44_100) / 44_100
     tone = (0.3 * np.sin(2 * np.pi * 500 * seconds) + 0.1 * np.sin(2 * np.pi * 1800 * seconds)).astype(np.float32)

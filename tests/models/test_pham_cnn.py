@@ -27,6 +27,16 @@ def test_values_and_size_are_the_reports():
     ]
 
 
+def test_dropout_is_table_2s_and_the_first_values_are_keras():
+    network = PhamCNN()
+    assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.20, 0.25, 0.30, 0.35]
+    for layer in (module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)):
+        fan_in, values = layer.weight[0].numel(), layer.weight.numel()
+        bound = (6 / (fan_in + values // layer.weight.shape[1])) ** 0.5  # Glorot uniform
+        assert 0.98 * bound < layer.weight.abs().max() <= bound
+        assert not layer.bias.any()
+
+
 def test_table_2s_maps():
     """128 x 428 -> 64 x 107 x 32 -> 32 x 54 x 64 -> 16 x 13 x 128 -> 256, but for 14 in place of that 13."""
     network = PhamCNN().eval()

@@ -200,14 +200,15 @@ def test_real_zero_is_an_integer(name, keep_float):
     assert len(scales) > 3
 
 
-def test_a_filter_of_zeros_keeps_its_bias():
+@pytest.mark.parametrize("level", [1.0, 1e-3])
+def test_a_filter_of_zeros_keeps_its_bias(level):
     layer = nn.Linear(4, 3)
     with torch.no_grad():
         layer.weight[1] = 0
         layer.bias.copy_(torch.tensor([0.5, 0.75, -0.25]))
     network = nn.Sequential(nn.AdaptiveAvgPool2d((4, 1)), nn.Flatten(), layer).eval()
     prepared = prepare(network, torch.zeros(1, 1, 4, 6))
-    features = torch.randn(5, 1, 4, 6)
+    features = level * torch.randn(5, 1, 4, 6)
     prepared.set_ranges([features])
     int8 = prepared.convert()
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """The recipe of Galindo-Meza et al.: what is trained at which rate, what stays, and that all variants run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from tinyscene import InputError, Run, SceneClassifier, evaluate, load_system, o
 from tinyscene.accounting import count, total
 from tinyscene.augment import Crop, Gain, Mixup, Noise
 from tinyscene.cli import app
-from tinyscene.compression import LotteryTicket
+from tinyscene.compression import LotteryTicket, Quantize
 from tinyscene.data import Clips
 from tinyscene.data.clips import Clip
 from tinyscene.models import AemNet, masks
 from tinyscene.systems import SystemFile
+from tinyscene.training import Adam, CrossEntropy
 
 RATE, CLASSES = 16_000, ("high", "low")
 FILE = load_system("galindo2021")
@@ -68,20 +70,22 @@ def test_the_three_systems_of_the_report_and_a_control() -> None:
         "ticket_int8": (127_637, "124.64", 0.5650),
         "random_ticket": None,
     }
-    # One training is shared by all, and the control differs in its mask alone.
+    # One training is shared by all, and the control differs in its mask alone; a ticket's rounds train as that does.
     assert len({variant.stages[0] for variant in VARIANTS.values()}) == 1
     assert VARIANTS["ticket_int8"].stages[:3] == VARIANTS["ticket"].stages
     ticket, control = (VARIANTS[name].stages for name in ("ticket", "random_ticket"))
     assert (ticket[0], ticket[2]) == (control[0], control[2])
-    assert (ticket[1], control[1]) == (LotteryTicket(0.6), LotteryTicket(0.6, by="random"))
+    assert (ticket[1], control[1]) == (LotteryTicket(0.6, fit=ticket[0]), LotteryTicket(0.6, by="random"))
+    assert override(FILE, ["ticket.stages.1.rounds=3"]).variants["ticket"].stages[1].rounds == 3
 
 
 def test_it_trains_as_the_report_says() -> None:
     for fit in (VARIANTS["ticket"].stages[0], VARIANTS["ticket"].stages[2]):
         assert (fit.optimizer.lr, fit.optimizer.weight_decay, fit.schedule.decay) == (1e-4, 1e-4, 1e-2)
-        assert {type(one) for one in fit.augment} == {Crop, Noise, Gain, Mixup}
-        assert (fit.augment[0].duration_s, fit.augment[-1].domain) == (1.0, "waveforms")
-        assert fit.init is None
+        assert fit.augment == (Crop(1.0), Noise(10.0, 40.0), Gain(-6.0, 6.0), Mixup(0.2, "waveforms"))
+        assert (fit.epochs, fit.batch_size, fit.loss, fit.init) == (100, 32, CrossEntropy(), None)
+    tune = replace(VARIANTS["aemnet"].stages[0], epochs=20, optimizer=Adam(lr=1e-5, weight_decay=1e-4))
+    assert VARIANTS["ticket_int8"].stages[3] == Quantize(fit=tune)
     classifier = VARIANTS["aemnet"].build(CLASSES)
     assert (classifier.sample_rate, classifier.network.dropout.p) == (16_000, 0.2)
     assert classifier.example(10.0).shape == (1, 1, 1, 160_000)

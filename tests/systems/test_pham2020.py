@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from rich.console import Console
 
 from tinyscene import SceneClassifier, evaluate, export, load_system, override, reproduce, scale_system
+from tinyscene.augment import Mixup
 from tinyscene.compression import Calibration, MagnitudePruning, Quantize
 from tinyscene.data import Clips, load
 from tinyscene.data.clips import Clip
@@ -69,11 +71,13 @@ def test_the_recipe_is_the_reports() -> None:
     assert (train.epochs, train.batch_size, train.loss) == (100, 100, KLDivergence())
     assert isinstance(train.optimizer, Adam)
     assert train.optimizer.weight_decay == 1e-4
-    assert [getattr(augmentation, "domain", "") for augmentation in train.augment] == ["features"]
+    assert train.optimizer.lr == 1e-3
+    assert train.augment == (Mixup(alpha=0.2, domain="features"),)
     (_, pruning), (_, quantization) = VARIANTS["pruned"].stages, VARIANTS["int8"].stages
     assert isinstance(pruning, MagnitudePruning)
     assert (pruning.ratio, pruning.scope, pruning.what) == (0.5, "layer", "weights")
-    assert pruning.fit is not None
+    assert (pruning.begin, pruning.end, pruning.power) == (0.0, 0.75, 3.0)
+    assert pruning.fit == replace(train, epochs=30)
     assert isinstance(quantization, Quantize)
     assert quantization.fit == pruning.fit
     assert VARIANTS["baseline"].rules.classes == ("indoor", "outdoor", "transportation")

@@ -108,7 +108,8 @@ def galindo2021(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
     """Every trainable value that the masks keep; one byte each once weights are int8 (Galindo-Meza et al., table 1).
 
     Batch norm counts two a channel, folded or not: a bias that folding left is a scale and a shift. An exported file
-    does not say which of its biases folding left; there, they count once.
+    does not say which of its biases folding left; there, they count once. Where batch norm itself is masked, the number
+    changes with int8: folding fills masked shifts again, and masked scales take their filters along.
     """
     int8 = any(row.role == "weight" and row.dtype == "int8" for row in rows)
     counted = [row for row in rows if row.role in ("weight", "bias", "norm")]

@@ -33,8 +33,8 @@ class LotteryTicket:
         ranks: what competes for a place, over the whole network. "normalised": weights of convolutions and dense
             layers, divided by the root mean square of their tensor, which differs with its fan-in; biases and batch
             norm all stay. "weights": the same, not divided: little trained, the dense layer would lose nearly all.
-            "all": every trainable value as it is. By none of them is a small layer safe from losing everything where
-            nine tenths go.
+            "all": every trainable value as it is; of batch norm, folding for int8 fills masked shifts again. By none of
+            them is a small layer safe from losing everything where nine tenths go.
         fit: how a round trains; for more rounds than one, and for late rewinding.
         rounds: of pruning, rewinding and training in between, each removing the same share of what is left
             (Frankle and Carbin, section 2). One is the one-shot ticket.
@@ -85,6 +85,9 @@ class LotteryTicket:
                 assert self.fit is not None
                 # Published weights are where the first training began, and not where a ticket does.
                 classifier = replace(self.fit, init=None)(ticket, clips, run)
+        if self.fit is not None:
+            # That of its rounds, or of late rewinding: the ticket is not trained yet.
+            run.history.clear()
         return ticket
 
     def _start(self, classifier: SceneClassifier, clips: Clips, run: Run) -> nn.Module:
@@ -110,6 +113,8 @@ class LotteryTicket:
         ticket = copy.deepcopy(classifier)
         before = {name: tensor for name, tensor in start.state_dict().items() if not name.endswith(masks.SUFFIX)}
         ticket.network.load_state_dict(before, strict=False)
+        # What does not compete keeps an earlier pruning's masks.
+        masks.apply(masks.removed(ticket.network))
         for name, mask in kept.items():
             masks.attach(ticket.network, name, mask)
         return ticket
@@ -130,11 +135,12 @@ class LotteryTicket:
             scores.append(score.masked_fill(~kept, -1.0).flatten())
         flat = torch.cat(scores)
         values = sum(tensor.numel() for tensor in trainable.values())
-        number = max(round(ratio * values), int((flat < 0).sum()))
+        elsewhere = sum(int((~earlier[name]).sum()) for name in (earlier.keys() & trainable.keys()) - ranked.keys())
+        number = max(round(ratio * values) - elsewhere, int((flat < 0).sum()))
         if not 0 < number < len(flat):
             raise InputError(
-                f"{self}: {number:,} of {values:,} values to remove, of which {len(flat):,} compete; accepted: a ratio "
-                f"that removes some of these and leaves some"
+                f"LotteryTicket(ratio={self.ratio}): {number:,} of {values:,} values to remove, of which {len(flat):,} "
+                f"compete; accepted: a ratio that removes some of these and leaves some"
             )
         mask = torch.ones(len(flat), dtype=torch.bool)
         mask[torch.argsort(flat, stable=True)[:number]] = False

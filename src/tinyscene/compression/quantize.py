@@ -36,6 +36,11 @@ class Quantize:
             raise InputError(f"Quantize(keep_float={self.keep_float!r}); accepted: a tuple of patterns")
         if self.clips < 1:
             raise InputError(f"Quantize(clips={self.clips}); accepted: at least 1")
+        if self.fit is not None and self.fit.init is not None:
+            raise InputError(
+                f"Quantize(fit=...) with init={str(self.fit.init)!r}; accepted: a fit that goes on from the trained "
+                f"weights"
+            )
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Quantize with ranges that say nothing."""

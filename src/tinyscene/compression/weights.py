@@ -66,6 +66,11 @@ class MagnitudePruning:
                 "MagnitudePruning(fit=...) with early_stopping or stop_after; accepted: a fit that runs to its end, "
                 "since an earlier epoch is less sparse"
             )
+        if self.fit is not None and self.fit.init is not None:
+            raise InputError(
+                f"MagnitudePruning(fit=...) with init={str(self.fit.init)!r}; accepted: a fit that goes on from the "
+                f"trained weights"
+            )
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Mask the whole share by the weights as they are."""
@@ -115,6 +120,7 @@ class MagnitudePruning:
             name: earlier.get(name, torch.ones_like(parameter, dtype=torch.bool)).flatten()
             for name, parameter in taking_part.items()
         }
+        changed = {name: mask for name, mask in kept.items() if name not in earlier}
         for names in [list(kept)] if self.scope == "global" else [[name] for name in kept]:
             together = torch.cat([kept[name] for name in names])
             number = round(ratio * len(together))
@@ -124,11 +130,12 @@ class MagnitudePruning:
                 order = torch.argsort(magnitudes.masked_fill(~together, -1.0), stable=True)
                 together[order[:number]] = False
                 sizes = [kept[name].numel() for name in names]
-                kept |= dict(zip(names, torch.split(together, sizes), strict=True))
-        for name, mask in kept.items():
+                changed |= dict(zip(names, torch.split(together, sizes), strict=True))
+        for name, mask in changed.items():
             masks.attach(network, name, mask.view(taking_part[name].shape))
 
 
 def _grow(pruning: MagnitudePruning, network: nn.Module, progress: float) -> None:
     """`Fit` calls this after every step. Most of them change nothing: sorting all weights takes its time."""
-    pruning.mask(network, pruning.sparsity(int(progress * _LEVELS) / _LEVELS))
+    level = progress if progress >= pruning.end else int(progress * _LEVELS) / _LEVELS
+    pruning.mask(network, pruning.sparsity(level))

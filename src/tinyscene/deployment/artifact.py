@@ -94,7 +94,10 @@ class Artifact:
         return logits
 
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
-        """Name the scene of a sound file or of samples: `SceneClassifier.predict`, the network on ONNX Runtime."""
+        """Name the scene of a sound file or of samples: `SceneClassifier.predict`, the network on ONNX Runtime.
+
+        It never streams: memory grows with the recording, which is heard in one piece.
+        """
         return self.classifier.predict(source, sample_rate)
 
     def ledger(self, clip_s: float) -> Ledger:

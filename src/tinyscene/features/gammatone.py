@@ -1,5 +1,6 @@
 """Gammatone-like spectrogram: bins of a Fourier transform weighted as gammatone filters weigh them."""
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -64,8 +65,10 @@ class Gammatone(BandSpectrogram):
         self.arguments: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if log not in ("db", None):
             raise InputError(f"Gammatone(log={log!r}); accepted: 'db', None")
-        if frames_per_s is not None and not frames_per_s > 0:
-            raise InputError(f"Gammatone(frames_per_s={frames_per_s}); accepted: above 0, or None for all frames")
+        if frames_per_s is not None and not 0 < frames_per_s < math.inf:
+            raise InputError(
+                f"Gammatone(frames_per_s={frames_per_s}); accepted: above 0 and finite, or None for all frames"
+            )
         if channel is not None and channel < 0:
             raise InputError(f"Gammatone(channel={channel}); accepted: at least 0, or None for the mean of all")
         super().__init__(

@@ -132,8 +132,8 @@ class SceneClassifier(nn.Module):
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
         """Name the scene of a sound file, or of samples of shape (samples,) at `sample_rate` Hz.
 
-        Beyond 30 s, the memory that it takes does not grow with the recording where the classifier `streams`
-        (`models/streaming.py`); elsewhere the recording is heard in one piece.
+        A recording is decoded as a whole. Beyond 30 s, what it takes besides these samples does not grow with them
+        where the classifier `streams` (`models/streaming.py`); elsewhere the recording is heard in one piece.
 
         Raises:
             InputError: the file or the samples can't be used, or are too short for the network.
@@ -155,7 +155,8 @@ class SceneClassifier(nn.Module):
             )
         self.eval()
         device = self.standardize.mean.device
-        batch = torch.from_numpy(waveform.copy())[None]
+        # A copy only of what torch can't share: a view backwards, memory that can't be written.
+        batch = torch.from_numpy(np.require(waveform, requirements=["C", "W"]))[None]
         if len(waveform) > _CHUNK_S * self.sample_rate and streams(self):
             logits = stream(self, batch, int(self.frontend.frames(round(_CHUNK_S * self.sample_rate))))  # type: ignore[operator]
         else:

@@ -15,8 +15,10 @@ from tinyscene.models.tensors import get_tensor, set_tensor
 
 aten, q = torch.ops.aten, torch.ops.quantized_decomposed
 INT8, INT32 = (-128, 127), (-(2**31), 2**31 - 1)
-# A filter whose weights are all zero would have so small a scale that its bias does not fit 32 bits.
+# A filter of tiny weights would have so small a scale that its bias does not fit 32 bits.
 _SMALLEST_WEIGHT_SCALE = 2.0**-20
+# Zeros are zeros at any scale: one that leaves room for the bias of a filter that is masked throughout.
+_SCALE_OF_ZEROS = 2.0**-10
 # Nor may an activation that was always zero have one.
 _SMALLEST_ACTIVATION_SCALE = 2.0**-16
 
@@ -59,6 +61,12 @@ class PerChannelWeightQuantize(FakeQuantize):  # type: ignore[misc]
 
     def enable_observer(self, enabled: bool = True) -> None:
         """Weights are at hand at any time, so that their ranges never go stale."""
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Scales and zero points, (channels,)"""
+        scale, zero_point = super().calculate_qparams()
+        seen = self.activation_post_process
+        return scale.masked_fill((seen.min_val == 0) & (seen.max_val == 0), _SCALE_OF_ZEROS), zero_point
 
     def whole(self, weight: Tensor) -> Tensor:
         """(channels, ...) -> the same shape, int8; sets the scales."""
