@@ -194,5 +194,5 @@ def test_what_it_can_not_do_is_refused(clips, tmp_path):
     with pytest.raises(InputError, match="LinearFit.*test"):
         LinearFit()(linear_model(), clips, run_in(tmp_path))
     other = SceneClassifier(frontend(), linear_model().network, ("x", "y", "z"))
-    with pytest.raises(InputError, match="the clips have the classes a, b, c.*accepted"):
+    with pytest.raises(InputError, match="has the classes a, b, c, the classifier x, y, z; accepted"):
         LinearFit()(other, clips.train, run_in(tmp_path))

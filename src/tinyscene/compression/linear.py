@@ -25,8 +25,8 @@ from tinyscene.training.run import Run
 _CLOSE, _STRENGTHS = 0.005, 20
 # Below this share of the loss without weights every margin is met, and weaker strengths need no more inputs.
 _MET = 1e-3
-# Proximal gradient steps at most, and how far the gradient may be from balance at the end, relative to the strength.
-_STEPS, _TOLERANCE = 3000, 1e-3
+# Proximal gradient steps at most.
+_STEPS = 3000
 _CLIPS_A_STEP = 256
 
 
@@ -79,9 +79,10 @@ class LinearFit:
         variance, mean = torch.var_mean(moments, 0, correction=0)
         # A moment that no clip changes is centred to 0, so that it needs no weight.
         scale = torch.where(variance > 0, variance, 1.0).sqrt()
-        problem = SparseHinge((moments - mean) / scale, torch.from_numpy(clips.train.labels).to(mean.device))
+        problem = SparseHinge(((moments - mean) / scale).float(), torch.from_numpy(clips.train.labels).to(mean.device))
         weight, bias, strength = problem.search(self.keep, quiet=run.quiet)
-        _write(branch, weight / scale, bias - weight @ (mean / scale))
+        folded = weight.double() / scale
+        _write(branch, folded, bias - folded @ mean)
         run.figures.update(
             inputs_kept=kept_share(weight), l1_strength=strength, l1_objective=problem.objective(weight, bias, strength)
         )
@@ -96,7 +97,7 @@ class SparseHinge:
     FISTA (Beck and Teboulle, SIAM Journal on Imaging Sciences 2009) with the restart of O'Donoghue and Candes (2015).
 
     Args:
-        inputs: (clips, inputs), standardized, float64.
+        inputs: (clips, inputs), standardized.
         labels: (clips,)
     """
 
@@ -113,8 +114,11 @@ class SparseHinge:
         """Of weight (classes, inputs) and bias (classes,)."""
         return float(self._loss(torch.cat([weight, bias[:, None]], 1)) + strength * weight.abs().sum())
 
-    def solve(self, strength: float, start: Tensor | None = None) -> Tensor:
-        """The minimum, (classes, inputs + 1), the bias last; from `start` on, or from zero."""
+    def solve(self, strength: float, start: Tensor | None = None, tolerance: float = 1e-3) -> Tensor:
+        """The minimum, (classes, inputs + 1), the bias last; from `start` on, or from zero.
+
+        At the end the gradient is as near to balance as `tolerance`, relative to the strength.
+        """
         now = self._zeros() if start is None else start
         ahead, momentum = now, 1.0
         for _ in range(_STEPS):
@@ -122,7 +126,7 @@ class SparseHinge:
             moved = following - now
             if bool(((ahead - following) * moved).sum() > 0):
                 momentum = 1.0
-            if float((following - ahead).abs().max()) <= _TOLERANCE * self.step * strength:
+            if float((following - ahead).abs().max()) <= tolerance * self.step * strength:
                 return following
             faster = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
             ahead, now, momentum = following + (momentum - 1) / faster * moved, following, faster
@@ -137,7 +141,7 @@ class SparseHinge:
         with bar("linear model, strengths of its l1 norm", _STRENGTHS, quiet=quiet) as advance:
             for _ in range(_STRENGTHS):
                 strength = math.sqrt(low * high) if low else high / 2
-                solution = self.solve(strength, solution)
+                solution = self.solve(strength, solution, tolerance=1e-2)
                 share = kept_share(solution[:, :-1])
                 if abs(share - keep) < abs(kept_share(best[0][:, :-1]) - keep):
                     best = solution, strength
