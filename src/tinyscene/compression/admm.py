@@ -60,8 +60,8 @@ class ADMM:
                 f"rho={self.rho}, dual_rate={self.dual_rate}; accepted: rho above 0, a dual rate above 0 and at most 1"
             )
 
-    def train(self, classifier: SceneClassifier, fit: Fit, clips: Clips, run: Run) -> SceneClassifier:
-        """`classifier` trained by `fit` near the set, not in it: the caller projects.
+    def train(self, classifier: SceneClassifier, fit: Fit, clips: Clips, run: Run) -> tuple[SceneClassifier, Tensors]:
+        """`classifier` trained by `fit` near the set, not in it, and the last consensus, which is.
 
         `run.history` tells of every epoch the residuals after its last step, as `update` gives them.
 
@@ -71,8 +71,9 @@ class ADMM:
         started = copy.deepcopy(classifier)
         self.attach(started.network)
         trained = fit(started, clips, run, partial(_update, self), partial(_penalty, self))
+        consensus = self._beside(trained.network, CONSENSUS)
         self.detach(trained.network)
-        return trained
+        return trained, consensus
 
     @torch.no_grad()
     def attach(self, network: nn.Module) -> None:

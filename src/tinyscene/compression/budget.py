@@ -46,10 +46,10 @@ class Plan:
 class BudgetPruning:
     """Remove the least important filters of the whole network until every budget holds.
 
-    All filters stand in one list, by their importance. A binary search finds the least threshold whose network keeps
-    the budgets; at every step the importance is taken over those inputs that are still reachable, until nothing changes
-    any more. One channel of every layer stays. What the threshold leaves of the budgets is then used up by exchanging
-    some channels of one layer for some of another.
+    All filters stand in one list, by their importance. A binary search finds a threshold that keeps the budgets where
+    the next lower one does not; at every step the importance is taken over those inputs that are still reachable, until
+    nothing changes any more. One channel of every layer stays. What the threshold leaves of the budgets is then used up
+    by exchanging some channels of one layer for some of another.
 
     With `fit`, training goes to the widths that come out of this: over the share `updates` of the fit, ADMM moves all
     but the most important filters of every layer towards zero, which may become others on the way; then these are
@@ -64,7 +64,7 @@ class BudgetPruning:
         normalise: compare filters by their importance over the mean of their layer, since a norm over more inputs is
             larger (`Importance`); without it, the report's own.
         fill: the share of a layer's channels by which its width may leave the threshold's to use the budgets up; 0
-            keeps to the threshold.
+            keeps to the threshold. Widths are then chosen by what they cost.
         clip_s: what MACs and RAM are counted for, in seconds; more where the network needs it.
         fit: update and fine-tuning epochs together; without it, one shot and no training.
         rho, dual_rate: as `ADMM`'s.
@@ -126,10 +126,9 @@ class BudgetPruning:
         narrow = self.projection(classifier, plan)
         network = classifier.network
         admm = ADMM(makers_parameters(network, plan.coupled), narrow, self.rho, self.dual_rate)
-        trained = admm.train(classifier, updates, clips, run)
+        trained, consensus = admm.train(classifier, updates, clips, run)
         history = list(run.history)
-        values = {path: trained.network.get_parameter(path).detach() for path in admm.parameters}
-        tuned = tuning(self._cut(trained, replace(plan, kept=narrow.kept(values))), clips, run)
+        tuned = tuning(self._cut(trained, replace(plan, kept=narrow.kept(consensus))), clips, run)
         run.history[:0] = history
         run.figures.update(residuals(history))
         return tuned

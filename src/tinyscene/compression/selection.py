@@ -44,11 +44,12 @@ class FeatureSelection:
 
     min f(w * X) subject to card(w) <= keep: w weighs the bands in front of the whole network, starts at 1 and trains
     with the rest (Schmidt et al., DCASE 2022 Task 1, section 2.2, equation 1). Over the share `updates` of the fit,
-    ADMM moves all but `keep` weights towards zero; then the bands of least weight are removed, the others' weights go
-    into the standardization, and the rest of the same fit fine-tunes.
+    ADMM moves all but `keep` weights towards zero; then the bands that its consensus has at zero are removed, the
+    weights of the others go into the standardization, and the rest of the same fit fine-tunes.
 
     Zero rows and no rows are the same to a linear model, but not to convolutions, where rows become neighbours that
-    were none. Weight decay acts on w as on all parameters: on every band alike, beside ADMM's pull.
+    were none. Of a band's moments, the standardized ones don't change with its weight until it is zero: a linear model
+    on moments loses them at the cut. Weight decay acts on w as on all parameters, on every band alike.
 
     Args:
         keep: number of bands; what the network accepts.
@@ -97,9 +98,9 @@ class FeatureSelection:
         clips.refuse_test("FeatureSelection")
         self.shape(classifier)
         updates, tuning = self._phases()
-        trained = self._admm().train(_weighed(classifier), updates, clips, run)
+        trained, consensus = self._admm().train(_weighed(classifier), updates, clips, run)
         history = list(run.history)
-        selected = self._cut(classifier, trained, run)
+        selected = self._cut(classifier, trained, consensus[BAND_WEIGHTS], run)
         tuned = tuning(selected, clips, run)
         run.history[:0] = history
         run.figures.update(residuals(history))
@@ -128,13 +129,15 @@ class FeatureSelection:
                 f"FeatureSelection(keep={self.keep}); accepted: 1 to the front end's {frontend.bands} bands"
             )
 
-    def _cut(self, classifier: SceneClassifier, trained: SceneClassifier, run: Run) -> SceneClassifier:
-        """`classifier` with what it learned and the bands of largest weight alone."""
+    def _cut(
+        self, classifier: SceneClassifier, trained: SceneClassifier, consensus: Tensor, run: Run
+    ) -> SceneClassifier:
+        """`classifier` with what it learned and the bands of the consensus alone."""
         state = trained.state_dict()
         weights = state.pop(f"network.{BAND_WEIGHTS}")
         learned = copy.deepcopy(classifier).to(weights.device)
         learned.load_state_dict(state)
-        order = weights.abs().argsort(descending=True, stable=True)
+        order = consensus.abs().argsort(descending=True, stable=True)
         kept, removed = sorted(order[: self.keep].tolist()), order[self.keep :].tolist()
         run.figures["smallest_weight_kept"] = float(weights[kept].abs().min())
         run.figures["largest_weight_removed"] = float(weights[removed].abs().max()) if removed else 0.0

@@ -101,10 +101,11 @@ def fill(costs: Sequence[Matrix], limits: Sequence[int], start: Widths, units: W
                     best, unused, way = tried[found[0]], left[found], moved[found]
         if unused[0] == 0:
             break
+    highest = np.minimum(units, start + np.floor(share * units).astype(np.int64))
     for group in range(len(units)):
-        # What is left over may come back from farther away.
+        # Windows and steps may leave room for some of one set alone.
         best = best.copy()
-        best[group] = min(units[group], max(best[group], _most(costs, limits, best[None], group)[0]))
+        best[group] = min(highest[group], max(best[group], _most(costs, limits, best[None], group)[0]))
     return best
 
 
