@@ -6,6 +6,8 @@ from torch import Tensor, nn
 MOMENTS = ("mean", "variance", "skewness", "kurtosis", "hyperskewness")
 # Of the mean's magnitude: a smaller standard deviation is the rounding of 32-bit values that never change.
 _FLAT = 1e-5
+# Of standardized features. Below, rounding outgrows all else in the gradient by a band's scale, which should be 0.
+_STILL = 1e-3
 
 
 class Moments(nn.Module):
@@ -13,13 +15,14 @@ class Moments(nn.Module):
 
     The variance is that of a population, divided by the number of frames; skewness, kurtosis (3 for a Gaussian) and
     hyperskewness are the third, fourth and fifth central moment over the standard deviation to the same power. These
-    three are 0, with no gradient, where a band doesn't change over time.
+    three are 0, with no gradient, where a band doesn't change over time: where its standard deviation is below 1e-3,
+    the features being standardized, or below 1e-5 of its mean.
     """
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, 5, channels x bands), in the order of `MOMENTS`"""
         variance, mean = torch.var_mean(features, 3, correction=0, keepdim=True)
-        flat = variance <= (_FLAT * mean).square()
+        flat = variance <= (_FLAT * mean).square().clamp_min(_STILL**2)
         # The root of another number where the variance is zero: its gradient would be infinite.
         scale = torch.where(flat, 1.0, variance).rsqrt()
         z = torch.where(flat, 0.0, (features - mean) * scale)
