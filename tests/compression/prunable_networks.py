@@ -6,6 +6,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tinyscene.accounting import CONVENTIONS, count
+from tinyscene.compression import BudgetPruning
+from tinyscene.compression.narrow import makers_parameters
 from tinyscene.features import LogMel, Raw
 from tinyscene.models import NETWORKS, create_model
 from tinyscene.models.bc_resnet_mod import ResidualNorm
@@ -113,3 +116,27 @@ def drawn(groups, seed: int):
         units[torch.randperm(group.units, generator=generator)[:number]] = True
         kept.append(units)
     return tuple(kept)
+
+
+def measured(classifier, clip_s=1.0):
+    """What the project's ledger says."""
+    shortest_s = classifier.shortest_samples / classifier.sample_rate
+    ledger = count(classifier.network, classifier.example(max(clip_s, shortest_s)))
+    return {
+        "parameters": CONVENTIONS["bn2"](ledger.tensors).parameters,
+        "macs": ledger.macs["torchinfo"],
+        "bytes": CONVENTIONS["bn4"](ledger.tensors).bytes,
+        "peak_ram_bytes": ledger.peak_ram_bytes,
+    }
+
+
+def half_of(classifier):
+    costs = measured(classifier)
+    return {name: costs[name] // 2 for name in ("parameters", "macs")}
+
+
+def narrow(classifier, budgets, **settings):
+    """The projection that `BudgetPruning` hands to ADMM, and the paths that it projects."""
+    stage = BudgetPruning(**budgets, **settings)
+    plan = stage.plan(classifier)
+    return stage.projection(classifier, plan), makers_parameters(classifier.network, plan.coupled), plan

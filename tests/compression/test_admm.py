@@ -147,7 +147,9 @@ def test_through_a_fit_parameters_come_near_the_set_and_nothing_else_stays(clips
     fit = Fit(epochs=30, batch_size=8, optimizer=SGD(1e-2), schedule=Linear(0.1))
     before, run = linear_model(), run_in(tmp_path)
     paths = tuple(f"layers.{i}.weight" for i in range(5))
-    trained = ADMM(paths, HardThreshold(12), rho=1.0).train(before, fit, clips.train, run)
+    trained, consensus = ADMM(paths, HardThreshold(12), rho=1.0).train(before, fit, clips.train, run)
+    assert list(consensus) == list(paths)
+    assert sum(int((value != 0).sum()) for value in consensus.values()) == 12
     assert list(trained.state_dict()) == list(before.state_dict())
     largest = torch.cat([trained.network.get_parameter(path).flatten() for path in paths]).abs().sort(descending=True)
     assert largest.values[12:].norm() < 0.2 * largest.values[:12].norm()

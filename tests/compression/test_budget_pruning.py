@@ -7,41 +7,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from planted_bands import RATE, frontend, run_in, write_clips
-from prunable_networks import CLASSES, PRUNABLE, build, drawn, noise, silenced, without_epsilon
+from prunable_networks import (
+    CLASSES,
+    PRUNABLE,
+    build,
+    drawn,
+    half_of,
+    measured,
+    narrow,
+    noise,
+    silenced,
+    without_epsilon,
+)
 from torch import nn
 
-from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import BudgetPruning, HalfPrecision, frobenius_norm, geometric_median, l1_norm, max_norm
 from tinyscene.compression.channels import coupled_channels, cut
 from tinyscene.compression.importance import Importance
-from tinyscene.compression.narrow import Narrow, makers_parameters
+from tinyscene.compression.narrow import Narrow
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
 from tinyscene.features import LogMel
 from tinyscene.models import create_model
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.training import SGD, Fit, Linear, Run
+from tinyscene.training import Run
 
 NO_CLIPS = Clips("none", Path("/"), CLASSES, ())
-
-
-def measured(classifier, clip_s=1.0):
-    """What the project's ledger says."""
-    shortest_s = classifier.shortest_samples / classifier.sample_rate
-    ledger = count(classifier.network, classifier.example(max(clip_s, shortest_s)))
-    return {
-        "parameters": CONVENTIONS["bn2"](ledger.tensors).parameters,
-        "macs": ledger.macs["torchinfo"],
-        "bytes": CONVENTIONS["bn4"](ledger.tensors).bytes,
-        "peak_ram_bytes": ledger.peak_ram_bytes,
-    }
-
-
-def half_of(classifier):
-    costs = measured(classifier)
-    return {name: costs[name] // 2 for name in ("parameters", "macs")}
 
 
 @pytest.mark.parametrize("name", PRUNABLE)
@@ -170,6 +162,30 @@ def test_layers_that_share_channels_share_their_importance():
     torch.testing.assert_close(raw, torch.stack(norms).norm(dim=0))
     even = Importance(network, groups, frobenius_norm, True)(everything)[stream]
     torch.testing.assert_close(even, torch.stack([n / n.mean() for n in norms]).square().mean(0).sqrt())
+
+
+class Beside(nn.Module):
+    """The third convolution reads the maps of the first two side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Conv2d(1, 3, 1)
+        self.right = nn.Conv2d(1, 4, 1)
+        self.mix = nn.Conv2d(7, 6, 1)
+        self.dense = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.dense(self.mix(torch.cat([self.left(x), self.right(x)], 1)).mean((2, 3)))
+
+
+def test_a_filter_over_concatenated_maps_counts_what_is_left_of_each():
+    torch.manual_seed(0)
+    network = Beside()
+    groups = [g for g in coupled_channels(network, torch.zeros(1, 1, 8, 8)) if not g.exempt]
+    assert [g.name for g in groups] == ["left", "right", "mix"]
+    kept = (torch.tensor([True, False, True]), torch.tensor([False, True, True, False]), torch.ones(6) > 0)
+    mix = Importance(network, groups, frobenius_norm, normalise=False)(kept)[2]
+    torch.testing.assert_close(mix, network.mix.weight[:, [0, 2, 4, 5]].detach().flatten(1).norm(dim=1))
 
 
 def survivors_by_hand(weights, threshold):
@@ -311,13 +327,6 @@ def test_wrong_numbers_and_networks_are_refused():
         BudgetPruning(parameters=10).shape(HalfPrecision().shape(build("pham_cnn")))
 
 
-def narrow(classifier, budgets, **settings):
-    """The projection that `BudgetPruning` hands to ADMM, and the paths that it projects."""
-    stage = BudgetPruning(**budgets, **settings)
-    plan = stage.plan(classifier)
-    return stage.projection(classifier, plan), makers_parameters(classifier.network, plan.coupled), plan
-
-
 @pytest.mark.parametrize("name", PRUNABLE)
 def test_the_projection_is_the_network_with_silent_channels(name):
     """Of every layer as many channels stay as the cut leaves; a second projection changes nothing."""
@@ -355,49 +364,3 @@ def test_the_projection_of_one_layer_is_the_nearest():
     }
     projected = Narrow((width,), frobenius_norm, False, importance)(dict.fromkeys(paths, weight))["L1.weight"]
     assert torch.isclose((weight - projected).norm(), min(distances.values()))
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("planted"))
-
-
-def trainable(name="baseline2021"):
-    torch.manual_seed(0)
-    network = create_model(name, classes=3, bands=20, filters=(6, 6, 8), dense=12)
-    return SceneClassifier(frontend(n_mels=20), network, ("a", "b", "c"))
-
-
-def test_admm_moves_the_weights_to_where_the_cut_changes_little(planted, tmp_path):
-    fit = Fit(epochs=6, batch_size=8, optimizer=SGD(lr=0.02), schedule=Linear(0.1))
-    before = fit(trainable(), planted.train, run_in(tmp_path / "before"))
-    budgets = half_of(before)
-    stage = BudgetPruning(**budgets, fit=fit, rho=5.0)
-    run = run_in(tmp_path / "admm")
-    after = stage(before, planted.train, run)
-    assert all(measured(after)[budget] <= limit for budget, limit in budgets.items())
-    assert measured(after) == measured(stage.shape(before))
-    residuals = [row["primal_residual"] for row in run.history if "primal_residual" in row]
-    assert [row["epoch"] for row in run.history] == list(range(6))
-    assert len(residuals) == 4  # five sevenths of six epochs, and then the cut
-    project, paths, _ = narrow(before, budgets)
-    values = {path: before.network.get_parameter(path).detach() for path in paths}
-    flat, nearest = (torch.cat([tensor.flatten() for tensor in some.values()]) for some in (values, project(values)))
-    assert residuals[-1] < 0.3 * float((flat - nearest).norm() / flat.norm())
-    assert run.figures["primal_residual"] == residuals[-1]
-    assert not any("dual" in name or "consensus" in name for name in after.state_dict())
-    after.save(tmp_path / "saved")
-    again = SceneClassifier.load(tmp_path / "saved")
-    waveforms = torch.randn(2, RATE)
-    assert torch.equal(again(waveforms), after.eval()(waveforms))
-
-
-def test_admm_that_diverges_names_its_rates(planted, tmp_path):
-    fit = Fit(epochs=6, batch_size=8, optimizer=SGD(lr=0.02))
-    with pytest.raises(InputError, match=r"rho=1e\+06.*accepted: a smaller rho"):
-        BudgetPruning(**half_of(trainable()), fit=fit, rho=1e6)(trainable(), planted.train, run_in(tmp_path))
-
-
-def test_a_fit_that_begins_late_is_refused_when_written_down():
-    with pytest.raises(InputError, match="start_after"):
-        BudgetPruning(parameters=1000, fit=Fit(start_after=1))

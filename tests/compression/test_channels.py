@@ -102,6 +102,26 @@ class Grouped(nn.Module):
         return self.e(torch.relu(self.d(torch.relu(self.c(self.b(self.a(x)))))).mean((2, 3), keepdim=True)).flatten(1)
 
 
+class Straddling(nn.Module):
+    """Six and four channels side by side, read in two groups of five: the second begins within the first six."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Conv2d(1, 6, 1)
+        self.right = nn.Conv2d(1, 4, 1)
+        self.both = nn.Conv2d(10, 4, 1, groups=2)
+        self.dense = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.dense(self.both(torch.cat([self.left(x), self.right(x)], 1)).mean((2, 3)))
+
+
+def test_channels_that_groups_read_unequally_stay():
+    found = {group.name: group.exempt for group in coupled_channels(Straddling(), torch.zeros(1, 1, 8, 8))}
+    assert found["left"] == found["right"] == "the units are of unequal size"
+    assert found["both"] == ""
+
+
 def test_groups_stay_equal():
     torch.manual_seed(0)
     network = Grouped().double()

@@ -10,8 +10,9 @@ from planted_bands import BANDS, CLASSES, PLANTED, RATE, SAMPLES, frontend, line
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tinyscene.accounting import count
+from tinyscene.compression import MagnitudePruning
 from tinyscene.compression.admm import phases
-from tinyscene.compression.selection import FeatureSelection
+from tinyscene.compression.selection import FeatureSelection, _weighed
 from tinyscene.errors import InputError
 from tinyscene.features import Gammatone
 from tinyscene.models import CPMobile
@@ -119,6 +120,28 @@ def test_removed_bands_reach_neither_branch(clips, tmp_path):
             heard = [branch(selected.standardize(features[:, :, list(kept)])) for features in (one, two)]
             assert torch.equal(*heard)
     torch.testing.assert_close(selected.frontend.weights, every.weights[list(kept)])
+
+
+def test_both_branches_train_behind_the_weights_of_the_bands():
+    weighed = _weighed(tandem()).eval()
+    weighed.network.band_weights.data[5] = 0.0
+    heard = []
+    for branch in (weighed.network.linear, weighed.network.cnn):
+        branch.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    one = torch.randn(2, 1, 64, 20)
+    two = one.clone()
+    two[:, :, 5] += 1.0
+    with torch.no_grad():
+        assert torch.equal(weighed.network(one), weighed.network(two))
+    assert len(heard) == 4
+    assert all(torch.equal(features, heard[0]) for features in heard)
+
+
+def test_bands_go_from_masked_weights_and_masked_biases_stay(trained):
+    masked = MagnitudePruning(0.3).shape(trained)
+    before, after = (c.network.layers[0] for c in (masked, replace(SELECTION, keep=8).shape(masked)))
+    assert torch.equal(after.weight_mask, before.weight_mask[:, ::2])
+    assert torch.equal(after.bias_mask, before.bias_mask)
 
 
 def test_macs_fall_with_the_bands():

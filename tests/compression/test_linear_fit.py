@@ -13,9 +13,10 @@ from scipy.optimize import minimize
 from scipy.stats import kurtosis, skew
 
 from tinyscene import audio
+from tinyscene.compression import MagnitudePruning, linear
 from tinyscene.compression.linear import LinearFit, SparseHinge, kept_share, linear_branch
 from tinyscene.errors import InputError
-from tinyscene.models import CPMobile
+from tinyscene.models import CPMobile, masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.tandem import Tandem
 from tinyscene.training import Adam, Fit
@@ -127,6 +128,23 @@ def test_about_half_the_inputs_stay_and_the_others_are_true_zeros(fitted):
     assert figures["l1_strength"] > 0
     # The planted bands' means are among them.
     assert all(stay[band] for band in PLANTED)
+
+
+def test_masked_weights_stay_zero(clips, tmp_path):
+    masked = MagnitudePruning(0.3).shape(linear_model())
+    fitted = LinearFit()(masked, clips.train, run_in(tmp_path)).network
+    removed = masks.removed(fitted)
+    assert sum(int(gone.sum()) for _, gone in removed) == round(0.3 * sum(p.numel() for p in fitted.parameters()))
+    assert not any(parameter[gone].any() for parameter, gone in removed)
+    assert fitted.layers[0].weight.any()
+
+
+def test_a_fit_that_ran_out_of_steps_says_so(clips, fitted, tmp_path, monkeypatch):
+    assert fitted[1]["l1_imbalance"] < 0.03
+    monkeypatch.setattr(linear, "_STEPS", 5)
+    run = run_in(tmp_path)
+    LinearFit()(linear_model(), clips.train, run)
+    assert run.figures["l1_imbalance"] > 0.1
 
 
 def test_it_hears_what_is_planted(fitted, clips):

@@ -270,6 +270,15 @@ def test_pieces_are_stretches_of_their_clips(tmp_path, sound):
     np.testing.assert_array_equal(np.concatenate([pieces[0], pieces[1]]), whole[0][:16_000])
 
 
+def test_pieces_of_no_whole_number_of_samples_stay_in_their_file(tmp_path, sound):
+    """0.10004 s at 8 kHz are 800.32 samples, taken as 800: ten of them fill a second."""
+    sound(tmp_path / "one.wav", seconds=1.0)
+    whole = decode(Clips("one", tmp_path, ("a",), (Clip("one.wav", "a"),)), 8000, quiet=True)
+    pieces = decode(whole.in_pieces(0.10004), 8000, quiet=True)
+    assert pieces.lengths == [800] * 10
+    np.testing.assert_array_equal(np.concatenate(list(pieces)), whole[0])
+
+
 @pytest.mark.parametrize("length_s", [0.0, -1.0, 3.0, float("nan"), float("inf")])
 def test_pieces_that_no_clip_holds_are_refused(tmp_path, sound, length_s):
     sound(tmp_path / "one.wav", seconds=0.5)

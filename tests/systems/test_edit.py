@@ -150,6 +150,9 @@ def test_what_counts_epochs_keeps_its_share_of_a_scaled_fit() -> None:
     assert scale_epochs(Fit(epochs=90, schedule=Step(30)), 0.1).schedule == Step(3)
     assert scale_epochs(Fit(epochs=7, stop_after=5), 4) == Fit(epochs=28, stop_after=20)
     assert scale_epochs(Fit(epochs=7, start_after=5), 4) == Fit(epochs=28, start_after=20)
+    assert scale_epochs(Fit(epochs=7, stop_after=3), 0.01).stop_after == 1
+    assert scale_epochs(Fit(epochs=7, stop_after=0), 0.1).stop_after == 0
+    assert scale_epochs(Fit(epochs=7, start_after=2, stop_after=3), 0.2) == Fit(epochs=1, stop_after=1)
     for name in ("stop_after", "start_after"):
         assert getattr(scale_epochs(Fit(epochs=7, **{name: 5}), 0.1), name) == 1
 

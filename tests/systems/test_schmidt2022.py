@@ -8,7 +8,6 @@ import onnx
 import pytest
 import soundfile
 import torch
-from onnx import numpy_helper
 
 from tinyscene import SceneClassifier, load_system, reproduce, scale_system
 from tinyscene.accounting import count, total
@@ -117,24 +116,28 @@ def test_every_variant_runs_to_its_file(small: SystemFile, clips: Clips, tmp_pat
     assert pruned.figures["primal_residual"] >= 0
     receipt = json.loads((tmp_path / "run" / "receipt.json").read_text())
     assert "The linear model's loss is the multi-class squared hinge" in receipt["departures"]
-    _activations_are_int8(tmp_path / "run" / last["int8"].model / "scene.onnx")
+    _layers_are_int8(tmp_path / "run" / last["int8"].model / "scene.onnx")
 
 
-def _activations_are_int8(path: Path) -> None:
-    """Every convolution and dense layer of the file reads int8 on both sides."""
+def _layers_are_int8(path: Path) -> None:
+    """Every convolution and dense layer of the file reads int8 weights and activations, and its output becomes int8."""
     graph = onnx.load(path).graph
     made = {name: node for node in graph.node for name in node.output}
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    readers = {name: [node for node in graph.node if name in node.input] for name in made}
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    # A quantized tensor has the type of its zero point.
+    types |= {node.output[0]: types[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"}
     layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
     assert len(layers) > 30
     for layer in layers:
         for name in layer.input[:2]:
-            source = made[name]
-            while source.op_type in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"):
-                source = made[source.input[0]]
-            assert source.op_type == "DequantizeLinear"
-            zero = stored.get(source.input[2]) if len(source.input) > 2 else None
-            assert zero is None or zero.dtype == np.int8
+            assert made[name].op_type == "DequantizeLinear"
+            assert types[made[name].input[0]] == onnx.TensorProto.INT8
+        (reader,) = readers[layer.output[0]]
+        if reader.op_type == "Relu":
+            (reader,) = readers[reader.output[0]]
+        assert reader.op_type == "QuantizeLinear"
+        assert types[reader.output[0]] == onnx.TensorProto.INT8
 
 
 def test_selected_bands_are_those_of_the_whole_front_end() -> None:

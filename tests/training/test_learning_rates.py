@@ -14,6 +14,7 @@ from tinyscene.errors import InputError
 from tinyscene.features import Raw, Standardize
 from tinyscene.models import AemNet
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.preparation import prepare
 from tinyscene.training import SGD, Adam, AdamW, EarlyStopping, Fit, InverseTime
 from tinyscene.training.optimizers import parameter_groups
 from tinyscene.training.run import key_of
@@ -90,6 +91,15 @@ def test_groups_cover_every_parameter_once():
     assert sizes == {0.1: 6, 0.5: 9 * 6 + 2, 1.0: 2}
 
 
+def test_rates_name_the_networks_own_paths_under_fake_quantization():
+    classifier = build()
+    network = prepare(classifier.network, classifier.short_example())
+    slow, rest = parameter_groups(network, (("dense", 0.1),))
+    assert (slow["factor"], rest["factor"]) == (0.1, 1.0)
+    dense = dict(network.graph.named_parameters())
+    assert list(map(id, slow["params"])) == [id(dense[f"dense.{name}"]) for name in ("weight", "bias")]
+
+
 @pytest.mark.parametrize("rates", [(("boddy", 0.1),), (("body", -0.1),), (("*", 0.1), ("body", 0.5))])
 def test_rates_that_mean_nothing_are_refused(small_clips, new_run, rates):
     with pytest.raises(InputError, match=r"rates: .*accepted: a path in body, .*dense"):
@@ -106,10 +116,9 @@ def test_both_rates_go_on_after_a_kill(small_clips, new_run):
 
 def test_inverse_time_halves_the_rate_after_one_over_its_decay():
     assert [InverseTime(0.01).factor(epoch, 7) for epoch in (0, 100, 300)] == [1.0, 0.5, 0.25]
-    with pytest.raises(InputError, match="accepted: at least 0"):
-        InverseTime(-0.1)
-    with pytest.raises(InputError, match="accepted: at least 0"):
-        InverseTime(math.nan)
+    for wrong in (-0.1, math.nan, math.inf):
+        with pytest.raises(InputError, match="accepted: at least 0, and finite"):
+            InverseTime(wrong)
 
 
 # Ending early

@@ -89,16 +89,20 @@ class Waveforms:
         Raises:
             InputError: the length is not above 0, or no clip is as long.
         """
-        samples = round(length_s * self.sample_rate) if 0 < length_s < float("inf") else 0
+        rate = self.sample_rate
+        samples = round(length_s * rate) if 0 < length_s < float("inf") else 0
         rows = tuple(
             clip._replace(
-                start_s=clip.start_s + piece * length_s, duration_s=length_s, recording=clip.recording or clip.path
+                # In whole samples: what is rounded later could leave the file.
+                start_s=(round(clip.start_s * rate) + piece * samples) / rate,
+                duration_s=samples / rate,
+                recording=clip.recording or clip.path,
             )
             for clip, length in zip(self.clips, self.lengths, strict=True)
             for piece in range(length // samples if samples else 0)
         )
         if not rows:
-            longest = max(self.lengths, default=0) / self.sample_rate
+            longest = max(self.lengths, default=0) / rate
             raise InputError(
                 f"pieces of {length_s:g} s; accepted: above 0, up to the {longest:g} s of the longest clip"
             )
@@ -128,7 +132,8 @@ def decode(
     store = (folder or cache_folder()) / f"v{_FORMAT}-soxr{version('soxr')}-{sample_rate}-{channel}"
     paths = sorted({clip.path for clip in clips})
     hashes, bad = _content_hashes(clips.root, paths, store.parent, quiet)
-    found, failed = _stored(store), dict[str, str]()
+    found = dict(_read_contents(store, store.stat().st_mtime_ns)) if store.is_dir() else {}
+    failed: dict[str, str] = {}
     missing = {hashes[path]: path for path in paths if path in hashes and hashes[path] not in found}
     for contents, failures in _build(store, clips.root, missing, sample_rate, channel, quiet):
         found.update(contents)
@@ -230,18 +235,10 @@ def _write(store: Path, waveforms: dict[str, audio.Waveform]) -> dict[str, Slice
     return {content: Slice(shard, *extent) for content, extent in contents.items()}
 
 
-def _stored(store: Path) -> dict[str, Slice]:
-    """What the cache holds, read once until it changes."""
-    return dict(_table_of_contents(store, store.stat().st_mtime_ns)) if store.is_dir() else {}
-
-
 @lru_cache(maxsize=4)
-def _table_of_contents(store: Path, changed_ns: int) -> tuple[tuple[str, Slice], ...]:
-    return tuple(_read_contents(store))
-
-
-def _read_contents(store: Path) -> Iterator[tuple[str, Slice]]:
-    """Every file of every shard. A shard that is not of the size its table of contents needs is passed over."""
+def _read_contents(store: Path, changed_ns: int) -> dict[str, Slice]:
+    """Every file of every shard, read once until the store changes. A shard of another size than needed is left out."""
+    found: dict[str, Slice] = {}
     for index in sorted(store.glob("*.json")):
         shard = index.with_suffix(".npy")
         try:
@@ -250,8 +247,8 @@ def _read_contents(store: Path) -> Iterator[tuple[str, Slice]]:
         except (OSError, ValueError, EOFError):  # cut short, by a crash of the machine say
             continue
         if whole:
-            for content, (start, stop) in contents.items():
-                yield content, Slice(shard, start, stop)
+            found |= {content: Slice(shard, *extent) for content, extent in contents.items()}
+    return found
 
 
 def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> tuple[dict[str, str], dict[str, str]]:

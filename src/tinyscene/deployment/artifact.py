@@ -172,7 +172,8 @@ def write_checked(classifier: SceneClassifier, path: Path, batches: list[Tensor]
     import onnx
 
     *sizes, frames = batches[0].shape[1:]
-    # Where poolings leave a single frame, the exporter would take it for a constant.
+    # Where poolings leave a single frame, the exporter would take it for a constant. It still does so to
+    # `BCResNetMod` at twice the shortest length, and no more at three times; one to spare.
     frames = max(frames, 4 * int(getattr(classifier.network, "shortest_frames", 1)))
     model = onnx_model(classifier.network, torch.zeros(2, *sizes, frames))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,8 @@ class Reported:
     """What a report prints of a system. Each count has its convention, which may differ within one line of a table.
 
     Attributes:
-        parameters: counted by `convention`, zeros left out; "127.84k" where the report prints thousands, None where it
-            prints a size alone.
+        parameters: counted by `convention`, what masks remove left out; "127.84k" where the report prints thousands,
+            None where it prints a size alone.
         kb: in units of 1024 B, with the decimals as printed, counted by `kb_convention`; None where it prints none.
         accuracy: between 0 and 1, on the report's own data set.
         log_loss: likewise.

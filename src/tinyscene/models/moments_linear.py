@@ -65,5 +65,6 @@ class MomentsLinear(nn.Module):
             layer.weight = nn.Parameter(layer.weight[:, kept].clone())
             layer.in_features = len(kept)
             for name, mask in [*layer.named_buffers(recurse=False)]:
-                setattr(layer, name, mask[:, kept].clone())
+                if mask.ndim > 1:  # a bias reads no bands
+                    setattr(layer, name, mask[:, kept].clone())
         self.arguments["bands"] = len(kept)

@@ -38,7 +38,7 @@ def _scale_fit(fit: Fit, epochs: int) -> Fit:
         schedule = replace(schedule, warmup_epochs=schedule.warmup_epochs * share)
     elif isinstance(schedule, Step):
         schedule = replace(schedule, every_epochs=max(1, round(schedule.every_epochs * share)))
-    stop = None if fit.stop_after is None else round(fit.stop_after * share)
+    stop = fit.stop_after and max(1, round(fit.stop_after * share))
     return replace(fit, epochs=epochs, schedule=schedule, stop_after=stop, start_after=round(fit.start_after * share))
 
 

@@ -80,9 +80,6 @@ class Checkpoint:
     def keep_best(self, network: nn.Module) -> None:
         self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

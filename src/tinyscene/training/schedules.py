@@ -70,8 +70,8 @@ class InverseTime:
     decay: float = 1e-2
 
     def __post_init__(self) -> None:
-        if not self.decay >= 0:
-            raise InputError(f"{self}; accepted: at least 0")
+        if not 0 <= self.decay < math.inf:
+            raise InputError(f"{self}; accepted: at least 0, and finite")
 
     def factor(self, epoch: float, epochs: int) -> float:
         """At `epoch` (with its fraction) of `epochs`."""
