@@ -21,7 +21,7 @@ from tinyscene.rules import RULES
 
 Exported = Callable[[str, str], Artifact]
 # An epsilon under a root or a factor is a constant of the graph, and nothing that the classifier stores.
-GRAPH_CONSTANTS = {"bc_resnet_mod": 2, "moments_linear": 4, "se_resnet": 1, "tandem": 5}
+GRAPH_CONSTANTS = {"bc_resnet_mod": 2, "moments_linear": 5, "se_resnet": 1, "tandem": 6}
 # The file takes the maximum over all frames first, and no counter counts that; averages over whole maps look alike in a
 # file, whether a pooling or a mean made them; and of a moment among five, NeSsi's rule takes 1 or 5 for the channels.
 UNLIKE = {

