@@ -9,6 +9,8 @@ import pytest
 import soundfile
 import torch
 
+from tinyscene.allocator import keep_freed_memory
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ESC10_CATEGORIES = (
     "Dog bark",
@@ -37,9 +39,10 @@ TAU_CONTEXTS = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Small tensors are slower on several."""
+def lean_process() -> None:
+    """Small tensors are slower on several threads, and large ones where the kernel clears their pages each time."""
     torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 @pytest.fixture(scope="session", autouse=True)

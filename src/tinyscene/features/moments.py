@@ -21,6 +21,10 @@ class Moments(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, 5, channels x bands), in the order of `MOMENTS`"""
+        return torch.stack(self.each(features), 1)
+
+    def each(self, features: Tensor) -> list[Tensor]:
+        """(batch, channels, bands, frames) -> five tensors (batch, channels x bands), in the order of `MOMENTS`"""
         variance, mean = torch.var_mean(features, 3, correction=0, keepdim=True)
         flat = (variance <= (_FLAT * mean).square()) | (variance <= _STILL**2)
         # The root of another number where the variance is zero: its gradient would be infinite.
@@ -29,4 +33,4 @@ class Moments(nn.Module):
         square = z * z
         cube = square * z
         higher = [power.mean(3, keepdim=True) for power in (cube, square * square, square * cube)]
-        return torch.stack([mean, variance, *higher], 1).flatten(2)
+        return [moment.flatten(1) for moment in (mean, variance, *higher)]

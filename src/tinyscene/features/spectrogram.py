@@ -121,5 +121,8 @@ class BandSpectrogram(nn.Module):
         )
         stft = stft[..., : self.frames(waveforms.shape[-1])]
         spectrum = torch.view_as_real(stft).square().sum(-1) if self.power == 2 else stft.abs()
-        bands = self.weights @ spectrum
+        return self.levels(self.weights @ spectrum)
+
+    def levels(self, bands: Tensor) -> Tensor:
+        """Weighted sums (batch, bands, frames) -> the same shape, on the front end's scale"""
         return bands if self.log_factor is None else (bands + self.floor).log() * self.log_factor

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tinyscene.allocator import keep_freed_memory
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
@@ -73,6 +74,7 @@ class Run:
         from lightning.fabric import Fabric
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+        keep_freed_memory()
         strategy = "ddp" if self.devices > 1 else "auto"
         try:
             fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy)

@@ -1,0 +1,99 @@
+"""Spectrograms by matrix products alone, for runtimes that have no Fourier transform."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinyscene.features.spectrogram import BandSpectrogram
+
+# Bands whose weights are stored together, from the lowest bin that any of them hears to the highest.
+_BANDS_A_BLOCK = 16
+
+
+def as_products(frontend: nn.Module) -> nn.Module:
+    """The same front end, its Fourier transform by matrix products where it has one."""
+    return SpectrogramByProducts(frontend) if isinstance(frontend, BandSpectrogram) else frontend
+
+
+class SpectrogramByProducts(nn.Module):
+    """What a `BandSpectrogram` gives for clips of one length, within the rounding of its sums.
+
+    The transform of n_fft = rows x columns points is that of all columns, a rotation, and that of all rows (Cooley and
+    Tukey, 1965), each a product with a small matrix. A real signal's bins mirror each other: half the columns'
+    frequencies are computed. Of the bands' weights, those that are zero on both sides of a block are not stored.
+
+    Args:
+        frontend: kept, for its scale and its frames.
+    """
+
+    def __init__(self, frontend: BandSpectrogram) -> None:
+        super().__init__()
+        n_fft, window = frontend.n_fft, frontend.win_length
+        self.frontend, self.hop, self.n_fft = frontend, frontend.hop_length, n_fft
+        rows = min((n for n in range(1, n_fft + 1) if n_fft % n == 0), key=lambda n: n + 2 * (n_fft // n))
+        self.columns = n_fft // rows
+        half = rows // 2 + 1
+        heard = math.ceil(window / self.columns)
+        self.window = self._constant("window", frontend.window)
+        # Sample n = columns x r + c; bin k = a + rows x b.
+        angles = np.outer(np.arange(half), np.arange(heard)) * (2 * np.pi / rows)
+        self.over_rows = self._constant("over_rows", np.concatenate([np.cos(angles), -np.sin(angles)]))
+        angles = np.outer(np.arange(self.columns), np.arange(half)) * (2 * np.pi / n_fft)
+        self.rotation = self._constant("rotation", np.stack([np.cos(angles), -np.sin(angles)]))
+        angles = np.outer(np.arange(self.columns), np.arange(self.columns)) * (2 * np.pi / self.columns)
+        self.over_columns = self._constant("over_columns", np.stack([np.cos(angles), np.sin(angles)]))
+        bins = np.arange(n_fft // 2 + 1)
+        mirrored = np.where(bins % rows < half, bins, n_fft - bins)
+        place = mirrored % rows * self.columns + mirrored // rows
+        self.blocks: list[tuple[int, int]] = []
+        for number, weights in enumerate(torch.split(frontend.weights, _BANDS_A_BLOCK)):
+            audible = weights.any(0).nonzero()
+            low, high = (int(audible[0]), int(audible[-1]) + 1) if len(audible) else (0, 1)
+            self.blocks.append((low, high))
+            self._constant(f"bands_{number}", weights[:, low:high])
+        self.first = min(low for low, _ in self.blocks)
+        last = max(high for _, high in self.blocks)
+        self.place: Tensor
+        self.register_buffer("place", torch.from_numpy(place[self.first : last]), persistent=False)
+
+    def _constant(self, name: str, values: Tensor | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Tensor:
+        tensor = torch.as_tensor(values, dtype=torch.float32).contiguous()
+        self.register_buffer(name, tensor, persistent=False)
+        return tensor
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, 1, bands, frames)"""
+        spectrum = self._spectrum(self._framed(waveforms))
+        spectrum = spectrum if self.frontend.power == 2 else spectrum.sqrt()
+        bands = [
+            F.linear(spectrum[..., low - self.first : high - self.first], getattr(self, f"bands_{number}"))
+            for number, (low, high) in enumerate(self.blocks)
+        ]
+        return self.frontend.levels(torch.cat(bands, -1).transpose(1, 2)).unsqueeze(1)
+
+    def _framed(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, frames, window): hops side by side, as no runtime has a sliding window."""
+        length, window = waveforms.shape[-1], self.window.shape[0]
+        frames, several = self.frontend.frames(length), math.ceil(window / self.hop)
+        # A window shorter than the transform stands in its middle.
+        before = (self.n_fft // 2 if self.frontend.center else 0) - (self.n_fft - window) // 2
+        total = (frames + several - 1) * self.hop
+        hops = F.pad(waveforms, (before, total - before - length)).reshape(len(waveforms), -1, self.hop)
+        shifted = [hops[:, place : place + frames] for place in range(several)]
+        return torch.cat(shifted, -1)[..., :window] * self.window
+
+    def _spectrum(self, frames: Tensor) -> Tensor:
+        """(batch, frames, window) -> (batch, frames, bins), energies"""
+        heard = self.over_rows.shape[1]
+        padded = F.pad(frames, (0, heard * self.columns - frames.shape[-1]))
+        columns = padded.reshape(*frames.shape[:2], heard, self.columns).transpose(-1, -2)
+        real, imaginary = F.linear(columns, self.over_rows).chunk(2, -1)
+        cosine, sine = self.rotation
+        turned = torch.cat([real * cosine - imaginary * sine, real * sine + imaginary * cosine], -1).transpose(-1, -2)
+        by_cosine, by_sine = (F.linear(turned, matrix) for matrix in self.over_columns)
+        (real_c, imaginary_c), (real_s, imaginary_s) = by_cosine.chunk(2, -2), by_sine.chunk(2, -2)
+        energy = (real_c + imaginary_s).square() + (imaginary_c - real_s).square()
+        return energy.flatten(-2)[..., self.place]
