@@ -1,0 +1,63 @@
+"""A file format with the runtime that it is for: written, run, read back and counted."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyscene.accounting import Ledger
+from tinyscene.deployment.forms import Form
+
+Values = npt.NDArray[np.float32]
+# A batch of inputs in, as many outputs out.
+Runner = Callable[[Values], Values]
+
+
+class Format(ABC):
+    """One kind of file.
+
+    Attributes:
+        suffix: of the file's name.
+        runtime: what runs it, as its makers write it.
+        extra: of this package, that installs the runtime; empty where it is always there.
+        any_length: whether one file takes clips of any number of frames where the front end is outside.
+    """
+
+    suffix: ClassVar[str]
+    runtime: ClassVar[str]
+    extra: ClassVar[str] = ""
+    any_length: ClassVar[bool] = False
+
+    @abstractmethod
+    def write(self, form: Form, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write `form` to `path`. Raises InputError where the format can't hold it, or the runtime is missing."""
+
+    @abstractmethod
+    def metadata(self, path: Path) -> dict[str, str]:
+        """What `write` was given. Raises InputError for a file of another kind."""
+
+    @abstractmethod
+    def runners(self, path: Path, threads: int = 1) -> dict[str, Runner]:
+        """Ways to run a file, by name; the last is the one that users get, the first the plainest that there is.
+
+        All take and give float32, whatever the file's own input and output are. Raises InputError where the runtime
+        refuses the file; a runner does where it refuses the input.
+        """
+
+    @abstractmethod
+    def layers_by_kernel(self, path: Path) -> tuple[int, int]:
+        """How many layers with weights run on integers, and how many in float."""
+
+    @abstractmethod
+    def ledger(self, path: Path, example: tuple[int, ...]) -> Ledger:
+        """What the file costs for one input of shape `example`, read from the file alone."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Of the runtime."""
+
+    def __reduce__(self) -> Any:
+        return type(self), ()

@@ -1,0 +1,91 @@
+"""What a file computes: logits from features, or probabilities from a waveform, with all that lies between."""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tinyscene.features.products import as_products
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.quantized import Int8Network
+
+FrontEnd = Literal["inside", "outside"]
+
+
+class WaveformClassifier(nn.Module):
+    """Front end, standardization, network and softmax as one graph that needs no Fourier transform."""
+
+    def __init__(self, classifier: SceneClassifier) -> None:
+        super().__init__()
+        self.frontend = as_products(classifier.frontend)
+        self.standardize, self.network = classifier.standardize, classifier.network
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> probabilities (batch, classes)"""
+        probabilities: Tensor = self.network(self.standardize(self.frontend(waveforms))).softmax(-1)
+        return probabilities
+
+
+class _Wide(nn.Module):
+    """The same module, weights of 16 bits computed at 32: see `SceneClassifier.classify`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, given: Tensor) -> Tensor:
+        state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        wide = {name: tensor.float() for name, tensor in state.items() if tensor.dtype == torch.float16}
+        made: Tensor = torch.func.functional_call(self.module, wide, (given,))
+        return made
+
+
+@dataclass(frozen=True)
+class Form:
+    """A module to be written, and what it is written for.
+
+    Attributes:
+        module: on the CPU, contiguous, in evaluation mode; its tensors stand under `PREFIX`.
+        example: an input of one clip.
+        front_end: inside takes waveforms (batch, samples) and gives probabilities; outside takes standardized features
+            (batch, channels, bands, frames) and gives logits.
+    """
+
+    module: nn.Module
+    example: Tensor
+    front_end: FrontEnd
+
+    PREFIX = "module."
+
+    @property
+    def input(self) -> str:
+        return "waveforms" if self.front_end == "inside" else "features"
+
+    @property
+    def output(self) -> str:
+        return "probabilities" if self.front_end == "inside" else "logits"
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, without what stands around it."""
+        held: nn.Module = self.module.module  # type: ignore[assignment]
+        return held.network if isinstance(held, WaveformClassifier) else held
+
+    @property
+    def int8(self) -> bool:
+        return isinstance(self.network, Int8Network)
+
+
+def form_of(classifier: SceneClassifier, front_end: FrontEnd, clip_s: float) -> Form:
+    """The form of a classifier for clips of `clip_s` seconds; the classifier is left unchanged."""
+    # A pooling of channels-last tensors would be written as a gather of strides.
+    own = copy.deepcopy(classifier).cpu().eval()
+    own.network.to(memory_format=torch.contiguous_format)
+    samples = max(round(clip_s * own.sample_rate), own.shortest_samples)
+    waveforms = torch.zeros(1, samples)
+    if front_end == "inside":
+        return Form(_Wide(WaveformClassifier(own)).eval(), waveforms, front_end)
+    with torch.no_grad():
+        return Form(_Wide(own.network).eval(), torch.zeros_like(own.features(waveforms)), front_end)

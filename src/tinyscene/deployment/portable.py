@@ -1,0 +1,103 @@
+"""An int8 network as a plain graph of PT2E's operations, which runtimes other than ONNX Runtime are made to read.
+
+Scales are numbers and not tensors, biases float (their integers are a division by the scale away), every reader has a
+dequantization of its own, and what merely moves values is followed by the rounding that changes none of them.
+"""
+
+import torch
+from torch import Tensor, fx, nn
+
+from tinyscene.models.fake_quantize import aten, q
+from tinyscene.models.quantized import Int8Network
+from tinyscene.models.tensors import get_tensor, set_tensor
+
+_DEQUANTIZE = q.dequantize_per_tensor.default
+_BY_NUMBERS = {
+    q.quantize_per_tensor.tensor: q.quantize_per_tensor.default,
+    q.dequantize_per_tensor.tensor: _DEQUANTIZE,
+}
+_DROPOUTS = {aten.dropout.default, aten.feature_dropout.default}
+_MOVING = {
+    aten.flatten.using_ints,
+    aten.view.default,
+    aten.reshape.default,
+    aten.squeeze.dim,
+    aten.unsqueeze.default,
+}
+
+
+def portable(network: Int8Network, *, stored: bool) -> fx.GraphModule:
+    """(batch, channels, bands, frames) -> (batch, classes), the same values as the network's.
+
+    Args:
+        network: left unchanged.
+        stored: hold the weights as int8; else as what these stand for, followed by a rounding that gives them again.
+    """
+    return _Rewriter(network, stored).rewritten()
+
+
+class _Rewriter:
+    """Copies a graph node by node."""
+
+    def __init__(self, network: Int8Network, stored: bool) -> None:
+        self.network, self.stored = network, stored
+        self.root, self.graph = nn.Module(), fx.Graph()
+        self.made: dict[fx.Node, fx.Node] = {}
+        self.held: dict[fx.Node, tuple[str, Tensor]] = {}
+
+    def rewritten(self) -> fx.GraphModule:
+        for node in self.network.graph.nodes:
+            if node.op == "get_attr":
+                self.held[node] = str(node.target), get_tensor(self.network, node)
+            elif node.target == aten.mul.Tensor and all(given in self.held for given in node.args):
+                first, second = (self.held[given][1] for given in node.args)
+                self.held[node] = "", first * second  # a bias's scale
+            else:
+                self.made[node] = self._copied(node)
+        self.graph.eliminate_dead_code()
+        return fx.GraphModule(self.root, self.graph)
+
+    def _copied(self, node: fx.Node) -> fx.Node:
+        if node.target in _DROPOUTS:
+            return self.made[node.args[0]]  # type: ignore[index]
+        if node.target in _BY_NUMBERS:
+            given, scale, zero_point, *rest = node.args
+            numbers = float(self.held[scale][1]), int(self.held[zero_point][1])  # type: ignore[index]
+            return self.graph.call_function(_BY_NUMBERS[node.target], (self._read(given), *numbers, *rest))  # type: ignore[arg-type]
+        if node.target == q.dequantize_per_channel.default:
+            return self._dequantized(node)
+        new = self.graph.node_copy(node, self._read)
+        new.meta = {}
+        source = new.args[0] if new.args else None
+        if node.target in _MOVING and isinstance(source, fx.Node) and source.target == _DEQUANTIZE:
+            rounded = self.graph.call_function(q.quantize_per_tensor.default, (new, *source.args[1:]))
+            return self.graph.call_function(_DEQUANTIZE, (rounded, *source.args[1:]))
+        return new
+
+    def _dequantized(self, node: fx.Node) -> fx.Node:
+        """A weight or a bias."""
+        whole, scale, _, axis, low, high, dtype = node.args
+        (name, values), scales = self.held[whole], self.held[scale][1]  # type: ignore[index]
+        if values.dtype == torch.int32:
+            return self._constant(name, values.float() * scales)
+        by = self._constant(f"{name}_scale", scales)
+        zeros = self._constant(f"{name}_zero_point", torch.zeros_like(scales, dtype=torch.int64))
+        settings = (by, zeros, axis, low, high, dtype)
+        if self.stored:
+            weight = self._constant(name, values)
+        else:
+            shaped = scales.view(-1, *[1] * (values.ndim - 1))
+            weight = self._constant(name, values.float() * shaped)
+            weight = self.graph.call_function(q.quantize_per_channel.default, (weight, *settings))
+        return self.graph.call_function(q.dequantize_per_channel.default, (weight, *settings))
+
+    def _read(self, node: fx.Node) -> fx.Node:
+        """The copy of a node, for one reader."""
+        if node not in self.made:
+            self.made[node] = self._constant(*self.held[node])
+        made = self.made[node]
+        return self.graph.call_function(_DEQUANTIZE, made.args) if made.target == _DEQUANTIZE else made
+
+    def _constant(self, name: str, values: Tensor) -> fx.Node:
+        set_tensor(self.root, name, values.detach().contiguous())
+        return self.graph.get_attr(name)
