@@ -20,7 +20,6 @@ from prunable_networks import (
 )
 from torch import nn
 
-from soak import SOAK
 from tinyscene.compression import BudgetPruning, HalfPrecision, frobenius_norm, geometric_median
 from tinyscene.compression.channels import coupled_channels, cut
 from tinyscene.compression.importance import Importance
@@ -65,7 +64,7 @@ def test_half_the_parameters_and_macs_of_every_network(name, tmp_path):
     assert_cut_equals_silenced(small.network.double(), classifier.network.double(), plan.coupled, plan.kept, features)
 
 
-@pytest.mark.parametrize("seed", range(2 if SOAK else 1))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", PRUNABLE)
 def test_costs_at_any_widths_are_the_ledgers(name, seed):
     classifier = build(name)

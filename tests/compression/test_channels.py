@@ -8,7 +8,6 @@ import torch
 from prunable_networks import PRUNABLE, assert_cut_equals_silenced, build, drawn, noise
 from torch import nn
 
-from soak import SOAK
 from tinyscene.compression.channels import coupled_channels, cut
 from tinyscene.errors import InputError
 from tinyscene.models import NETWORKS, masks
@@ -25,7 +24,7 @@ def reasons(classifier):
     return {group.name: group.exempt for group in found if group.exempt}
 
 
-@pytest.mark.parametrize("seed", range(3 if SOAK else 1))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", PRUNABLE)
 def test_the_cut_network_equals_the_silenced_one(name, seed):
     classifier = build(name, seed)

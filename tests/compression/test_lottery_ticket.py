@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from soak import SOAK
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import HalfPrecision, LotteryTicket, MagnitudePruning, Quantize
 from tinyscene.data import Clips
@@ -256,7 +255,7 @@ class Levels(nn.Module):
         return self.second(self.first(features.mean((1, 3))).relu())
 
 
-@pytest.mark.parametrize("seed", range(3 if SOAK else 1))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_ticket_beats_a_random_one_of_the_same_size(tmp_path, seed):
     """Two of forty bands tell the classes apart: of the few weights that stay, a ticket's read these."""
     draw = np.random.default_rng(seed)
