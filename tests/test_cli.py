@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from bare_runs import bare_runs, no_pictures
 from tinyscene import SceneClassifier
 from tinyscene.cli import main
 from tinyscene.data.synthetic import Synthetic
@@ -75,9 +76,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
     folder = tmp_path_factory.mktemp("runs") / "mine"
     file = scale_system(load_system(MINE), 0.01)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_confusion", "draw_curves", "draw_devices", "draw_sizes"):
-            patch.setattr(f"tinyscene.evaluation.pictures.{name}", lambda *_: None)
+    with bare_runs():
         reproduce(file, load(data), folder, seeds=(0, 1), quiet=True)
     return folder
 
@@ -228,7 +227,8 @@ def test_reproduce(tinyscene: Callable[..., Said], data: Path, tmp_path: Path) -
     assert str(data.parent) not in slip["command"]
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert [stage.get("epochs") for stage in recipe["variants"]["pruned"]] == [2, None, 1, None]
-    again = tinyscene(*typed, "--set", "pruned.stages.0.epochs=2")
+    with no_pictures():
+        again = tinyscene(*typed, "--set", "pruned.stages.0.epochs=2")
     assert again.status == 0
     assert again.err.count("kept from before") == 4, "nothing is done twice"
     assert f"tinyscene predict {tmp_path}" in again.out.replace("\n", "")
@@ -238,21 +238,9 @@ def test_seeds_are_numbers_one_after_the_other(
     tinyscene: Callable[..., Said], data: Path, run: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
-    said = tinyscene(
-        "reproduce",
-        MINE,
-        "--data",
-        data,
-        "--epochs-scale",
-        0.01,
-        "--out",
-        tmp_path / "run",
-        "--seeds",
-        0,
-        1,
-        "--json",
-        "-",
-    )
+    typed = ("reproduce", MINE, "--data", data, "--epochs-scale", 0.01, "--out", tmp_path / "run", "--seeds", 0, 1)
+    with no_pictures():
+        said = tinyscene(*typed, "--json", "-")
     assert [row["seed"] for row in json.loads(said.out)["rows"]] == [0] * 6 + [1] * 6
 
 

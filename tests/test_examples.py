@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tinyscene as ts
+from bare_runs import bare_runs
 from tinyscene.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,20 +29,20 @@ def folders(tmp_path_factory: pytest.TempPathFactory, sound: Callable[..., Path]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., str]:
-    """run(name, *arguments): what the example prints, started from the repository's root."""
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """run(name, *arguments): what the example prints as a script, started from the repository's root.
+
+    In this process, where everything is imported already; `test_count_a_network` starts one of its own.
+    """
+    monkeypatch.chdir(ROOT)
 
     def start(name: str, *arguments: object) -> str:
-        process = subprocess.run(
-            [sys.executable, f"examples/{name}.py", *map(str, arguments)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-            capture_output=True,
-            text=True,
-        )
-        assert process.returncode == 0, process.stderr
-        assert "Traceback" not in process.stderr
-        return process.stdout
+        monkeypatch.setattr(sys, "argv", [f"examples/{name}.py", *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(f"examples/{name}.py", run_name="__main__")
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return said.out
 
     return start
 
@@ -70,7 +72,16 @@ def test_train_and_prune(run: Callable[..., str], folders: Path, tmp_path: Path)
 
 
 def test_count_a_network(run: Callable[..., str]) -> None:
-    small, large = run("count_a_network"), run("count_a_network", 512)
+    process = subprocess.run(
+        [sys.executable, "examples/count_a_network.py"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Traceback" not in process.stderr
+    small, large = process.stdout, run("count_a_network", 512)
     assert [line.split(":")[0] for line in small.splitlines() if not line.startswith(" ")] == list(RULES)
     assert small.count(": legal") == len(RULES)
     # 512 channels: 9 x 512 x 2 + 512 x 1024 + 10 x 1024 + 10 weights and biases are over 128 thousand.
@@ -79,7 +90,8 @@ def test_count_a_network(run: Callable[..., str]) -> None:
 
 
 def test_add_a_system(run: Callable[..., str], folders: Path, tmp_path: Path) -> None:
-    rows = [line.split() for line in run("add_a_system", folders, 0.01, tmp_path / "run").splitlines()]
+    with bare_runs():
+        rows = [line.split() for line in run("add_a_system", folders, 0.01, tmp_path / "run").splitlines()]
     assert [row[:2] for row in rows] == [
         ["whole", "Fit"],
         ["whole", "HalfPrecision"],

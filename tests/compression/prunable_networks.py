@@ -81,6 +81,14 @@ def silenced(network: nn.Module, groups, kept) -> nn.Module:
     return without_epsilon(silent)
 
 
+def assert_cut_equals_silenced(small: nn.Module, network: nn.Module, groups, kept, features) -> torch.Tensor:
+    """The cut network computes, in double precision, what the uncut one does with those channels silent; the logits."""
+    with torch.no_grad():
+        expected = silenced(network, groups, kept)(features)
+        torch.testing.assert_close(without_epsilon(small)(features), expected, rtol=1e-9, atol=1e-9)
+    return expected
+
+
 def without_epsilon(network: nn.Module) -> nn.Module:
     """Statistics pooling takes the deviation as it is."""
     network = copy.deepcopy(network)

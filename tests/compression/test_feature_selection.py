@@ -9,6 +9,7 @@ import torch
 from planted_bands import BANDS, CLASSES, PLANTED, RATE, SAMPLES, frontend, linear_model, run_in, write_clips
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from killing import killed_at
 from tinyscene.accounting import count
 from tinyscene.compression import MagnitudePruning
 from tinyscene.compression.admm import phases
@@ -196,31 +197,23 @@ def test_a_second_selection_counts_bands_of_the_first_front_end(clips, trained):
     torch.testing.assert_close(twice.standardize.mean, trained.standardize.mean[:, [0, 8]])
 
 
-class KilledError(Exception):
-    """Stands for a kill in the middle of an epoch."""
+def selected(clips, trained, folder):
+    """The selection, its history and its figures."""
+    run = run_in(folder)
+    return SELECTION(trained, clips.train, run), [{**row, "seconds": 0} for row in run.history], run.figures
 
 
+@pytest.fixture(scope="module")
+def whole(clips, trained, tmp_path_factory):
+    return selected(clips, trained, tmp_path_factory.mktemp("whole"))
+
+
+# In the second and in the last epoch of updates, and while tuning.
 @pytest.mark.parametrize("death", [25, 80, 100])
-def test_a_killed_run_selects_the_same_bands_to_the_bit(clips, trained, tmp_path, death):
-    def selected(folder, at=0):
-        steps, run = 0, run_in(tmp_path / folder)
-
-        def die(*_):
-            nonlocal steps
-            steps += 1
-            if steps == at:
-                raise KilledError
-
-        hook = register_optimizer_step_post_hook(die)
-        try:
-            return SELECTION(trained, clips.train, run), [{**row, "seconds": 0} for row in run.history], run.figures
-        finally:
-            hook.remove()
-
-    whole = selected("whole")
-    with pytest.raises(KilledError):
-        selected("killed", at=death)
-    resumed = selected("killed")
+def test_a_killed_run_selects_the_same_bands_to_the_bit(clips, trained, whole, tmp_path, death):
+    with killed_at(death):
+        selected(clips, trained, tmp_path)
+    resumed = selected(clips, trained, tmp_path)
     assert same(whole[0], resumed[0])
     assert whole[0].frontend.arguments == resumed[0].frontend.arguments
     assert whole[1:] == resumed[1:]

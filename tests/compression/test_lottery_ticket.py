@@ -6,14 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from torch import nn
 
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import HalfPrecision, LotteryTicket, MagnitudePruning, Quantize
 from tinyscene.data import Clips
-from tinyscene.data.clips import Clip
 from tinyscene.deployment import export
 from tinyscene.errors import InputError
 from tinyscene.evaluation import evaluate
@@ -21,8 +19,9 @@ from tinyscene.features import LogMel, Raw, Standardize
 from tinyscene.models import AemNet, Baseline2021, masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training import Adam, EarlyStopping, Fit, Run
+from tones import CLASSES, sine, write_clips
 
-RATE, CLASSES = 8000, ("high", "low")
+RATE = 8000
 FIT = Fit(epochs=4, batch_size=8, optimizer=Adam(3e-3, weight_decay=1e-4))
 
 
@@ -53,17 +52,12 @@ def run_in(folder, initial: SceneClassifier | None = None, seed: int = 0) -> Run
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     """High and low tones under noise: 16 to train, 40 to test."""
-    root, rows = tmp_path_factory.mktemp("tones"), []
-    for split, number in (("train", 8), ("test", 20)):
-        for scene in CLASSES:
-            for take in range(number):
-                rng = np.random.default_rng([take, len(split), len(scene)])
-                hz = rng.uniform(1800, 2600) if scene == "high" else rng.uniform(900, 1700)
-                tone = np.sin(2 * np.pi * hz * np.arange(3200) / RATE)
-                name = f"{scene}-{split}-{take}.wav"
-                soundfile.write(root / name, 0.05 * (tone + 1.5 * rng.standard_normal(3200)), RATE)
-                rows.append(Clip(name, scene, split, device="a", recording=name))
-    return Clips("tones", root, CLASSES, tuple(rows))
+
+    def wave(scene: str, _part: str, _take: int, rng: np.random.Generator) -> np.ndarray:
+        hz = rng.uniform(1800, 2600) if scene == "high" else rng.uniform(900, 1700)
+        return 0.05 * (sine(hz, 3200, RATE) + 1.5 * rng.standard_normal(3200))
+
+    return write_clips(tmp_path_factory.mktemp("tones"), RATE, {"train": 8, "test": 20}, wave)
 
 
 @pytest.fixture(scope="module")
@@ -264,16 +258,13 @@ class Levels(nn.Module):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_ticket_beats_a_random_one_of_the_same_size(tmp_path, seed):
     """Two of forty bands tell the classes apart: of the few weights that stay, a ticket's read these."""
-    rows, rng, root = [], np.random.default_rng(seed), tmp_path / "planted"
-    root.mkdir()
-    for split, number in (("train", 32), ("test", 64)):
-        for scene, hz in (("high", 2500), ("low", 1500)):
-            for take in range(number):
-                tone = np.sin(2 * np.pi * hz * np.arange(1600) / RATE + rng.uniform(0, 6))
-                name = f"{scene}-{split}-{take}.wav"
-                soundfile.write(root / name, 0.1 * (0.3 * tone + rng.standard_normal(1600)), RATE)
-                rows.append(Clip(name, scene, split, device="a", recording=name))
-    clips = Clips("planted", root, CLASSES, tuple(rows))
+    draw = np.random.default_rng(seed)
+
+    def wave(scene: str, _part: str, _take: int, _rng: np.random.Generator) -> np.ndarray:
+        tone = np.sin(2 * np.pi * (2500 if scene == "high" else 1500) * np.arange(1600) / RATE + draw.uniform(0, 6))
+        return 0.1 * (0.3 * tone + draw.standard_normal(1600))
+
+    clips = write_clips(tmp_path / "planted", RATE, {"train": 32, "test": 64}, wave)
     torch.manual_seed(seed)
     before = SceneClassifier(LogMel(RATE, 512, 40, hop_length=160), Levels(40), CLASSES)
     fit = Fit(epochs=30, batch_size=8, optimizer=Adam(1e-2, weight_decay=1e-3))

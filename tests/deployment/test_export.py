@@ -1,7 +1,9 @@
 """Exported files against torch, against ONNX's own reference implementation, and against planted faults."""
 
+import copy
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
-from scene_files import BANDS, CLASSES, CLIP_S, PRECISIONS, SMALL, at
+from scene_files import BANDS, CASES, CLASSES, CLIP_S, PRECISIONS, SMALL, at
 
 import tinyscene as ts
 from tinyscene.data import Clip, Clips
@@ -32,8 +34,7 @@ def initializers(path: Path) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("name", "precision"), CASES)
 def test_the_file_holds_the_tensors_as_they_are_stored(exported: Exported, name: str, precision: str) -> None:
     path = exported(name, precision).path
     held, found = at(name, precision).network.state_dict(), initializers(path)
@@ -46,8 +47,7 @@ def test_the_file_holds_the_tensors_as_they_are_stored(exported: Exported, name:
     assert all(array.dtype == np.int64 for key, array in found.items() if key not in named)
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("name", "precision"), CASES)
 def test_any_batch_and_any_length(exported: Exported, name: str, precision: str) -> None:
     file, classifier = exported(name, precision), at(name, precision)
     for batch, frames in ((1, 25), (2, 25), (5, 40), (3, 61)):
@@ -158,6 +158,12 @@ def test_the_argument_stays_as_it_is(tmp_path: Path) -> None:
 # Planted faults
 
 
+@cache
+def translated(precision: str) -> onnx.ModelProto:
+    """What `export` would write, for faults to be planted into copies."""
+    return onnx_model(at("baseline2021", precision).network, features(2))
+
+
 def _weight(model: onnx.ModelProto) -> None:
     tensor = next(t for t in model.graph.initializer if t.name == "L2.weight")
     array = numpy_helper.to_array(tensor).copy()
@@ -205,8 +211,8 @@ def test_a_file_that_computes_something_else_gets_no_name(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(network: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
-        model = onnx_model(network, example)
+    def broken(*_: object) -> onnx.ModelProto:
+        model = copy.deepcopy(translated(precision))
         fault(model)
         return model
 
@@ -221,8 +227,8 @@ def test_a_file_that_computes_something_else_gets_no_name(
 
 
 def test_what_onnx_runtime_cannot_run_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(network: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
-        model = onnx_model(network, example)
+    def broken(*_: object) -> onnx.ModelProto:
+        model = copy.deepcopy(translated("float32"))
         model.graph.node[0].op_type = "Nonsense"
         return model
 
@@ -232,7 +238,14 @@ def test_what_onnx_runtime_cannot_run_gets_no_name(tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_can_not_be_written_is_named_as_given(tmp_path: Path) -> None:
+def test_a_file_without_a_fault_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the fault that is refused, and not that the graph comes from `translated`."""
+    monkeypatch.setattr(artifact, "onnx_model", lambda *_: copy.deepcopy(translated("int8")))
+    assert export(at("baseline2021", "int8"), tmp_path / "scene.onnx", clip_s=CLIP_S).path.is_file()
+
+
+def test_a_place_that_can_not_be_written_is_named_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "onnx_model", lambda *_: copy.deepcopy(translated("float32")))
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "file").touch()
     for name, what in (
@@ -272,6 +285,6 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "noise.onnx").write_bytes(b"\xff" * 50)
     with pytest.raises(InputError, match="not an ONNX file"):
         Artifact.load(tmp_path / "noise.onnx")
-    onnx.save(onnx_model(at("baseline2021", "float32").network, features(2)), tmp_path / "bare.onnx")
+    onnx.save(translated("float32"), tmp_path / "bare.onnx")
     with pytest.raises(InputError, match="no file of tinyscene"):
         Artifact.load(tmp_path / "bare.onnx")

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchinfo
 from onnx import TensorProto, helper, numpy_helper
-from scene_files import CLIP_S, PRECISIONS, SMALL, at
+from scene_files import CASES, CLIP_S, at
 
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.deployment import Artifact, differences, export, ledger_of_file
@@ -37,8 +37,7 @@ UNLIKE = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("name", "precision"), CASES)
 def test_a_file_costs_what_the_classifier_costs_or_says_where_not(
     exported: Exported, name: str, precision: str
 ) -> None:
@@ -52,8 +51,7 @@ def test_a_file_costs_what_the_classifier_costs_or_says_where_not(
     assert len(found) == len(alone) + len(UNLIKE[name])
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("name", "precision"), CASES)
 def test_bytes_are_those_of_the_stored_tensors(exported: Exported, name: str, precision: str) -> None:
     artifact = exported(name, precision)
     ledger = artifact.ledger(CLIP_S)

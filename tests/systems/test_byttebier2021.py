@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 
+from bare_runs import bare_runs
 from tinyscene import InputError, SceneClassifier, evaluate, load_system, override, reproduce, scale_system
 from tinyscene.compression import Calibration, MagnitudePruning, Quantize
 from tinyscene.data import Clips, decode
@@ -16,9 +17,9 @@ from tinyscene.models import masks
 from tinyscene.systems import Optimistic, System
 from tinyscene.training import Fit
 from tinyscene.training.batches import AugmentedClips
+from tones import CLASSES, tone_in_noise, write_clips
 
 RATE = 44_100
-CLASSES = ("high", "low")
 VARIANTS = load_system("byttebier2021").variants
 
 
@@ -36,18 +37,13 @@ def peaks(fit: Fit) -> list[float]:
 
 
 def clips_of(root: Path, seconds: float = 1.0, number: int = 4) -> Clips:
-    """High and low tones in noise, in three splits."""
-    rows = []
-    for split in ("train", "validation", "test"):
-        for scene in CLASSES:
-            for take in range(number):
-                rng = np.random.default_rng([take, len(split), len(scene)])
-                tone = np.sin(2 * np.pi * (3000 if scene == "high" else 300) * np.arange(round(seconds * RATE)) / RATE)
-                tone *= np.linspace(0, 1, len(tone))
-                name = f"{scene}-{split}-{take}.wav"
-                soundfile.write(root / name, 0.1 * (tone + 0.1 * rng.standard_normal(len(tone))), RATE)
-                rows.append(Clip(name, scene, split, device="a", recording=name))
-    return Clips("two", root, CLASSES, tuple(rows))
+    """High and low tones in noise that grow louder, in three splits: the features are what changes over time."""
+    samples = round(seconds * RATE)
+
+    def wave(scene: str, _part: str, _take: int, rng: np.random.Generator) -> np.ndarray:
+        return np.linspace(0, 1, samples) * tone_in_noise(scene, samples, RATE, rng)
+
+    return write_clips(root, RATE, {"train": number, "validation": number, "test": number}, wave)
 
 
 def test_the_four_systems_and_the_two_on_test():
@@ -120,7 +116,8 @@ def test_the_cut_is_kept_through_the_later_cycles(tmp_path):
         only,
         [f"prune16.stages.{i}.{field}" for i in (0, 2) for field in ("augment.0.duration_s=0.5", "batch_size=3")],
     )
-    rows = reproduce(small, clips, tmp_path / "run", accelerator="cpu", quiet=True)
+    with bare_runs():
+        rows = reproduce(small, clips, tmp_path / "run", accelerator="cpu", quiet=True)
     assert [row.stage.split()[0] for row in rows] == ["Fit", "MagnitudePruning", "Fit", "HalfPrecision"]
     first, cut, tuned, half = (SceneClassifier.load(tmp_path / "run" / row.model) for row in rows)
     zeros = {name: ~mask for name, mask in masks.masks_of(cut.network).items()}
@@ -143,7 +140,8 @@ def test_int8_variants_run_on_one_second(tmp_path):
         for path in ("0.", "1.fit.")
         for field in ("augment.0.duration_s=0.5", "batch_size=4")
     ]
-    rows = reproduce(override(file.only(*names), settings), clips, tmp_path / "run", accelerator="cpu", quiet=True)
+    with bare_runs():
+        rows = reproduce(override(file.only(*names), settings), clips, tmp_path / "run", accelerator="cpu", quiet=True)
     stages = {path.name for path in (tmp_path / "run" / "stages").iterdir() if path.is_dir()}
     assert len([name for name in stages if name.startswith(("0-", "1-"))]) == 2
     last = {row.variant: row for row in rows}

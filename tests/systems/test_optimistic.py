@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from bare_runs import bare_runs
 from tinyscene import Calibration, InputError, Optimistic, SceneClassifier, evaluate, load_system, override, reproduce
 from tinyscene.compression import Quantize
 from tinyscene.data import Clips, load
@@ -42,11 +43,8 @@ class Done(NamedTuple):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_pictures() -> Iterator[None]:
-    """They would take longer than all else."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_confusion", "draw_curves", "draw_devices", "draw_sizes"):
-            patch.setattr(f"tinyscene.evaluation.pictures.{name}", lambda *_: None)
+def bare() -> Iterator[None]:
+    with bare_runs():
         yield
 
 

@@ -12,44 +12,39 @@ import soundfile
 import torch
 from rich.console import Console
 
+from bare_runs import no_pictures
 from tinyscene import SceneClassifier, evaluate, export, load_system, override, reproduce, scale_system
 from tinyscene.augment import Mixup
 from tinyscene.compression import Calibration, MagnitudePruning, Quantize
 from tinyscene.data import Clips, load
-from tinyscene.data.clips import Clip
 from tinyscene.deployment import Artifact
 from tinyscene.evaluation import Row
 from tinyscene.evaluation.tables import count_table
 from tinyscene.models import masks
 from tinyscene.systems import SystemFile, count_system
 from tinyscene.training import Adam, Fit, KLDivergence, Run
+from tones import CLASSES, sine, write_clips
 
 RATE = 48_000
-CLASSES = ("high", "low")
 VARIANTS = load_system("pham2020").variants
 KERNELS = ("block1.0.weight", "block2.0.weight", "block3.0.weight", "block4.0.weight", "dense.weight")
 
 
-def write(path: Path, seed: int, hz: float, other_hz: float, seconds: float = 0.25) -> None:
-    """One tone in the first channel, another and louder one in the second."""
-    time = np.arange(round(seconds * RATE)) / RATE
-    noise = 0.02 * np.random.default_rng(seed).standard_normal((2, len(time)))
-    tones = np.stack([0.1 * np.sin(2 * np.pi * hz * time), 0.5 * np.sin(2 * np.pi * other_hz * time)])
-    soundfile.write(path, (tones + noise).T, RATE, subtype="FLOAT")
+def binaural(hz: float, other_hz: float, rng: np.random.Generator) -> np.ndarray:
+    """One tone in the first channel, another and louder one in the second: (samples, 2)."""
+    samples = RATE // 4
+    tones = np.stack([0.1 * sine(hz, samples, RATE), 0.5 * sine(other_hz, samples, RATE)], 1)
+    return tones + 0.02 * rng.standard_normal((samples, 2))
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     """The first channel tells the scene; the second says the opposite."""
-    root, rows = tmp_path_factory.mktemp("binaural"), []
-    for split, number in (("train", 6), ("test", 3)):
-        for scene in CLASSES:
-            for take in range(number):
-                name = f"{scene}-{split}-{take}.wav"
-                hz = (6000, 400) if scene == "high" else (400, 6000)
-                write(root / name, sum(name.encode()), *hz)
-                rows.append(Clip(name, scene, split, recording=name))
-    return Clips("binaural", root, CLASSES, tuple(rows))
+
+    def wave(scene: str, _part: str, _take: int, rng: np.random.Generator) -> np.ndarray:
+        return binaural(*((6000, 400) if scene == "high" else (400, 6000)), rng)
+
+    return write_clips(tmp_path_factory.mktemp("binaural"), RATE, {"train": 6, "test": 3}, wave, device="")
 
 
 def small_system() -> SystemFile:
@@ -62,7 +57,8 @@ def small_system() -> SystemFile:
 @pytest.fixture(scope="module")
 def run(clips: Clips, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
     folder = tmp_path_factory.mktemp("pham2020") / "run"
-    return folder, reproduce(small_system(), clips, folder, accelerator="cpu", quiet=True)
+    with no_pictures():
+        return folder, reproduce(small_system(), clips, folder, accelerator="cpu", quiet=True)
 
 
 def test_the_recipe_is_the_reports() -> None:
@@ -142,7 +138,7 @@ def test_a_tone_in_the_other_channel_is_ignored(run: tuple[Path, list[Row]], cli
     last = folder / next(row.model for row in rows if row.variant == "int8" and row.index == 1)
     classifier, artifact = SceneClassifier.load(last), Artifact.load(last / "scene.onnx")
     for number, other in enumerate((50.0, 1000.0, 9000.0)):
-        write(tmp_path / f"{number}.wav", 7, 3000.0, other)
+        soundfile.write(tmp_path / f"{number}.wav", binaural(3000, other, np.random.default_rng(7)), RATE)
     heard: list[Callable[[Path], dict[str, float]]] = [
         lambda path: classifier.predict(path).probabilities,
         lambda path: artifact.predict(path).probabilities,
@@ -157,19 +153,11 @@ def test_a_tone_in_the_other_channel_is_ignored(run: tuple[Path, list[Row]], cli
 def test_every_stage_decodes_the_first_channel(monkeypatch: pytest.MonkeyPatch, clips: Clips, tmp_path: Path) -> None:
     """Recordings that differ in the second channel alone train, quantize and calibrate to the same bits."""
 
-    def swapped(root: Path, other_hz: float) -> Clips:
-        rows = []
-        for split, number in (("train", 2), ("validation", 1)):
-            for scene in CLASSES:
-                for take in range(number):
-                    name = f"{scene}-{split}-{take}.wav"
-                    write(root / name, len(rows), 6000 if scene == "high" else 400, other_hz)
-                    rows.append(Clip(name, scene, split, recording=name))
-        return Clips("swapped", root, CLASSES, tuple(rows))
-
     def trained(name: str, other_hz: float) -> dict[str, torch.Tensor]:
-        (tmp_path / name).mkdir()
-        here = swapped(tmp_path / name, other_hz)
+        def wave(scene: str, _part: str, _take: int, rng: np.random.Generator) -> np.ndarray:
+            return binaural(6000 if scene == "high" else 400, other_hz, rng)
+
+        here = write_clips(tmp_path / name, RATE, {"train": 2, "validation": 1}, wave, device="")
         own = Run(folder=tmp_path / f"{name}-run", accelerator="cpu", quiet=True)
         torch.manual_seed(0)
         classifier = Fit(epochs=1, batch_size=2)(VARIANTS["int8"].build(CLASSES), here, own)

@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from torch import nn
+from torch.optim import Optimizer
 
+from bare_runs import bare_runs, no_pictures
 from tinyscene import InputError, SceneClassifier, evaluate, load_system, override, reproduce
 from tinyscene.data import Clips, load
 from tinyscene.evaluation import Row, Scores
 from tinyscene.evaluation.scorecard import FLAT
 from tinyscene.systems import System, SystemFile
 from tinyscene.training import Fit, Run
+from tinyscene.training.checkpoint import Checkpoint, Progress
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 TRAIN, PRUNE, TUNE, HALF = "Fit", "FilterPruning L2 0.5 l1_norm", "Fit", "HalfPrecision"
@@ -57,11 +61,9 @@ def counted_fits() -> Iterator[list[int]]:
 
 
 @pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """`counted_fits`, and no pictures, which would take longer than the fits."""
-    for name in ("draw_confusion", "draw_curves", "draw_devices", "draw_sizes"):
-        monkeypatch.setattr(f"tinyscene.evaluation.pictures.{name}", lambda *_: None)
-    with counted_fits() as done:
+def fits() -> Iterator[list[int]]:
+    """`counted_fits`, without the pictures and files that `done` holds."""
+    with bare_runs(), counted_fits() as done:
         yield done
 
 
@@ -223,7 +225,9 @@ def test_a_changed_recipe_trains_from_the_change_on(done: Done, copy: Path, fits
     assert {row["seed"] for row in figures(copy)} == {"0", "1"}
 
 
-def test_an_unfinished_run_has_no_receipt(done: Done, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_run_has_no_receipt(
+    done: Done, copy: Path, monkeypatch: pytest.MonkeyPatch, fits: list[int]
+) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -371,41 +375,47 @@ import os, signal, sys, threading
 from pathlib import Path
 
 sys.path.insert(0, {src!r})
+import torch
 from tinyscene import load_system, reproduce
 from tinyscene.data import load
 from tinyscene.training.checkpoint import Checkpoint
 
+torch.set_num_threads(1)  # as the tests' own process, which goes on
 saves, save = [], Checkpoint.save
 
 def killing(self, network, optimizer, progress):
     save(self, network, optimizer, progress)
     saves.append(progress.epoch)
     # Three epochs of the first fit, then the second epoch of the second.
-    if {kill} and len(saves) == 5:
+    if len(saves) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 
 Checkpoint.save = killing
 reproduce(load_system({system!r}).only("small"), load({data!r}), {run!r}, quiet=True)
-print(*saves)
 """
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(system_file: Path, tone_set: Path, tmp_path: Path) -> None:
-    def start(run: str, kill: bool) -> subprocess.CompletedProcess[str]:
-        text = KILLED.format(
-            src=str(SRC), kill=kill, system=str(system_file), data=str(tone_set), run=str(tmp_path / run)
-        )
-        return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    done: Done, system_file: Path, tone_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process is killed; what goes on here ends with the figures and files of `done`, to the bit."""
+    folder, saves, save = tmp_path / "killed", [], Checkpoint.save
+    text = KILLED.format(src=str(SRC), system=str(system_file), data=str(tone_set), run=str(folder))
+    killed = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (folder / "scorecard.csv").exists()
 
-    assert start("killed", True).returncode == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "scorecard.csv").exists()
-    resumed, through = start("killed", False), start("through", False)
-    assert resumed.returncode == through.returncode == 0, resumed.stderr + through.stderr
-    assert resumed.stdout.split() == ["3", "4"], "the second fit goes on after its second epoch"
-    assert through.stdout.split() == ["1", "2", "3", "1", "2", "3", "4"]
-    assert figures(tmp_path / "killed") == figures(tmp_path / "through")
-    models = [tmp_path / run / "small" / "seed-0" for run in ("killed", "through")]
+    def counted(self: Checkpoint, network: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+        save(self, network, optimizer, progress)
+        saves.append(progress.epoch)
+
+    monkeypatch.setattr(Checkpoint, "save", counted)
+    with no_pictures():
+        reproduce(done.file.only("small"), done.clips, folder, quiet=True)
+    assert saves == [3, 4], "the second fit goes on after its second epoch"
+    assert figures(folder) == [row for row in figures(done.folder) if row["variant"] == "small"]
+    models = [run / "small" / "seed-0" for run in (folder, done.folder)]
     for name in ("weights.safetensors", "model.json", "predictions.csv"):
         assert (models[0] / name).read_bytes() == (models[1] / name).read_bytes()
-    assert not list((tmp_path / "killed").rglob("*.partial"))
-    assert not list((tmp_path / "killed" / "stages").glob("checkpoints/*"))
+    assert not list(folder.rglob("*.partial"))
+    assert not list((folder / "stages").glob("checkpoints/*"))

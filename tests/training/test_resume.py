@@ -15,6 +15,7 @@ import torch
 from scene_training import RECIPES, build
 
 from killing import killed_at, same_weights
+from soak import SOAK
 from tinyscene.errors import InputError
 from tinyscene.models import CPMobile
 from tinyscene.models.classifier import SceneClassifier
@@ -72,12 +73,12 @@ def test_killed_at_steps_and_checkpoints(fork, small_clips, expected, tmp_path, 
     assert trained(fork, small_clips, recipe, tmp_path, workers=workers) == expected[recipe]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8 if SOAK else 4))
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_killed_at_any_one_point(fork, small_clips, expected, tmp_path, recipe, seed):
     draw = random.Random(seed)
     epochs = RECIPES[recipe].epochs
-    where = ("step", "checkpoint", "step", "partial")[seed]
+    where = ("step", "checkpoint", "step", "partial")[seed % 4]
     death = (where, draw.randint(1, epochs * STEPS_AN_EPOCH if where == "step" else epochs))
     assert launched(fork, small_clips, recipe, tmp_path, death=death) == -signal.SIGKILL
     assert trained(fork, small_clips, recipe, tmp_path) == expected[recipe]
@@ -89,7 +90,7 @@ def test_killed_from_outside_at_any_time(fork, small_clips, expected, tmp_path, 
     trained(fork, small_clips, recipe, tmp_path, "timed", workers=1)
     whole_s = time.monotonic() - started
     draw = random.Random(recipe)
-    for _ in range(4):
+    for _ in range(8 if SOAK else 4):
         launched(fork, small_clips, recipe, tmp_path, workers=1, after_s=draw.uniform(0.2, 0.9) * whole_s)
     assert trained(fork, small_clips, recipe, tmp_path, workers=1) == expected[recipe]
 
