@@ -1,6 +1,7 @@
 """What is said on the way: a bar on a terminal, a line every few seconds elsewhere; and silence."""
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -35,8 +36,16 @@ def track(items: Iterable[T], description: str, total: int, *, quiet: bool = Fal
 
 
 @contextmanager
-def silence() -> Iterator[None]:
-    """Keep what other libraries print, warn of and log off the screen; errors are still raised."""
+def silence(*, native: bool = False) -> Iterator[None]:
+    """Keep what other libraries print, warn of and log off the screen; errors are still raised.
+
+    Args:
+        native: also what compiled code writes to the process's error stream.
+    """
+    if native:
+        with _no_error_stream(), silence():
+            yield
+        return
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -45,6 +54,19 @@ def silence() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def _no_error_stream() -> Iterator[None]:
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _on_terminal(description: str, total: int, done: int) -> Iterator[Advance]:

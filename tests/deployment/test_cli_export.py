@@ -35,7 +35,8 @@ def test_a_model_is_exported_and_its_file_counted(tinyscene: Callable[..., tuple
     status, said = tinyscene("export", model, file, "--clip-s", CLIP_S)
     assert status == 0
     assert "output steps" in said
-    assert "The file's ledger is the model's." in said
+    assert "differs from the model's" not in said
+    assert "sweep" in said
     status, said = tinyscene("count", file, "--rules", "dcase2024", "--json", "-")
     assert status == 0
     (row,) = json.loads(said)["rows"]
@@ -52,8 +53,8 @@ def test_what_it_says_to_wrong_input(tinyscene: Callable[..., tuple[int, str]], 
     status, said = tinyscene("export", model, file, "--clip-s", CLIP_S, "--json", tmp_path / "facts.json")
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert status == 0, said
-    assert facts["bytes_on_disk"] == file.stat().st_size
-    assert facts["parity"]["agreement"] == 1
+    assert facts["certificate"]["bytes_on_disk"] == file.stat().st_size
+    assert facts["certificate"]["parity"]["agreement"] == 1
     for wrong in (("--half",), ("--precision", "int8")):
         status, said = tinyscene("count", file, *wrong)
         assert status == 2

@@ -1,6 +1,7 @@
 """Exported files against torch, against ONNX's own reference implementation, and against planted faults."""
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable
 from functools import cache
@@ -15,8 +16,12 @@ from onnx.reference import ReferenceEvaluator
 from scene_files import BANDS, CASES, CLASSES, CLIP_S, PRECISIONS, SMALL, at
 
 import tinyscene as ts
+from tinyscene import audio
+from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.data import Clip, Clips
-from tinyscene.deployment import Artifact, artifact, export, kernels, layers_by_kernel
+from tinyscene.deployment import Artifact, Certificate, export, kernels, layers_by_kernel, onnx_format
+from tinyscene.deployment.described import describe
+from tinyscene.deployment.forms import form_of
 from tinyscene.deployment.parity import FLOAT_BOUND, Parity, _decisions
 from tinyscene.deployment.write import onnx_model
 from tinyscene.errors import InputError
@@ -76,10 +81,11 @@ def test_onnx_reference_implementation_says_the_same(exported: Exported, precisi
     np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
 
 
-def test_one_file_and_no_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_its_certificate_and_no_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for precision in PRECISIONS:
         export(at("baseline2021", precision), tmp_path / f"{precision}.onnx", clip_s=CLIP_S)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{p}.onnx" for p in PRECISIONS)
+    wanted = [name for p in PRECISIONS for name in (f"{p}.onnx", f"{p}.onnx.json")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(wanted)
     assert capfd.readouterr() == ("", "")
 
 
@@ -130,19 +136,25 @@ def test_a_file_predicts_what_the_classifier_predicts(exported: Exported, sound:
     assert theirs.probabilities == pytest.approx(ours.probabilities, abs=1e-6)
 
 
-def test_recordings_and_features_to_compare_on(sound: Callable[..., Path], tmp_path: Path) -> None:
+def test_recordings_to_compare_on(sound: Callable[..., Path], tmp_path: Path) -> None:
     rows = tuple(Clip(f"{i}.wav", "bus", "test") for i in range(70))
     for i, clip in enumerate(rows):
         sound(tmp_path / clip.path, seconds=0.6 if i % 2 else 0.9)
     clips = Clips("own", tmp_path, CLASSES, rows)
     classifier = at("baseline2021", "float32")
-    assert export(classifier, tmp_path / "a.onnx", clips=clips).parity.clips == 64
-    assert export(classifier, tmp_path / "b.onnx", features=features(7)).parity.clips == 8
-    with pytest.raises(InputError, match="one of the two"):
-        export(classifier, tmp_path / "c.onnx", features=features(7), clips=clips)
-    with pytest.raises(InputError, match="ends in .onnx"):
-        export(classifier, tmp_path / "c.tflite")
-    assert ts.export(classifier, tmp_path / "d.onnx", features=features(2)).path == tmp_path / "d.onnx"
+    found = export(classifier, tmp_path / "a.onnx", clips=clips).parity
+    assert found.clips == 64 + 18 + 1 + 3 + 18
+    assert found.by_kind.keys() == {"silence", "impulse", "full scale", "sweep", "noise", "held-out clips"}
+    assert max(found.by_kind.values()) == max(found.exact, found.largest)
+    assert found.accuracy == found.file_accuracy
+    assert export(classifier, tmp_path / "b.onnx", clip_s=CLIP_S).parity.accuracy is None
+    with pytest.raises(InputError, match="ends in .onnx, .tflite"):
+        export(classifier, tmp_path / "c.wav")
+    with pytest.raises(InputError, match="accepted: inside, outside"):
+        export(classifier, tmp_path / "c.onnx", front_end="between")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"0\.60 s; accepted: at least 0\.80 s"):
+        export(classifier, tmp_path / "c.onnx", front_end="inside", clips=clips, clip_s=0.8)
+    assert ts.export(classifier, tmp_path / "d.onnx").path == tmp_path / "d.onnx"
 
 
 def test_the_argument_stays_as_it_is(tmp_path: Path) -> None:
@@ -161,7 +173,11 @@ def test_the_argument_stays_as_it_is(tmp_path: Path) -> None:
 @cache
 def translated(precision: str) -> onnx.ModelProto:
     """What `export` would write, for faults to be planted into copies."""
-    return onnx_model(at("baseline2021", precision).network, features(2))
+    classifier = at("baseline2021", precision)
+    model = onnx_model(form_of(classifier, "outside", round(CLIP_S * classifier.sample_rate)))
+    described = describe(classifier, form_of(classifier, "outside", 4800), True)
+    onnx.helper.set_model_props(model, described)
+    return model
 
 
 def _weight(model: onnx.ModelProto) -> None:
@@ -219,7 +235,7 @@ def test_a_file_that_computes_something_else_gets_no_name(
     classifier = at("baseline2021", precision)
     path = tmp_path / "scene.onnx"
     path.write_bytes(b"an earlier file")
-    monkeypatch.setattr(artifact, "onnx_model", broken)
+    monkeypatch.setattr(onnx_format, "onnx_model", broken)
     with pytest.raises(InputError, match=said):
         export(classifier, path, clip_s=CLIP_S)
     assert [file.name for file in tmp_path.iterdir()] == ["scene.onnx"]
@@ -232,7 +248,7 @@ def test_what_onnx_runtime_cannot_run_gets_no_name(tmp_path: Path, monkeypatch: 
         model.graph.node[0].op_type = "Nonsense"
         return model
 
-    monkeypatch.setattr(artifact, "onnx_model", broken)
+    monkeypatch.setattr(onnx_format, "onnx_model", broken)
     with pytest.raises(InputError, match="can't run"):
         export(at("baseline2021", "float32"), tmp_path / "scene.onnx", clip_s=CLIP_S)
     assert not list(tmp_path.iterdir())
@@ -240,12 +256,12 @@ def test_what_onnx_runtime_cannot_run_gets_no_name(tmp_path: Path, monkeypatch: 
 
 def test_a_file_without_a_fault_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the fault that is refused, and not that the graph comes from `translated`."""
-    monkeypatch.setattr(artifact, "onnx_model", lambda *_: copy.deepcopy(translated("int8")))
+    monkeypatch.setattr(onnx_format, "onnx_model", lambda *_: copy.deepcopy(translated("int8")))
     assert export(at("baseline2021", "int8"), tmp_path / "scene.onnx", clip_s=CLIP_S).path.is_file()
 
 
 def test_a_place_that_can_not_be_written_is_named_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact, "onnx_model", lambda *_: copy.deepcopy(translated("float32")))
+    monkeypatch.setattr(onnx_format, "onnx_model", lambda *_: copy.deepcopy(translated("float32")))
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "file").touch()
     for name, what in (
@@ -269,11 +285,12 @@ def test_a_tie_within_the_bound_is_the_same_decision() -> None:
 
 
 def test_bounds_follow_what_torch_itself_leaves_open() -> None:
-    clean = Parity(8, "output steps", 0.1, 0.0, 1.0000004, 1.0, 0.1, 0.0, 1.0, 0, 3, 0)
+    clean = Parity(8, "output steps", 0.1, 0.0, 1.0000004, 1.0, 0.1, 0.0, 0.0, 1.0, 0, 3, 0)
     assert clean.faults == ()
-    deep = Parity(8, "output steps", 0.1, 5.0, 8.0, 7.0, 0.7, 6.0, 1.0, 0, 3, 0)
+    deep = Parity(8, "output steps", 0.1, 5.0, 8.0, 7.0, 0.7, 6.0, 0.0, 1.0, 0, 3, 0)
     assert deep.faults == ()
     assert any("differs by 8" in fault for fault in Parity(**{**vars(deep), "own": 1.0}).faults)
+    assert not any("node by node" in fault for fault in Parity(**{**vars(deep), "own": 1.0, "rounding": 5.5}).faults)
     assert any("50.0%" in fault for fault in Parity(**{**vars(clean), "agreement": 0.5}).faults)
     assert any("integers" in fault for fault in Parity(**{**vars(clean), "integer_layers": 0}).faults)
     assert len(Parity(**{**vars(clean), "exact": float("nan"), "largest": float("nan")}).faults) == 2
@@ -285,6 +302,66 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "noise.onnx").write_bytes(b"\xff" * 50)
     with pytest.raises(InputError, match="not an ONNX file"):
         Artifact.load(tmp_path / "noise.onnx")
-    onnx.save(translated("float32"), tmp_path / "bare.onnx")
+    bare = copy.deepcopy(translated("float32"))
+    del bare.metadata_props[:]
+    onnx.save(bare, tmp_path / "bare.onnx")
     with pytest.raises(InputError, match="no file of tinyscene"):
         Artifact.load(tmp_path / "bare.onnx")
+
+
+def test_the_certificate_is_of_this_file_alone(tmp_path: Path) -> None:
+    file = export(at("baseline2021", "int8"), tmp_path / "scene.onnx", clip_s=CLIP_S)
+    certificate = Certificate.load(file.path)
+    assert certificate.file_sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()
+    assert certificate.parity == file.parity
+    assert certificate.precision == "int8"
+    file.path.write_bytes(file.path.read_bytes() + b"\0")
+    with pytest.raises(InputError, match="not of this scene.onnx"):
+        Certificate.load(file.path)
+    file.certificate_path.write_text("{}")
+    with pytest.raises(InputError, match="no certificate"):
+        Certificate.load(file.path)
+    file.certificate_path.unlink()
+    with pytest.raises(InputError, match="is not beside it"):
+        Certificate.load(file.path)
+
+
+@pytest.mark.parametrize("name", ["aemnet", "cp_mobile", "moments_linear"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_front_end_inside(name: str, precision: str, tmp_path: Path, sound: Callable[..., Path]) -> None:
+    classifier = at(name, precision)
+    file = export(classifier, tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S)
+    loaded = Artifact.load(file.path)
+    assert loaded.clip_samples == round(CLIP_S * classifier.sample_rate)
+    exactly = sound(tmp_path / "exactly.wav", seconds=CLIP_S, rate=classifier.sample_rate)
+    ours, theirs = classifier.predict(exactly), loaded.predict(exactly)
+    allowed = file.parity.bound * file.parity.step * 1.001
+    assert theirs.probabilities == pytest.approx(ours.probabilities, abs=allowed)
+    longer = sound(tmp_path / "longer.wav", seconds=1.5 * CLIP_S, rate=classifier.sample_rate)
+    waveform = audio.read(longer, classifier.sample_rate, classifier.channel)
+    parts = [waveform[: loaded.clip_samples], waveform[-loaded.clip_samples :]]
+    mean = np.mean([list(classifier.predict(p, classifier.sample_rate).probabilities.values()) for p in parts], 0)
+    np.testing.assert_allclose(list(loaded.predict(longer).probabilities.values()), mean, atol=allowed)
+    short = sound(tmp_path / "short.wav", seconds=CLIP_S / 2, rate=classifier.sample_rate)
+    with pytest.raises(InputError, match=r"0\.30 s; accepted: at least 0\.60 s"):
+        loaded.predict(short)
+    with pytest.raises(InputError, match="its front end is inside"):
+        _ = loaded.classifier
+    ledger, trained = loaded.ledger(CLIP_S), count(classifier.network, classifier.example(CLIP_S))
+    assert ledger.macs["conv_only"] == trained.macs["conv_only"]
+    bn2 = CONVENTIONS["bn2"]
+    assert bn2(ledger.tensors).parameters == bn2(trained.tensors).parameters
+
+
+def test_weights_under_a_front_ends_name_are_weights(tmp_path: Path) -> None:
+    """What the front end holds is known by its values: a name alone would hide a network."""
+    file = export(at("cp_mobile", "float32"), tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S)
+    before = CONVENTIONS["bn2"](file.ledger(CLIP_S).tensors).parameters
+    model = onnx.load(file.path)
+    tensor = next(t for t in model.graph.initializer if t.name.endswith("over_rows"))
+    array = numpy_helper.to_array(tensor).copy()
+    array.flat[3] += 0.01
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    after = CONVENTIONS["bn2"](Artifact.load(tmp_path / "other.onnx").ledger(CLIP_S).tensors).parameters
+    assert after == before + array.size

@@ -30,11 +30,18 @@ def float_network(name: str) -> SceneClassifier:
     for stage in system.stages:
         if not isinstance(stage, HalfPrecision | Quantize | Optimistic):
             classifier = stage.shape(classifier)
-    sounds = generated(classifier, CLIP_S)[0]
+    sounds = sounds_for(classifier)
     with torch.no_grad():
         for _ in range(10):
             classifier.network.train()(sounds)
     return classifier.eval()
+
+
+def sounds_for(classifier: SceneClassifier) -> torch.Tensor:
+    """Features of what the check is made on."""
+    (probe,) = generated(max(classifier.sample_rate, classifier.shortest_samples), any_length=False)
+    with torch.no_grad():
+        return classifier.features(torch.from_numpy(probe.waveforms))
 
 
 @cache
@@ -49,7 +56,7 @@ def at(name: str, precision: str) -> SceneClassifier:
         return HalfPrecision().shape(classifier)
     if precision == "float32":
         return classifier
-    sounds = generated(classifier, CLIP_S)[0]
+    sounds = sounds_for(classifier)
     prepared = prepare(classifier.network, sounds[:1], keep_float(name))
     prepared.set_ranges([sounds])
     return SceneClassifier(classifier.frontend, prepared.convert(), CLASSES, classifier.standardize).eval()

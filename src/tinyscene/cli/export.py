@@ -6,64 +6,100 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinyscene.cli.options import Cache, Dataset, Json, SkipBad, load_clips, screen, write_json
+from tinyscene.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tinyscene.accounting import Ledger
     from tinyscene.deployment import Artifact
 
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder with model.json and weights.safetensors.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write, such as scene.onnx.")],
-    data: Annotated[Path | None, typer.Option(help="Recordings to compare on; else edge cases of sound.")] = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write: scene.onnx or scene.tflite.")],
+    front_end: Annotated[
+        str, typer.Option(help="inside: waveform in, probabilities out; outside: features in, logits out.")
+    ] = "outside",
+    data: Annotated[Path | None, typer.Option(help="Recordings to compare on, beside generated sounds.")] = None,
     dataset: Dataset = None,
-    clip_s: Annotated[float, typer.Option(help="Length of the edge cases, in seconds.")] = 1.0,
+    split: Annotated[str, typer.Option(help="Of the recordings: train, validation, test or all.")] = "test",
+    clip_s: Annotated[float, typer.Option(help="Length of the clips that the file is for, in seconds.")] = 1.0,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     json_file: Json = None,
 ) -> None:
-    """Write a model as one file for ONNX Runtime: float32, 16 bits or int8, as its weights are stored.
+    """Write a model as one file for ONNX Runtime or LiteRT: float32, 16 bits or int8, as its weights are stored.
 
-    The file is run beside the model before it gets its name; one that computes anything else is not kept.
+    The file is run beside the model before it gets its name; one that computes anything else is not kept. What was
+    found stands beside it: FILE.json. A file takes clips of --clip-s seconds; an ONNX file with the front end outside
+    takes any.
     """
     import tinyscene as ts
     from tinyscene.accounting import count
     from tinyscene.deployment import differences
 
+    if split not in ("train", "validation", "test", "all"):
+        raise InputError(f"--split {split}; accepted: train, validation, test or all")
     classifier = ts.SceneClassifier.load(model)
     rate, channel = classifier.sample_rate, classifier.channel
     clips = load_clips(data, dataset, rate, skip_bad, cache, None, None, channel) if data else None
-    artifact = ts.export(classifier, file, clips=clips, clip_s=clip_s)
+    if clips is not None and split != "all":
+        clips = getattr(clips, split)
+    artifact = ts.export(classifier, file, front_end=front_end, clips=clips, clip_s=clip_s)  # type: ignore[arg-type]
     ledger = artifact.ledger(clip_s)
-    apart = differences(ledger, count(classifier.network, classifier.example(clip_s), precision=ledger.precision))
+    trained = count(classifier.network, classifier.example(clip_s), precision=ledger.precision)
+    # Names are kept by ONNX alone.
+    apart = differences(ledger, trained) if file.suffix == ".onnx" and not artifact.inside else ()
     if json_file:
-        facts = {"file": str(file), "bytes_on_disk": artifact.bytes_on_disk, "parity": artifact.parity.to_json()}
+        facts = {"file": str(file), "certificate": artifact.certificate.to_json()}
         write_json({**facts, "ledger": ledger.to_json(), "differences": list(apart)}, json_file)
         return
     screen().print(table_of(artifact))
-    same = "The file's ledger is the model's." if not apart else "The file's ledger differs from the model's:"
-    screen().print("\n  ".join([same, *apart]), highlight=False)
+    screen().print(_costs(ledger, trained), highlight=False)
+    if apart:
+        screen().print("\n  ".join(["Tensor by tensor, the file's ledger differs from the model's:", *apart]))
+
+
+def _costs(ledger: "Ledger", trained: "Ledger") -> str:
+    """The file beside the model, in one line each."""
+    from tinyscene.accounting import get_convention
+
+    bn2 = get_convention("bn2")
+    rows = []
+    for name, of in (("file", ledger), ("model", trained)):
+        size = bn2(of.tensors)
+        rows.append(
+            f"{name}: {size.parameters:,} parameters, {size.bytes:,} B (bn2), {of.macs['nessi']:,} MACs (nessi), "
+            f"{of.peak_ram_bytes:,} B of activations at their peak"
+        )
+    inside = sum(row.bytes for row in ledger.tensors if row.role == "frontend")
+    return "\n".join(rows + ([f"the front end inside: {inside:,} B, not counted above"] if inside else []))
 
 
 def table_of(artifact: "Artifact") -> "Table":
     """How far the file is from the model."""
     from rich.table import Table
 
-    found = artifact.parity
+    found, certificate = artifact.parity, artifact.certificate
     table = Table(title=f"{artifact.path}, {artifact.bytes_on_disk:,} B, beside the model on {found.clips} clips")
     table.add_column("what")
     table.add_column("value", justify="right")
     table.add_column("unit")
     rows: list[tuple[str, Any, str]] = [
-        ("largest difference, node by node", f"{found.exact:.2g}", found.unit),
-        ("largest difference, optimised", f"{found.largest:.2g}", found.unit),
+        ("runtime", certificate.runtime, certificate.way),
+        ("front end", certificate.front_end, "waveform to probabilities" if artifact.inside else "features to logits"),
+        ("largest difference, plainest kernels", f"{found.exact:.2g}", found.unit),
+        ("largest difference, as users run it", f"{found.largest:.2g}", found.unit),
         ("99.9th percentile", f"{found.p999:.2g}", found.unit),
         ("mean", f"{found.mean:.2g}", found.unit),
         ("accepted", f"{found.bound:.2g}", found.unit),
         ("same decision", f"{found.agreement:.1%}", f"of the clips, {found.ties} of them ties"),
         ("run on integers", found.integer_layers, f"of {found.integer_layers + found.float_layers} layers"),
     ]
+    if found.accuracy is not None and found.file_accuracy is not None:
+        rows.append(("accuracy", f"{found.file_accuracy:.1%}", f"{found.accuracy:.1%} of the model, same clips"))
+    rows += [(f"  {kind}", f"{most:.2g}", found.unit) for kind, most in found.by_kind.items()]
     for what, value, unit in rows:
         table.add_row(what, str(value), unit)
     return table

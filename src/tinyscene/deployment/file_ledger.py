@@ -10,6 +10,7 @@ import numpy as np
 
 from tinyscene.accounting import LayerRow, Ledger, Role, TensorRow
 from tinyscene.accounting.memory import peak_values
+from tinyscene.deployment.described import MASKS
 from tinyscene.deployment.graph import Graph, Shape, read
 from tinyscene.deployment.node_macs import CONVOLUTIONS, POOLINGS, PRODUCTS, RULES, Call
 from tinyscene.errors import InputError
@@ -17,9 +18,6 @@ from tinyscene.models.tracing import Step, Trace
 
 if TYPE_CHECKING:
     import onnx
-
-# Metadata of the file: how many values the masks of pruned tensors keep.
-MASKS = "masks"
 
 _VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 # What hands a stored tensor on to the layer that it belongs to.
@@ -38,10 +36,11 @@ def ledger_of_file(path: Path, input_shape: Shape) -> Ledger:
     """What an ONNX file costs for one input.
 
     Peak RAM is that of a runtime that fuses what belongs to one int8 layer: dequantized copies are not held, and a
-    layer writes its int8 output at once. Weights are left out of it.
+    layer writes its int8 output at once. Weights are left out of it. MACs are the network's, and not those of a front
+    end inside.
 
     Args:
-        input_shape: (1, channels, bands, frames).
+        input_shape: (1, channels, bands, frames), or (1, samples) where the front end is inside.
 
     Raises:
         InputError: a file that can't be counted (`graph.read`), or takes no such input.
@@ -96,7 +95,7 @@ def _tensor_rows(graph: Graph) -> Iterator[TensorRow]:
             nonzero=nonzero,
             dtype=str(array.dtype),
             itemsize=array.dtype.itemsize,
-            role=_role(name, array.size, use),
+            role="frontend" if name in graph.frontend else _role(name, array.size, use),
             layer_type=use[0] or "unused",
             folds_into=folds.get(name, ""),
         )
@@ -156,7 +155,7 @@ def _layer_rows(
 ) -> tuple[LayerRow, ...]:
     rows: dict[str, LayerRow] = {}
     for node in graph.nodes:
-        if node.op_type in _PASSING or node.output[0] not in graph.activations:
+        if node.op_type in _PASSING or node.output[0] not in graph.activations.difference(graph.before_network):
             continue
         call = _call(graph, node, shapes, tensors)
         macs = {counter: rule(call) for counter, rule in RULES.items()}

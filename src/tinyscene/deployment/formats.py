@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +24,19 @@ class Format(ABC):
         runtime: what runs it, as its makers write it.
         extra: of this package, that installs the runtime; empty where it is always there.
         any_length: whether one file takes clips of any number of frames where the front end is outside.
+        rounds_otherwise: whether its plainest integer kernels round as no torch does: in fixed point, and twice.
+        ways: to write the same file; where the first does not come out right, the next is tried.
     """
 
     suffix: ClassVar[str]
     runtime: ClassVar[str]
     extra: ClassVar[str] = ""
     any_length: ClassVar[bool] = False
+    rounds_otherwise: ClassVar[bool] = False
+    ways: ClassVar[tuple[str, ...]] = ("",)
 
     @abstractmethod
-    def write(self, form: Form, path: Path, metadata: Mapping[str, str]) -> None:
+    def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
         """Write `form` to `path`. Raises InputError where the format can't hold it, or the runtime is missing."""
 
     @abstractmethod
@@ -48,6 +52,10 @@ class Format(ABC):
         """
 
     @abstractmethod
+    def check(self, form: Form, path: Path) -> None:
+        """Raise InputError where the file's tensors are not those of `form`, or it can't be counted."""
+
+    @abstractmethod
     def layers_by_kernel(self, path: Path) -> tuple[int, int]:
         """How many layers with weights run on integers, and how many in float."""
 
@@ -58,6 +66,3 @@ class Format(ABC):
     @abstractmethod
     def version(self) -> str:
         """Of the runtime."""
-
-    def __reduce__(self) -> Any:
-        return type(self), ()

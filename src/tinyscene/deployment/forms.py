@@ -51,11 +51,13 @@ class Form:
         example: an input of one clip.
         front_end: inside takes waveforms (batch, samples) and gives probabilities; outside takes standardized features
             (batch, channels, bands, frames) and gives logits.
+        samples: length of the clips, if it is to be one length.
     """
 
     module: nn.Module
     example: Tensor
     front_end: FrontEnd
+    samples: int
 
     PREFIX = "module."
 
@@ -78,14 +80,13 @@ class Form:
         return isinstance(self.network, Int8Network)
 
 
-def form_of(classifier: SceneClassifier, front_end: FrontEnd, clip_s: float) -> Form:
-    """The form of a classifier for clips of `clip_s` seconds; the classifier is left unchanged."""
+def form_of(classifier: SceneClassifier, front_end: FrontEnd, samples: int) -> Form:
+    """The form of a classifier for clips of so many samples; the classifier is left unchanged."""
     # A pooling of channels-last tensors would be written as a gather of strides.
     own = copy.deepcopy(classifier).cpu().eval()
     own.network.to(memory_format=torch.contiguous_format)
-    samples = max(round(clip_s * own.sample_rate), own.shortest_samples)
     waveforms = torch.zeros(1, samples)
     if front_end == "inside":
-        return Form(_Wide(WaveformClassifier(own)).eval(), waveforms, front_end)
+        return Form(_Wide(WaveformClassifier(own)).eval(), waveforms, front_end, samples)
     with torch.no_grad():
-        return Form(_Wide(own.network).eval(), torch.zeros_like(own.features(waveforms)), front_end)
+        return Form(_Wide(own.network).eval(), torch.zeros_like(own.features(waveforms)), front_end, samples)

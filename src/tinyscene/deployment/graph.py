@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tinyscene.deployment.frontend_constants import is_of_frontend
 from tinyscene.deployment.runtime import refusals, session
 from tinyscene.errors import InputError
 
@@ -93,6 +94,21 @@ class Graph:
             if node.op_type != "Shape" and depend.intersection(node.input):
                 depend.update(node.output)
         return depend & _data(self.model)
+
+    @cached_property
+    def frontend(self) -> set[str]:
+        """Stored tensors that are the front end's own, by their values."""
+        return {name for name, array in self.stored.items() if is_of_frontend(array, self.metadata)}
+
+    @cached_property
+    def before_network(self) -> set[str]:
+        """Values that the front end's tensors make, and all that these are made of."""
+        own = {name for name in self.frontend if self.stored[name].size > 1}
+        found: set[str] = set()
+        for node in reversed(self.nodes):
+            if own.intersection(node.input) or found.intersection(node.output):
+                found.update([*node.input, *node.output])
+        return found
 
     def shapes(self, input_shape: Shape) -> dict[str, tuple[Shape, int]]:
         """Shape and bytes a value of all that is computed or stored, for an input of this shape, as ONNX Runtime says.

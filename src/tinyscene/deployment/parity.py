@@ -1,30 +1,34 @@
-"""Whether a file computes what the classifier computes: both are run, and their logits compared."""
+"""Whether a file computes what the classifier computes: both are run, and what they say is compared."""
 
+import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from math import ceil
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx
 
-from tinyscene.deployment.runtime import layers_by_kernel, refusals, session
-from tinyscene.deployment.write import INPUT
-from tinyscene.errors import InputError
+from tinyscene.deployment.formats import Runner, Values
+from tinyscene.deployment.probes import Probe
+from tinyscene.features.products import as_products
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.quantized import Int8Network
-
-Logits = npt.NDArray[np.float32]
 
 # Of the largest logit: sums of float32 in another order, over as many layers as these networks have.
 FLOAT_BOUND = 1e-5
 # One rounding at the output may fall on the other side.
 STEP_BOUND = 1.0
 # Where layers are many, roundings inside do so too, and what they change is carried on. How far that goes is seen by
-# running torch itself with its sums in another order; the integer kernels, which round once more, may go as far again.
+# running torch itself with its sums in another order, or at 64 bits; a runtime may go as far again.
 OWN_ALLOWANCE = 2.0
+# In float, logarithms of almost silent bands have long tails.
+FLOAT_ALLOWANCE = 4.0
+# What float32 and other libraries' exponential functions leave open before a rounding.
+_UP = 1 + 2.0**-20
+# Probabilities are compared by their logarithms, which are logits but for a constant; float32 ends here.
+_LEAST_PROBABILITY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,16 @@ class Parity:
         clips: compared.
         unit: "output steps" or "of the largest logit".
         step: what one unit is worth in logits.
-        exact: largest difference when ONNX Runtime runs the file node by node.
-        largest, p999, mean: of the differences when it runs with all its optimisations, int8 on integers.
-        own: largest difference of torch from itself, sums in another order; looked at where int8 is over one step.
+        exact: largest difference when the runtime runs the file the plainest way that it has.
+        largest, p999, mean: of the differences when it runs as users run it.
+        own: largest difference of torch from itself, sums in another order; looked at where the file is over the bound.
+        rounding: how far 8 bits themselves move the classifier's logits: what its activations' roundings change. Looked
+            at where kernels are over the bound that round as no torch does.
         agreement: share of clips with the same decision, ties included.
         ties: clips whose decision differs, but between classes that the classifier has within `bound`.
         integer_layers, float_layers: layers with weights, by the kernels that ran.
+        by_kind: the largest difference for each kind of sound, of both ways to run.
+        accuracy, file_accuracy: on the clips that were compared, as users run it; None without labelled clips.
     """
 
     clips: int
@@ -51,10 +59,14 @@ class Parity:
     p999: float
     mean: float
     own: float
+    rounding: float
     agreement: float
     ties: int
     integer_layers: int
     float_layers: int
+    by_kind: dict[str, float] = field(default_factory=dict)
+    accuracy: float | None = None
+    file_accuracy: float | None = None
 
     @property
     def int8(self) -> bool:
@@ -63,16 +75,17 @@ class Parity:
     @property
     def bound(self) -> float:
         """The largest difference that is accepted, in `unit`s."""
-        return max(STEP_BOUND, OWN_ALLOWANCE * self.own) if self.int8 else FLOAT_BOUND
+        return bound(self.int8, self.own)
 
     @property
     def faults(self) -> tuple[str, ...]:
         """Why the file must be refused; empty where it need not be."""
         # Output steps are differences of float32 numbers: 1.0000004 is one.
         most = self.bound * (1 + 1e-3)
+        plainest = max(most, self.rounding)
         faults = []
-        if not self.exact <= most:
-            faults.append(f"node by node it differs by {self.exact:.3g} {self.unit}, {self.bound:.3g} are allowed")
+        if not self.exact <= plainest:
+            faults.append(f"node by node it differs by {self.exact:.3g} {self.unit}, {plainest:.3g} are allowed")
         if not self.largest <= most:
             faults.append(f"optimised it differs by {self.largest:.3g} {self.unit}, {self.bound:.3g} are allowed")
         if self.agreement < 1:
@@ -86,92 +99,163 @@ class Parity:
         return {**asdict(self), "bound": self.bound}
 
 
-def compare(classifier: SceneClassifier, path: Path, batches: Sequence[Tensor]) -> Parity:
-    """Run the classifier and the file on standardized features, each (batch, channels, bands, frames).
+def bound(int8: bool, own: float) -> float:
+    """The largest difference that is accepted where torch differs from itself by `own`."""
+    return max(STEP_BOUND, OWN_ALLOWANCE * own) if int8 else max(FLOAT_BOUND, FLOAT_ALLOWANCE * own)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the classifier says to what a file is given.
+
+    Attributes:
+        inside: the file takes waveforms and gives probabilities, not features and logits.
+    """
+
+    classifier: SceneClassifier
+    inside: bool
+
+    def given(self, probe: Probe) -> Values:
+        """The file's input: waveforms (batch, samples), or standardized features (batch, channels, bands, frames)"""
+        return probe.waveforms if self.inside else self._features(probe.waveforms).numpy()
+
+    @torch.inference_mode()
+    def says(self, given: Values) -> Values:
+        """Logits, or logarithms of probabilities: (batch, classes)"""
+        features = self._features(given) if self.inside else torch.from_numpy(given)
+        return self._ends(self.classifier.classify(features))
+
+    @torch.inference_mode()
+    def says_otherwise(self, given: Values) -> list[Values]:
+        """The same with other sums: at 64 bits, without oneDNN, a breath to either side, the front end by products."""
+        network, said = self.classifier.network, []
+        for features in self._features_otherwise(given) if self.inside else [torch.from_numpy(given)]:
+            if isinstance(network, Int8Network):
+                said += [self._ends(self.classifier.classify(features)), self._ends(self._without_onednn(features))]
+                said += [self._ends(_Rounded(network, by).run(features)) for by in (_UP, 1 / _UP)]
+            else:
+                said.append(self._ends(copy.deepcopy(network).double()(features.double()).float()))
+        return said
+
+    @torch.inference_mode()
+    def says_unrounded(self, given: Values) -> Values:
+        """What an int8 classifier would say if no activation were rounded."""
+        features = self._features(given) if self.inside else torch.from_numpy(given)
+        network: Any = self.classifier.network
+        return self._ends(_Rounded(network, None).run(features))
+
+    def _features_otherwise(self, waveforms: Values) -> list[Tensor]:
+        frontend, standardize = self.classifier.frontend, self.classifier.standardize
+        given = torch.from_numpy(waveforms)
+        wide = copy.deepcopy(standardize).double()(copy.deepcopy(frontend).double()(given.double()))
+        return [wide.float(), standardize(as_products(frontend)(given))]
+
+    def _without_onednn(self, features: Tensor) -> Tensor:
+        before = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)
+        try:
+            return self.classifier.classify(features)
+        finally:
+            torch._C._set_mkldnn_enabled(before)
+
+    def ends(self, made: Values) -> Values:
+        """What a file gave, to be compared: probabilities become logarithms."""
+        return np.log(np.maximum(made, _LEAST_PROBABILITY)) if self.inside else made
+
+    def _ends(self, logits: Tensor) -> Values:
+        return self.ends(logits.softmax(-1).numpy()) if self.inside else logits.numpy()
+
+    @torch.inference_mode()
+    def _features(self, waveforms: Values) -> Tensor:
+        features: Tensor = self.classifier.features(torch.from_numpy(np.ascontiguousarray(waveforms, np.float32)))
+        return features
+
+
+class _Rounded(fx.Interpreter):
+    """An int8 network's graph, its activations multiplied by a number before they are rounded, or left as they come."""
+
+    def __init__(self, network: Any, by: float | None) -> None:
+        super().__init__(network, graph=network.graph)
+        self.by = by
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rounds = torch.ops.quantized_decomposed
+        quantizes = target == rounds.quantize_per_tensor.tensor
+        if self.by is None and (quantizes or target == rounds.dequantize_per_tensor.tensor):
+            return args[0]
+        return super().call_function(target, (args[0] * self.by, *args[1:]) if quantizes else args, kwargs)
+
+
+def compare(
+    reference: Reference,
+    runners: Sequence[Runner],
+    probes: Sequence[Probe],
+    layers: tuple[int, int],
+    rounds_otherwise: bool,
+) -> Parity:
+    """Run the classifier and the file on the same inputs.
+
+    Args:
+        runners: from the plainest way to run the file to the one that users get.
+        layers: with weights, run on integers and in float.
+        rounds_otherwise: whether the plainest way's integer kernels round as no torch does.
 
     Raises:
-        InputError: ONNX Runtime can't run the file on one of the batches.
+        InputError: the runtime can't run the file on one of the inputs.
     """
-    ours = torch_logits(classifier, batches)
-    network = classifier.network
+    inputs = [reference.given(probe) for probe in probes]
+    ours = np.concatenate([reference.says(given) for given in inputs])
+    network = reference.classifier.network
     if int8 := isinstance(network, Int8Network):
         step = network.output_step or float(np.ptp(ours)) / 255
     else:
         step = float(np.abs(ours).max()) or 1.0
-    exact, fast = (_file_logits(path, batches, optimized) for optimized in (False, True))
-    largest_exact, off = float(np.abs(exact - ours).max() / step), np.abs(fast - ours) / step
-    own = 0.0
-    if int8 and max(largest_exact, off.max()) > STEP_BOUND:
-        own = float(np.abs(_otherwise_summed(classifier, batches) - ours).max() / step)
-    integer, in_float = layers_by_kernel(path)
-    parity = Parity(
+    made = [np.concatenate([reference.ends(run(given)) for given in inputs]) for run in (runners[0], runners[-1])]
+    exact, off = (np.abs(theirs - ours) / step for theirs in made)
+    own = rounding = 0.0
+    if not max(exact.max(), off.max()) <= bound(int8, own):
+        others = zip(*(reference.says_otherwise(given) for given in inputs), strict=True)
+        own = max(float(np.abs(np.concatenate(other) - ours).max() / step) for other in others)
+        # Logits differ by whole steps, of which the logarithms of probabilities show a part.
+        own = ceil(own - 1e-3) if int8 else own
+    if int8 and rounds_otherwise and not exact.max() <= bound(int8, own):
+        unrounded = np.concatenate([reference.says_unrounded(given) for given in inputs])
+        rounding = float(np.abs(unrounded - ours).max() / step)
+    kinds = np.array([kind for probe in probes for kind in probe.kinds])
+    agreement, ties = _decisions(ours, made[-1], bound(int8, own) * step)
+    return Parity(
         clips=len(ours),
         unit="output steps" if int8 else "of the largest logit",
         step=step,
-        exact=largest_exact,
+        exact=float(exact.max()),
         largest=float(off.max()),
         p999=float(np.quantile(off, 0.999)),
         mean=float(off.mean()),
         own=own,
-        agreement=1.0,
-        ties=0,
-        integer_layers=integer,
-        float_layers=in_float,
+        rounding=rounding,
+        agreement=agreement,
+        ties=ties,
+        integer_layers=layers[0],
+        float_layers=layers[1],
+        by_kind={str(kind): float(np.maximum(exact, off)[kinds == kind].max()) for kind in dict.fromkeys(kinds)},
+        **_accuracies(ours, made[-1], probes),
     )
-    agreement, ties = _decisions(ours, fast, parity.bound * step)
-    return replace(parity, agreement=agreement, ties=ties)
 
 
-def check_tensors(network: nn.Module, path: Path) -> None:
-    """Raise InputError unless every tensor that the file shares with the network is the same, bit for bit."""
-    import onnx
-
-    held = network.state_dict()
-    for stored in onnx.load(path, load_external_data=False).graph.initializer:
-        if stored.name not in held:
-            continue
-        ours, theirs = held[stored.name].cpu().numpy(), onnx.numpy_helper.to_array(stored)
-        if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs, equal_nan=True):
-            raise InputError(
-                f"{stored.name} in the file is not the classifier's; accepted: a file that holds its weights unchanged"
-            )
+def _accuracies(ours: Values, theirs: Values, probes: Sequence[Probe]) -> dict[str, float]:
+    """Of both, on the clips whose class is known."""
+    targets = np.concatenate([np.array(probe.targets or [-1] * len(probe.kinds)) for probe in probes])
+    known = targets >= 0
+    if not known.any():
+        return {}
+    right = [float((made.argmax(1) == targets)[known].mean()) for made in (ours, theirs)]
+    return {"accuracy": right[0], "file_accuracy": right[1]}
 
 
-def _otherwise_summed(classifier: SceneClassifier, batches: Sequence[Tensor]) -> Logits:
-    """torch's logits without oneDNN, whose convolutions add in another order."""
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        return torch_logits(classifier, batches)
-    finally:
-        torch._C._set_mkldnn_enabled(before)
-
-
-def _decisions(ours: Logits, theirs: Logits, bound: float) -> tuple[float, int]:
+def _decisions(ours: Values, theirs: Values, bound: float) -> tuple[float, int]:
     """Share of equal decisions, and how many of these are ties: theirs is within `bound` of the best of ours."""
     chosen = theirs.argmax(1)
     differs = chosen != ours.argmax(1)
     lost = ours.max(1) - np.take_along_axis(ours, chosen[:, None], 1)[:, 0]
     ties = differs & (lost <= bound * (1 + 1e-3))
     return 1 - float((differs & ~ties).mean()), int(ties.sum())
-
-
-@torch.inference_mode()
-def torch_logits(classifier: SceneClassifier, batches: Sequence[Tensor]) -> Logits:
-    """(clips, classes)"""
-    classifier.eval()
-    return np.concatenate([classifier.classify(batch).numpy() for batch in batches])
-
-
-def _file_logits(path: Path, batches: Sequence[Tensor], optimized: bool) -> Logits:
-    try:
-        # One thread: how a sum is split must not depend on the machine.
-        runs = session(path, optimized=optimized, threads=1)
-        return np.concatenate([runs.run(None, {INPUT: batch.numpy()})[0] for batch in batches])
-    except refusals() as error:
-        shapes = ", ".join(str(tuple(batch.shape)) for batch in batches)
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"ONNX Runtime can't run the file on {shapes} ({reason}); accepted: a network that runs on any "
-            f"batch and on the lengths of the clips given"
-        ) from error

@@ -4,6 +4,8 @@ Scales are numbers and not tensors, biases float (their integers are a division 
 dequantization of its own, and what merely moves values is followed by the rounding that changes none of them.
 """
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, fx, nn
 
@@ -24,6 +26,9 @@ _MOVING = {
     aten.squeeze.dim,
     aten.unsqueeze.default,
 }
+# LiteRT's converter would round a tensor for all its readers where one of them rounds it. It looks through what merely
+# moves values, and removes a product with 1.
+_NEXT_TO_ONE = 1 + 2.0**-23
 
 
 def portable(network: Int8Network, *, stored: bool) -> fx.GraphModule:
@@ -61,9 +66,12 @@ class _Rewriter:
         if node.target in _DROPOUTS:
             return self.made[node.args[0]]  # type: ignore[index]
         if node.target in _BY_NUMBERS:
-            given, scale, zero_point, *rest = node.args
-            numbers = float(self.held[scale][1]), int(self.held[zero_point][1])  # type: ignore[index]
-            return self.graph.call_function(_BY_NUMBERS[node.target], (self._read(given), *numbers, *rest))  # type: ignore[arg-type]
+            given, scale, zero_point, *rest = cast(tuple[Any, ...], node.args)
+            numbers = float(self.held[scale][1]), int(self.held[zero_point][1])
+            read = self._read(given)
+            if not self.stored and node.target == q.quantize_per_tensor.tensor and _read_in_float_too(given):
+                read = self.graph.call_function(aten.mul.Tensor, (read, _NEXT_TO_ONE))
+            return self.graph.call_function(_BY_NUMBERS[node.target], (read, *numbers, *rest))
         if node.target == q.dequantize_per_channel.default:
             return self._dequantized(node)
         new = self.graph.node_copy(node, self._read)
@@ -101,3 +109,12 @@ class _Rewriter:
     def _constant(self, name: str, values: Tensor) -> fx.Node:
         set_tensor(self.root, name, values.detach().contiguous())
         return self.graph.get_attr(name)
+
+
+def _read_in_float_too(node: fx.Node) -> bool:
+    """Whether what is rounded here, moved or not, is also read as it is."""
+    while node.target in _MOVING:
+        if len(node.users) > 1:
+            return True
+        node = node.all_input_nodes[0]
+    return len(node.users) > 1

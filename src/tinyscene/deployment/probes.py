@@ -1,68 +1,104 @@
-"""Inputs on which a file is compared with the classifier: sounds at the edges of what a microphone gives, or clips."""
+"""Inputs on which a file is compared with the classifier: sounds at the edges of what a microphone gives, and clips."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
-from tinyscene.data import Clips, decode
+from tinyscene.data import Clips, Waveforms, decode
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
+
+Samples = npt.NDArray[np.float32]
 
 NOISE_LEVELS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)
 # A clip that is longer than the others shows what depends on the number of frames.
 LONGER = 1.5
 MOST_CLIPS = 64
+CLIPS = "held-out clips"
 
 
-def generated(classifier: SceneClassifier, clip_s: float) -> list[Tensor]:
-    """Standardized features in batches of several sizes, (batch, channels, bands, frames), the same on every call.
+@dataclass(frozen=True)
+class Probe:
+    """Waveforms of one length, (batch, samples), what each of them is, and its class where it is a clip."""
 
-    Noise at several levels and of several colours, silence, an impulse, full scale, a sweep; longer clips at the end.
+    waveforms: Samples
+    kinds: tuple[str, ...]
+    targets: tuple[int, ...] = ()
+
+    def part(self, start: int, stop: int) -> "Probe":
+        """Some of them."""
+        return Probe(self.waveforms[start:stop], self.kinds[start:stop], self.targets[start:stop])
+
+
+def generated(samples: int, any_length: bool) -> list[Probe]:
+    """Silence, an impulse, full scale, a sweep, noise at several levels and of several colours; the same on every call.
+
+    Args:
+        samples: length of a clip.
+        any_length: also in batches of other sizes, and with longer clips.
     """
-    samples = max(round(clip_s * classifier.sample_rate), classifier.shortest_samples)
-    sounds = _features(classifier, _sounds(samples))
-    longer = _features(classifier, _sounds(round(LONGER * samples)))
-    return [sounds, sounds[:1], sounds[1:4], longer]
+    sounds = _sounds(samples)
+    if not any_length:
+        return [sounds]
+    return [sounds, sounds.part(0, 1), sounds.part(1, 4), _sounds(round(LONGER * samples))]
 
 
-def of_clips(classifier: SceneClassifier, clips: Clips) -> list[Tensor]:
-    """Standardized features of up to 64 clips, evenly taken from all, in batches of one length.
+def of_clips(classifier: SceneClassifier, clips: Clips, samples: int | None) -> list[Probe]:
+    """Up to 64 clips, evenly taken from all, in batches of one length.
+
+    Args:
+        samples: cut to this length from their start; as they are where None.
 
     Raises:
-        InputError: there are no clips, or one can't be used.
+        InputError: there are no clips, or one can't be used or is shorter.
     """
     if not len(clips):
         raise InputError(f"{clips.root} ({clips.name}): no clips to compare on; accepted: at least one")
     rows = [clips.rows[i] for i in np.unique(np.linspace(0, len(clips) - 1, MOST_CLIPS).round().astype(int))]
     chosen = clips.where(lambda clip: clip in rows)
     waveforms = decode(chosen, classifier.sample_rate, classifier.channel, quiet=True)
-    order = sorted(range(len(waveforms)), key=lambda i: waveforms.lengths[i])
-    return [
-        _features(classifier, np.stack([waveforms[i] for i in same]))
-        for _, same in groupby(order, key=lambda i: waveforms.lengths[i])
-    ]
+    if samples is not None:
+        for clip, length in zip(waveforms.clips.rows, waveforms.lengths, strict=True):
+            if length < samples:
+                raise InputError(
+                    f"{clip.path}: {length / classifier.sample_rate:.2f} s; accepted: at least "
+                    f"{samples / classifier.sample_rate:.2f} s, for which the file is made"
+                )
+    lengths = [min(length, samples or length) for length in waveforms.lengths]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [_clips(classifier, waveforms, list(same), samples) for _, same in groupby(order, key=lengths.__getitem__)]
 
 
-@torch.inference_mode()
-def _features(classifier: SceneClassifier, waveforms: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
-    """(batch, samples) -> (batch, channels, bands, frames)"""
-    device = classifier.standardize.mean.device
-    features: Tensor = classifier.features(torch.from_numpy(np.ascontiguousarray(waveforms, np.float32)).to(device))
-    return features.cpu()
+def _clips(classifier: SceneClassifier, waveforms: Waveforms, places: list[int], samples: int | None) -> Probe:
+    scenes = [waveforms.clips.rows[i].scene for i in places]
+    known = all(scene in classifier.classes for scene in scenes)
+    targets = tuple(classifier.classes.index(str(scene)) for scene in scenes) if known else ()
+    found = np.stack([np.asarray(waveforms[i][:samples], np.float32) for i in places])
+    return Probe(found, (CLIPS,) * len(places), targets)
 
 
-def _sounds(samples: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """(batch, samples), in -1 ... 1"""
+def _sounds(samples: int) -> Probe:
+    """In -1 ... 1"""
+    kinds, waveforms = zip(*_each(samples), strict=True)
+    return Probe(np.stack(waveforms).astype(np.float32), kinds)
+
+
+def _each(samples: int) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
     rng = np.random.default_rng(0)
     time = np.arange(samples) / samples
+    yield "silence", np.zeros(samples)
     impulse = np.zeros(samples)
     impulse[samples // 3] = 1.0
-    loudest = np.where(rng.uniform(size=samples) < 0.5, -1.0, 1.0)
-    sweep = np.sin(np.pi * samples / 2 * time**2)
+    yield "impulse", impulse
+    yield "full scale", np.where(rng.uniform(size=samples) < 0.5, -1.0, 1.0)
+    yield "sweep", np.sin(np.pi * samples / 2 * time**2)
     noises = [level * rng.uniform(-1, 1, samples) for level in NOISE_LEVELS]
     walks = [np.cumsum(rng.standard_normal(samples)) for _ in range(4)]
-    coloured = [level * walk / np.abs(walk).max() for level, walk in zip(NOISE_LEVELS, walks, strict=False)]
-    bursts = [noise * (np.sin(2 * np.pi * rate * time) > 0) for rate, noise in zip((2, 5, 11), noises, strict=False)]
-    return np.stack([np.zeros(samples), impulse, loudest, sweep, *noises, *coloured, *bursts]).astype(np.float32)
+    yield from (("noise", noise) for noise in noises)
+    for level, walk in zip(NOISE_LEVELS, walks, strict=False):
+        yield "noise", level * walk / np.abs(walk).max()
+    for rate, noise in zip((2, 5, 11), noises, strict=False):
+        yield "noise", noise * (np.sin(2 * np.pi * rate * time) > 0)

@@ -1,77 +1,62 @@
 """A network as an ONNX graph: the tensors under their module paths, at the precision in which they are stored."""
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
+from tinyscene.deployment.forms import Form
 from tinyscene.errors import InputError
-from tinyscene.models.quantized import Int8Network
 from tinyscene.progress import silence
 
 if TYPE_CHECKING:
     import onnx
 
-INPUT, OUTPUT = "features", "logits"
 # What every current runtime reads; later ones brought nothing that these networks need.
 OPSET = 20
-_PREFIX = "network."
+# Of a network that stands behind a front end: its tensors keep their own names.
+_NETWORK = "network."
 
 
-def onnx_model(network: nn.Module, example: Tensor) -> "onnx.ModelProto":
-    """Translate `network`: (batch, channels, bands, frames) -> (batch, classes), any batch, any frames where it can.
+def onnx_model(form: Form) -> "onnx.ModelProto":
+    """Translate `form`: any batch; behind a front end that is outside, any frames where it can.
 
     Weights of 16 bits are stored as such and cast to 32 in the graph; int8 ones are dequantized in it.
-
-    Args:
-        network: left unchanged.
-        example: features of two clips.
 
     Raises:
         InputError: the network can't be translated, or runs on one batch size alone.
     """
-    exported = _Exported(network).eval()
-    free = {0: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    example, name = form.example, type(form.network).__name__
+    free = {0: torch.export.Dim.AUTO}
+    if form.front_end == "outside":
+        free[3] = torch.export.Dim.AUTO
+        # Where poolings leave a single frame, the exporter would take it for a constant. It still does so to
+        # `BCResNetMod` at twice the shortest length, and no more at three times; one to spare.
+        frames = max(example.shape[3], 4 * int(getattr(form.network, "shortest_frames", 1)))
+        example = torch.zeros(*example.shape[:3], frames)
+    example = torch.cat([example, example])
     try:
         with silence(), torch.no_grad():
             # Captured here: torch.onnx wants lengths of 0 and 1 as well, and can't solve what poolings need for them.
-            captured = torch.export.export(exported, (example.contiguous(),), dynamic_shapes=(free,))
+            captured = torch.export.export(form.module, (example,), dynamic_shapes=(free,))
             program = torch.onnx.export(
                 captured,
                 dynamo=True,
                 optimize=False,
                 verbose=False,
                 opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                custom_translation_table=_float_table() | (_int8_table() if isinstance(network, Int8Network) else {}),
+                input_names=[form.input],
+                output_names=[form.output],
+                custom_translation_table=_float_table() | (_int8_table() if form.int8 else {}),
             )
             assert program is not None
             _tidy(program.model)
     except Exception as error:  # torch.export and the exporter raise what lies beneath them, of any type
         raise InputError(
-            f"{type(network).__name__} can't be written as ONNX ({_reason(error)}); accepted: a network that "
-            f"torch.export captures"
+            f"{name} can't be written as ONNX ({_reason(error)}); accepted: a network that torch.export captures"
         ) from error
     model: onnx.ModelProto = program.model_proto
-    _name_axes(model, type(network).__name__)
+    _name_axes(model, name)
     return model
-
-
-class _Exported(nn.Module):
-    """The network as it is run: see `SceneClassifier.classify`."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        # A pooling of channels-last tensors would be written as a gather of strides.
-        self.network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-    def forward(self, features: Tensor) -> Tensor:
-        state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        wide = {name: tensor.float() for name, tensor in state.items() if tensor.dtype == torch.float16}
-        logits: Tensor = torch.func.functional_call(self.network, wide, (features,))
-        return logits
 
 
 def _float_table() -> dict[Any, Any]:
@@ -124,7 +109,7 @@ def _tidy(model: Any) -> None:
 
     for value in list(model.graph.initializers.values()):
         model.graph.initializers.pop(value.name)
-        value.name = value.name.removeprefix(_PREFIX)
+        value.name = value.name.removeprefix(Form.PREFIX).removeprefix(_NETWORK)
         model.graph.register_initializer(value)
     stored = set(model.graph.initializers)
     fold = folding.FoldConstantsPass(
@@ -159,14 +144,14 @@ def _drop_empty_biases(model: Any, stored: set[str]) -> None:
 
 
 def _name_axes(model: "onnx.ModelProto", network: str) -> None:
-    features, logits = model.graph.input[0], model.graph.output[0]
-    dimensions = features.type.tensor_type.shape.dim
+    given, made = model.graph.input[0], model.graph.output[0]
+    dimensions = given.type.tensor_type.shape.dim
     if not dimensions[0].dim_param:
         raise InputError(f"{network} runs on batches of {dimensions[0].dim_value} alone; accepted: any batch size")
     names = {dimensions[0].dim_param: "batch"}
-    if dimensions[3].dim_param:
+    if len(dimensions) == 4 and dimensions[3].dim_param:
         names[dimensions[3].dim_param] = "frames"
-    for dimension in [*dimensions, *logits.type.tensor_type.shape.dim]:
+    for dimension in [*dimensions, *made.type.tensor_type.shape.dim]:
         if dimension.dim_param:
             dimension.dim_param = names.get(dimension.dim_param, dimension.dim_param)
     # Shapes of what lies between still have the exporter's names, and runtimes work them out themselves.

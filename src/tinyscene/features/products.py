@@ -81,7 +81,7 @@ class SpectrogramByProducts(nn.Module):
         # A window shorter than the transform stands in its middle.
         before = (self.n_fft // 2 if self.frontend.center else 0) - (self.n_fft - window) // 2
         total = (frames + several - 1) * self.hop
-        hops = F.pad(waveforms, (before, total - before - length)).reshape(len(waveforms), -1, self.hop)
+        hops = F.pad(waveforms, (before, total - before - length)).reshape(waveforms.shape[0], -1, self.hop)
         shifted = [hops[:, place : place + frames] for place in range(several)]
         return torch.cat(shifted, -1)[..., :window] * self.window
 

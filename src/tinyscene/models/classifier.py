@@ -138,16 +138,7 @@ class SceneClassifier(nn.Module):
         Raises:
             InputError: the file or the samples can't be used, or are too short for the network.
         """
-        if isinstance(source, str | Path):
-            where, waveform = str(source), audio.read(Path(source), self.sample_rate, self.channel)
-        else:
-            if sample_rate is None:
-                raise InputError(
-                    "predict was given samples without sample_rate; accepted: samples and their rate in Hz"
-                )
-            where, given = "the samples", np.asarray(source, np.float32)
-            audio.check_waveform(given, sample_rate, where)
-            waveform = audio.resample(given, sample_rate, self.sample_rate)
+        where, waveform = self.waveform_of(source, sample_rate)
         if len(waveform) < self.shortest_samples:
             raise InputError(
                 f"{where}: {len(waveform) / self.sample_rate:.2f} s; accepted: at least "
@@ -164,6 +155,16 @@ class SceneClassifier(nn.Module):
         probabilities = logits.softmax(-1)[0].cpu().tolist()
         best = max(range(len(self.classes)), key=probabilities.__getitem__)
         return Prediction(self.classes[best], dict(zip(self.classes, probabilities, strict=True)))
+
+    def waveform_of(self, source: str | Path | audio.Waveform, sample_rate: int | None) -> tuple[str, audio.Waveform]:
+        """A sound file, or samples (samples,) at `sample_rate` Hz, as it hears them, and their name in errors."""
+        if isinstance(source, str | Path):
+            return str(source), audio.read(Path(source), self.sample_rate, self.channel)
+        if sample_rate is None:
+            raise InputError("predict was given samples without sample_rate; accepted: samples and their rate in Hz")
+        given = np.asarray(source, np.float32)
+        audio.check_waveform(given, sample_rate, "the samples")
+        return "the samples", audio.resample(given, sample_rate, self.sample_rate)
 
     def describe(self) -> dict[str, Any]:
         """All but the weights, as plain values. Raises InputError for a front end or network that is on no menu."""

@@ -37,6 +37,16 @@ class RangeObserver(MovingAverageMinMaxObserver):  # type: ignore[misc]
         return x
 
 
+class UnitObserver(RangeObserver):
+    """From 0 to almost 1, whatever is seen: the only range of a sigmoid for which LiteRT has integer kernels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same tensor"""
+        self.min_val.fill_(0.0)
+        self.max_val.fill_(255 / 256)
+        return x
+
+
 class ActivationQuantize(FakeQuantize):  # type: ignore[misc]
     """Fake quantization of one activation tensor; conversion puts quantize and dequantize in its place."""
 
@@ -133,13 +143,17 @@ class BiasQuantize(FakeQuantizeBase):  # type: ignore[misc]
         _replace(model, node, restored)
 
 
-ACTIVATION = QuantizationSpec(
-    dtype=torch.int8,
-    observer_or_fake_quant_ctr=ActivationQuantize.with_args(observer=RangeObserver, eps=_SMALLEST_ACTIVATION_SCALE),
-    quant_min=INT8[0],
-    quant_max=INT8[1],
-    qscheme=torch.per_tensor_affine,
-)
+def _activation(observer: type[RangeObserver]) -> QuantizationSpec:
+    return QuantizationSpec(
+        dtype=torch.int8,
+        observer_or_fake_quant_ctr=ActivationQuantize.with_args(observer=observer, eps=_SMALLEST_ACTIVATION_SCALE),
+        quant_min=INT8[0],
+        quant_max=INT8[1],
+        qscheme=torch.per_tensor_affine,
+    )
+
+
+ACTIVATION, UNIT = _activation(RangeObserver), _activation(UnitObserver)
 WEIGHT = QuantizationSpec(
     dtype=torch.int8,
     observer_or_fake_quant_ctr=PerChannelWeightQuantize.with_args(

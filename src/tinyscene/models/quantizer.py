@@ -18,7 +18,7 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from tinyscene.models.fake_quantize import ACTIVATION, INT32, WEIGHT, BiasQuantize
+from tinyscene.models.fake_quantize import ACTIVATION, INT32, UNIT, WEIGHT, BiasQuantize
 from tinyscene.models.folding import inside
 from tinyscene.models.tensors import get_tensor
 
@@ -142,6 +142,8 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
                 )
         elif node.op != "placeholder":
             inputs = dict.fromkeys(_tensors(node), ACTIVATION)
+            if node.target == aten.sigmoid.default:
+                output = UNIT
             if node.target in PASSING:
                 output = SharedQuantizationSpec((node.all_input_nodes[0], node))
         if any(user in int8 and user.target in RELUS and _fused(user) for user in node.users):

@@ -7,7 +7,7 @@ import torch
 from tinyscene.accounting import Ledger, Precision, get_convention
 from tinyscene.accounting import count as ledger_of
 from tinyscene.compression import HalfPrecision
-from tinyscene.deployment import Artifact
+from tinyscene.deployment import FORMATS, Artifact
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.models import NETWORKS
@@ -17,7 +17,7 @@ from tinyscene.progress import bar
 from tinyscene.rules import Rules, dcase2024
 from tinyscene.systems.system import SYSTEMS, Shaped, SystemFile, shapes, stage_label
 
-EXPORTED = ".onnx"
+EXPORTED = tuple(FORMATS)
 
 
 def count_system(

@@ -195,8 +195,8 @@ def _present(title: str, results: list[Result], system: System, folder: Path, va
     title += ", optimistic" if last.scores.clips_heard else ""
     last.classifier.save(place)
     last.scores.save(place / "predictions.csv")
-    if (last.folder / FILE).is_file():
-        shutil.copyfile(last.folder / FILE, place / FILE)
+    for written in last.folder.glob(f"{FILE}*"):  # the file and its certificate
+        shutil.copyfile(written, place / written.name)
     histories = [(stage_label(s), r.history) for s, r in zip(system.stages, results, strict=True)]
     draw_curves(histories, title, place / "curves.png")
     draw_confusion(last.scores, f"{title}: {100 * last.scores.accuracy:.1f} %", place / "confusion.png")

@@ -1,0 +1,62 @@
+"""What a file says of itself: front end, standardization, classes and form, each JSON."""
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tinyscene.deployment.forms import Form
+from tinyscene.features import FRONTENDS, Standardize
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.masks import SUFFIX
+
+MODEL, MEAN, STD = "tinyscene", "standardize_mean", "standardize_std"
+# How many values the masks of pruned tensors keep.
+MASKS = "masks"
+
+
+def describe(classifier: SceneClassifier, form: Form, any_length: bool) -> dict[str, str]:
+    """The metadata of a file; all values JSON."""
+    kept = {
+        name.removesuffix(SUFFIX): int(mask.sum())
+        for name, mask in classifier.network.state_dict().items()
+        if name.endswith(SUFFIX)
+    }
+    shortest = int(getattr(classifier.network, "shortest_frames", 1))
+    fixed = form.front_end == "inside" or not any_length
+    described: dict[str, Any] = {
+        MODEL: {
+            **classifier.describe(),
+            # What it was trained on is the model's business: names of thousands of recordings would outweigh weights.
+            "heard_recordings": "",
+            "shortest_frames": shortest,
+            "shortest_samples": classifier.shortest_samples,
+            "front_end": form.front_end,
+            "samples": form.samples if fixed else None,
+        },
+        MEAN: _numbers(classifier.standardize.mean),
+        STD: _numbers(classifier.standardize.std),
+        MASKS: kept,
+    }
+    return {key: json.dumps(value, separators=(",", ":")) for key, value in described.items()}
+
+
+def classifier_of(described: dict[str, str], network: nn.Module) -> SceneClassifier:
+    """The classifier that a file was made of, with another network."""
+    facts = json.loads(described[MODEL])
+    standardize = Standardize(**facts["standardize"])
+    standardize.mean.copy_(torch.tensor(json.loads(described[MEAN])))
+    standardize.std.copy_(torch.tensor(json.loads(described[STD])))
+    standardize.fitted.fill_(True)
+    frontend = FRONTENDS[facts["frontend"]["name"]](**facts["frontend"]["arguments"])
+    classifier = SceneClassifier(frontend, network, tuple(facts["classes"]), standardize)
+    classifier.heard_devices = tuple(facts["heard_devices"])
+    classifier.heard_recordings = tuple(facts["heard_recordings"].split())
+    return classifier.eval()
+
+
+def _numbers(tensor: Tensor) -> Any:
+    """Nested lists, each number with the digits that tell it from its neighbours in float32."""
+    return np.vectorize(lambda value: float(str(np.float32(value))), otypes=[object])(tensor.cpu().numpy()).tolist()

@@ -1,0 +1,228 @@
+"""LiteRT files (.tflite), which phones and microcontrollers run."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from torch import nn
+
+from tinyscene.accounting import Ledger
+from tinyscene.deployment.formats import Format, Runner, Values
+from tinyscene.deployment.forms import Form, WaveformClassifier
+from tinyscene.errors import InputError
+from tinyscene.progress import silence
+
+# The converter's own rearrangement into channels last is fast, and at times wrong or impossible.
+CHANNELS_LAST, AS_TORCH = "channels last", "as torch lays them out"
+# Of the names under which the file's metadata holds ours.
+METADATA_PREFIX = "tinyscene."
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+
+
+class LiteRT(Format):
+    """Float32, or int8 with int8 input and output where the front end is outside; 16-bit weights become 32 bits wide.
+
+    One clip at a time, of one length.
+    """
+
+    suffix, runtime, extra = ".tflite", "LiteRT", "litert"
+    ways, rounds_otherwise = (CHANNELS_LAST, AS_TORCH), True
+
+    def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
+        _require("litert_torch")
+        module = self._module(form)
+        with silence(native=True), _layout(way):
+            import litert_torch
+            from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+            from litert_torch.quantize.quant_config import QuantConfig
+
+            # Says that operators between two roundings are to become integer ones; what is quantized is said by ours.
+            static = PT2EQuantizer().set_global(get_symmetric_quantization_config())
+            config = QuantConfig(pt2e_quantizer=static) if form.int8 else None
+            try:
+                converted = litert_torch.convert(module, (form.example,), quant_config=config)
+                converted.export(str(path))
+            except Exception as error:  # the converter raises what lies beneath it, of any type
+                raise InputError(
+                    f"LiteRT's converter can't take {type(form.network).__name__} ({_first_line(error)}); accepted: a "
+                    f"network that it converts"
+                ) from error
+        _add_metadata(path, metadata)
+
+    def _module(self, form: Form) -> nn.Module:
+        """What is converted: an int8 network as the graph that LiteRT's converter reads."""
+        if not form.int8:
+            return form.module
+        with silence():
+            from tinyscene.deployment.portable import portable
+
+        network: Any = portable(form.network, stored=False)  # type: ignore[arg-type]
+        held: Any = form.module.module
+        if isinstance(held, WaveformClassifier):
+            held = copy.copy(held)
+            held._modules = {**held._modules, "network": network}
+            network = held
+        return nn.Sequential(network).eval()
+
+    def metadata(self, path: Path) -> dict[str, str]:
+        model = read_model(path)
+        named = {entry.name.decode(): entry.buffer for entry in model.metadata or []}
+        return {
+            name.removeprefix(METADATA_PREFIX): bytes(model.buffers[place].data).decode()
+            for name, place in named.items()
+            if name.startswith(METADATA_PREFIX)
+        }
+
+    def check(self, form: Form, path: Path) -> None:
+        """The file does not keep names; what it holds is seen by its outputs, and counted."""
+        self.ledger(path, tuple(form.example.shape))
+
+    def runners(self, path: Path, threads: int = 1) -> dict[str, Runner]:
+        return {
+            "reference kernels": _runner(path, reference=True, threads=threads),
+            "XNNPACK": _runner(path, reference=False, threads=threads),
+        }
+
+    def layers_by_kernel(self, path: Path) -> tuple[int, int]:
+        kinds = [dtype for name, dtype in _layers(path) if name in _WEIGHTED]
+        integer = sum(np.issubdtype(dtype, np.integer) for dtype in kinds)
+        return integer, len(kinds) - integer
+
+    def ledger(self, path: Path, example: tuple[int, ...]) -> Ledger:
+        from tinyscene.deployment.litert_ledger import ledger_of_file
+
+        return ledger_of_file(path, example)
+
+    def version(self) -> str:
+        from importlib.metadata import version
+
+        return version("ai-edge-litert")
+
+
+def read_model(path: Path) -> Any:
+    """A file as the objects of LiteRT's schema. Raises InputError if there is none, or none of LiteRT."""
+    _require("ai_edge_litert")
+    with silence():
+        from ai_edge_litert.schema_py_generated import ModelT
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; accepted: a LiteRT file")
+    content = path.read_bytes()
+    if content[4:8] != b"TFL3":
+        raise InputError(f"{path}: not a LiteRT file (no TFL3 at byte 4); accepted: one that export wrote")
+    try:
+        return ModelT.InitFromPackedBuf(content, 0)
+    except Exception as error:  # a broken flatbuffer: any index error beneath
+        raise InputError(f"{path}: not a LiteRT file ({error!r}); accepted: one that export wrote") from error
+
+
+def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    import flatbuffers
+    from ai_edge_litert.schema_py_generated import BufferT, MetadataT
+
+    model = read_model(path)
+    for name, text in metadata.items():
+        buffer, entry = BufferT(), MetadataT()
+        buffer.data = np.frombuffer(text.encode(), np.uint8)
+        entry.name, entry.buffer = METADATA_PREFIX + name, len(model.buffers)
+        model.buffers.append(buffer)
+        model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(path.stat().st_size + sum(map(len, metadata.values())))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+
+
+def _runner(path: Path, *, reference: bool, threads: int) -> Runner:
+    opened = _interpreter(path, reference=reference, threads=threads)
+    (given_as,), (made_as,) = opened.get_input_details(), opened.get_output_details()
+
+    def run(given: Values) -> Values:
+        if tuple(given.shape[1:]) != tuple(given_as["shape"][1:]):
+            raise InputError(
+                f"{path}: given {given.shape[1:]}; accepted: {tuple(given_as['shape'][1:])}, for which it was made"
+            )
+        made = []
+        for one in np.asarray(given, np.float32):
+            opened.set_tensor(given_as["index"], _quantized(one[None], given_as))
+            opened.invoke()
+            made.append(_dequantized(opened.get_tensor(made_as["index"]), made_as))
+        return np.concatenate(made)
+
+    return run
+
+
+def _interpreter(path: Path, *, reference: bool, threads: int) -> Any:
+    _require("ai_edge_litert")
+    with silence(native=True):
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        kind = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
+        try:
+            opened = Interpreter(str(path), num_threads=threads or None, experimental_op_resolver_type=kind)
+            opened.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{path}: LiteRT can't run it ({_first_line(error)}); accepted: another file") from error
+    return opened
+
+
+def _layers(path: Path) -> Iterator[tuple[str, Any]]:
+    """Every operator of the file, and the type of what it reads first."""
+    opened = _interpreter(path, reference=True, threads=1)
+    dtypes = {detail["index"]: detail["dtype"] for detail in opened.get_tensor_details()}
+    for operator in opened._get_ops_details():
+        yield operator["op_name"], dtypes.get(operator["inputs"][0])
+
+
+def _quantized(values: Values, detail: dict[str, Any]) -> Any:
+    if detail["dtype"] == np.float32:
+        return values
+    scale, zero_point = detail["quantization"]
+    # As torch rounds: the reciprocal is multiplied.
+    whole = np.rint(values * (np.float32(1) / np.float32(scale))) + zero_point
+    limits = np.iinfo(detail["dtype"])
+    return whole.clip(limits.min, limits.max).astype(detail["dtype"])
+
+
+def _dequantized(values: Any, detail: dict[str, Any]) -> Values:
+    if detail["dtype"] == np.float32:
+        return np.array(values, np.float32)
+    scale, zero_point = detail["quantization"]
+    restored: Values = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return restored
+
+
+@contextmanager
+def _layout(way: str) -> Iterator[None]:
+    """With or without the converter's rearrangement."""
+    with silence():
+        from litert_torch._convert import fx_passes
+        from litert_torch.fx_infra import ExportedProgramPassBase, ExportedProgramPassResult
+
+    class Nothing(ExportedProgramPassBase):  # type: ignore[misc]
+        def call(self, exported_program: Any) -> Any:
+            return ExportedProgramPassResult(exported_program, False)
+
+    if way == CHANNELS_LAST:
+        yield
+    else:
+        with patch.object(fx_passes, "OptimizeLayoutTransposesPass", Nothing):
+            yield
+
+
+def _require(module: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise InputError(
+            f"{module} is not installed, and LiteRT files are written and run by it; accepted: pip install "
+            f'"tinyscene[litert]"'
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,17 @@
+"""The formats there are, by suffix."""
+
+from pathlib import Path
+
+from tinyscene.deployment.formats import Format
+from tinyscene.deployment.litert import LiteRT
+from tinyscene.deployment.onnx_format import Onnx
+from tinyscene.errors import InputError
+
+FORMATS: dict[str, Format] = {form.suffix: form for form in (Onnx(), LiteRT())}
+
+
+def format_of(path: Path) -> Format:
+    """By the name's suffix. Raises InputError, naming those there are, for another."""
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path}: accepted: a name that ends in {', '.join(FORMATS)}")
+    return FORMATS[path.suffix]
