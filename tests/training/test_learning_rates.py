@@ -156,6 +156,22 @@ def test_starting_after_an_epoch_goes_on_as_the_whole_fit(small_clips, new_run):
     assert rows[1] + rows[2] == rows[0]
 
 
+def test_a_later_part_is_called_so_and_a_resumed_one_too(small_clips, new_run, capsys, monkeypatch):
+    monkeypatch.setattr("tinyscene.progress.LINE_EVERY_S", 0.0)
+    late = Fit(epochs=4, batch_size=8, start_after=2)
+
+    def said(fit):
+        fit(build(), small_clips.train, new_run(quiet=False))
+        return {line.partition(":")[0] for line in capsys.readouterr().err.splitlines() if "epoch" in line}
+
+    assert said(replace(late, stop_after=2, start_after=0)) == {"training"}
+    with killed_at(4):  # the first step of its second epoch
+        late(build(), small_clips.train, new_run(quiet=False))
+    capsys.readouterr()
+    assert said(late) == {"training, resumed after epoch 3"}
+    assert said(replace(late, batch_size=4)) == {"training from epoch 3 on"}
+
+
 def test_starting_late_is_no_epoch_without_progress(small_clips, new_run):
     run = new_run()
     stopping = EarlyStopping(patience=2)
