@@ -106,6 +106,13 @@ def test_rates_that_mean_nothing_are_refused(small_clips, new_run, rates):
         Fit(epochs=1, optimizer=Adam(rates=rates))(waveform_net(), small_clips.train, new_run())
 
 
+def test_under_fake_quantization_the_error_names_layers_alone():
+    classifier = build()
+    network = prepare(classifier.network, classifier.short_example())
+    with pytest.raises(InputError, match=r"accepted: a path in L1, L2, L3, dense, output, \* for any text"):
+        parameter_groups(network, (("dens", 0.1),))
+
+
 def test_both_rates_go_on_after_a_kill(small_clips, new_run):
     fit = Fit(epochs=3, batch_size=8, optimizer=Adam(1e-3, 1e-4, rates=BODY), schedule=InverseTime())
     whole = fit(waveform_net(), small_clips.train, new_run("whole"))
