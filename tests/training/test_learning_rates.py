@@ -10,10 +10,12 @@ from scene_training import CLASSES, RATE, build
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from killing import killed_at, same_weights
+from tinyscene.compression import LotteryTicket, MagnitudePruning
 from tinyscene.errors import InputError
 from tinyscene.features import Raw, Standardize
 from tinyscene.models import AemNet
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.masks import masks_of
 from tinyscene.models.preparation import prepare
 from tinyscene.training import SGD, Adam, AdamW, EarlyStopping, Fit, InverseTime
 from tinyscene.training.optimizers import parameter_groups
@@ -239,6 +241,23 @@ def test_a_file_of_another_network_is_refused_by_name(small_clips, new_run, tmp_
         started(waveform_net(), tmp_path / "text.safetensors", small_clips.train, new_run())
     with pytest.raises(InputError, match="none.safetensors: can't be read.*accepted"):
         started(waveform_net(), tmp_path / "none.safetensors", small_clips.train, new_run())
+
+
+def test_a_pruned_network_is_refused_before_any_training(small_clips, new_run, tmp_path):
+    """Its masks were chosen by other weights; a fit without published ones goes on."""
+    path = tmp_path / "whole.safetensors"
+    save_file(dict(waveform_net(seed=9).network.state_dict()), path)
+    pruned = MagnitudePruning(0.3).shape(waveform_net())
+    for act in (Fit(init=path).shape, lambda net: started(net, path, small_clips.train, new_run())):
+        with pytest.raises(
+            InputError, match=r"whole.safetensors'\) on a pruned network.*accepted: init in a Fit before"
+        ):
+            act(pruned)
+    assert Fit().shape(pruned) is pruned
+    # A round of the lottery and a late start begin where init is no longer read, or not masked yet.
+    rounds = LotteryTicket(0.5, fit=Fit(epochs=1, batch_size=8, init=path), rounds=2, rewind_epoch=1)
+    run = new_run(initial=waveform_net())
+    assert masks_of(rounds(waveform_net(), small_clips.train, run).network)
 
 
 def test_the_key_of_a_result_changes_with_the_files_content(tmp_path):
