@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from bare_runs import bare_runs, no_pictures
-from tinyscene import SceneClassifier
+from tinyscene import SceneClassifier, __version__
 from tinyscene.cli import main
 from tinyscene.data.synthetic import Synthetic
 from tinyscene.models import NETWORKS
@@ -477,10 +477,16 @@ def test_a_spoilt_model_is_refused(tinyscene: Callable[..., Said], run: Path, da
     assert "weights.safetensors" in wrong(tinyscene("predict", tmp_path / "spoilt", data.parent / "bus-0.wav"))
 
 
-def test_help_needs_no_torch() -> None:
+def test_the_version_is_the_packages(tinyscene: Callable[..., Said]) -> None:
+    assert tinyscene("--version") == Said(0, f"tinyscene {__version__}\n", "")
+    assert f'\nversion = "{__version__}"\n' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["reproduce", "--help"], ["--version"]])
+def test_help_and_version_need_no_torch(arguments: list[str]) -> None:
     """In a process of its own: imports of the others would hide one."""
     text = (
-        "import sys; sys.argv = ['tinyscene', 'reproduce', '--help']\n"
+        f"import sys; sys.argv = ['tinyscene', *{arguments}]\n"
         "from tinyscene.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
         "print(sorted({'torch', 'matplotlib', 'lightning', 'sklearn'} & set(sys.modules)))"

@@ -6,18 +6,24 @@ import numpy as np
 import soundfile
 import torch
 
+from tinyscene.compression import FeatureSelection
 from tinyscene.data import Clips
 from tinyscene.data.clips import Clip
 from tinyscene.features import LogMel
 from tinyscene.features.logmel import mel_matrix
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.moments_linear import MomentsLinear
-from tinyscene.training import Run
+from tinyscene.training import SGD, Adam, Fit, Linear, Run
 
 RATE, N_FFT, BANDS, SAMPLES = 8000, 512, 16, 2000
 CLASSES = ("a", "b", "c")
 PLANTED = (4, 8, 12)
 PARTS = {"train": 24, "test": 8}
+
+TRAIN = Fit(epochs=10, batch_size=8, optimizer=Adam(lr=1e-2))
+SELECTION = FeatureSelection(
+    keep=3, rho=0.1, mask_rate=30.0, fit=Fit(epochs=7, batch_size=4, optimizer=SGD(lr=1e-3), schedule=Linear(0.1))
+)
 
 
 def write_clips(

@@ -6,7 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from planted_bands import BANDS, CLASSES, PLANTED, RATE, SAMPLES, frontend, linear_model, run_in, write_clips
+from planted_bands import (
+    BANDS,
+    CLASSES,
+    PLANTED,
+    RATE,
+    SAMPLES,
+    SELECTION,
+    TRAIN,
+    frontend,
+    linear_model,
+    run_in,
+    write_clips,
+)
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from killing import killed_at
@@ -19,10 +31,9 @@ from tinyscene.features import Gammatone
 from tinyscene.models import CPMobile
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.tandem import Tandem
-from tinyscene.training import SGD, Adam, EarlyStopping, Fit, Linear
+from tinyscene.training import SGD, EarlyStopping, Fit
 
-FIT = Fit(epochs=7, batch_size=4, optimizer=SGD(lr=1e-3), schedule=Linear(0.1))
-SELECTION = FeatureSelection(keep=3, rho=0.1, mask_rate=30.0, fit=FIT)
+FIT = SELECTION.fit
 STEPS = 18  # an epoch
 
 
@@ -33,8 +44,7 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(clips, tmp_path_factory):
-    fit = Fit(epochs=10, batch_size=8, optimizer=Adam(1e-2))
-    return fit(linear_model(), clips.train, run_in(tmp_path_factory.mktemp("trained")))
+    return TRAIN(linear_model(), clips.train, run_in(tmp_path_factory.mktemp("trained")))
 
 
 def tandem():
@@ -61,7 +71,7 @@ def accuracy(classifier, clips):
 def test_planted_bands_are_recovered(tmp_path, seed):
     """Three of sixteen, which chance finds once in 560 times; all residuals are told."""
     clips, run = write_clips(tmp_path, seed), run_in(tmp_path)
-    trained = Fit(epochs=10, batch_size=8, optimizer=Adam(1e-2))(linear_model(), clips.train, run)
+    trained = TRAIN(linear_model(), clips.train, run)
     selected = SELECTION(trained, clips.train, run)
     assert selected.frontend.arguments["kept"] == PLANTED
     assert run.figures["smallest_weight_kept"] > 1.1 * run.figures["largest_weight_removed"]

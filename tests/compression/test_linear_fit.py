@@ -139,6 +139,26 @@ def test_masked_weights_stay_zero(clips, tmp_path):
     assert fitted.layers[0].weight.any()
 
 
+def test_the_figures_are_of_what_the_masks_leave(clips, fitted, tmp_path):
+    masked, run = linear_model(), run_in(tmp_path)
+    for i in range(len(masked.network.layers)):
+        gone = (torch.arange(BANDS) + i) % 3 > 0
+        masks.attach(masked.network, f"layers.{i}.weight", (~gone).expand(len(CLASSES), -1).clone())
+    after = LinearFit()(masked, clips.train, run)
+    weight = weights_of(after)
+    assert run.figures["inputs_kept"] == kept_share(weight) < fitted[1]["inputs_kept"]
+    moments, loss = moments_and_loss(after, clips.train)
+    l1 = (weight.double().abs().numpy() * moments.std(0)).sum()
+    assert run.figures["l1_objective"] == pytest.approx(loss + run.figures["l1_strength"] * l1, rel=1e-3)
+    assert run.figures["l1_objective"] > 1.01 * fitted[1]["l1_objective"]
+    # Nor does the bias hold any longer what a removed weight read in the mean.
+    of_means = [
+        weights_of(one).numpy() @ moments.mean(0) + linear_branch(one.network).layers[0].bias.detach().numpy()
+        for one in (fitted[0], after)
+    ]
+    np.testing.assert_allclose(*of_means, rtol=1e-3, atol=1e-3)
+
+
 def test_a_fit_that_ran_out_of_steps_says_so(clips, fitted, tmp_path, monkeypatch):
     assert fitted[1]["l1_imbalance"] < 0.03
     monkeypatch.setattr(linear, "_STEPS", 5)
@@ -159,10 +179,8 @@ def test_it_hears_what_is_planted(fitted, clips):
             assert 0 < loss < figures["l1_objective"]
 
 
-def test_the_objective_is_that_of_standardized_moments(fitted, clips):
-    """By SciPy's moments, from the waveforms on."""
-    classifier, figures = fitted
-    part = clips.train
+def moments_and_loss(classifier, part):
+    """By SciPy's moments, from the waveforms on: (clips, 5 x bands), and the mean loss."""
     waveforms = torch.from_numpy(np.stack([audio.read(part.root / clip.path, RATE) for clip in part]))
     with torch.inference_mode():
         features = classifier.features(waveforms)[:, 0].double().numpy()
@@ -170,9 +188,14 @@ def test_the_objective_is_that_of_standardized_moments(fitted, clips):
     centred = features - features.mean(2, keepdims=True)
     hyper = (centred**5).mean(2) / features.std(2) ** 5
     moments = [features.mean(2), features.var(2), skew(features, axis=2), kurtosis(features, axis=2, fisher=False)]
-    deviation = np.concatenate([*moments, hyper], 1).std(0)
-    l1 = (weights_of(classifier).double().abs().numpy() * deviation).sum()
     loss = F.multi_margin_loss(logits, torch.from_numpy(part.labels), p=2).item()
+    return np.concatenate([*moments, hyper], 1), loss
+
+
+def test_the_objective_is_that_of_standardized_moments(fitted, clips):
+    classifier, figures = fitted
+    moments, loss = moments_and_loss(classifier, clips.train)
+    l1 = (weights_of(classifier).double().abs().numpy() * moments.std(0)).sum()
     assert figures["l1_objective"] == pytest.approx(loss + figures["l1_strength"] * l1, rel=1e-3)
 
 

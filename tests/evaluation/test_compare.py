@@ -137,6 +137,14 @@ def test_what_was_heard_before_is_marked_optimistic(draw_scores: Draw, tmp_path:
         assert ("optimistic" in text.get()) == marked
 
 
+def test_a_model_without_what_it_heard_is_refused(draw_scores: Draw, tmp_path: Path) -> None:
+    draw_scores(12).save(tmp_path / "predictions.csv")
+    for text in ("{}", "[]", "no json", '{"heard_recordings": 1}'):
+        (tmp_path / "model.json").write_text(text)
+        with pytest.raises(InputError, match=r"model\.json: not a tinyscene model .*; accepted: one saved by it"):
+            compare_runs(tmp_path, tmp_path)
+
+
 def test_two_runs_are_compared_variant_by_variant(draw_scores: Draw, tmp_path: Path) -> None:
     for run, variants in (("one", ("small", "large")), ("two", ("large", "other"))):
         for variant in variants:

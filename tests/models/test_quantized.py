@@ -723,6 +723,14 @@ def test_a_shared_weight_is_stored_and_counted_once(keep_float) -> None:
     assert "Conv2d" in repr(int8)
 
 
+@pytest.mark.parametrize(("keep_float", "kept"), [(("first",), "first"), (("body",), "body.0"), (("b*.0",), "body.0")])
+def test_half_of_a_shared_weight_in_float_is_refused(keep_float, kept) -> None:
+    net = Shared().eval()
+    said = rf"keeps {kept} in float, but first, body.0 share weights; accepted: all of these, or none"
+    with pytest.raises(InputError, match=said):
+        prepare(net, torch.randn(1, 4, 8, 20), keep_float)
+
+
 @pytest.mark.parametrize("name", ["graph", "head", "meta"])
 def test_a_module_with_a_name_that_is_taken_is_refused(name) -> None:
     net = nn.Sequential()

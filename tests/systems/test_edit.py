@@ -68,6 +68,18 @@ def test_all_means_every_variant_and_the_last_word_counts(file: SystemFile) -> N
     }
 
 
+def test_all_means_those_that_have_the_stage_and_its_error_names_all_there_are(file: SystemFile) -> None:
+    """Seven stages at most, the last of them in one variant alone."""
+    long = [name for name, system in file.variants.items() if len(system.stages) > 4]
+    assert 0 < len(long) < len(file.variants)
+    changed = override(file, ["all.stages.5.units=48"])
+    assert {name for name in file.variants if changed.variants[name] != file.variants[name]} == set(long)
+    last = max(len(system.stages) for system in file.variants.values()) - 1
+    for number in (last + 1, "first", "-1"):
+        with pytest.raises(InputError, match=f"no item '{number}'; accepted: 0 to {last}"):
+            override(file, [f"all.stages.{number}.epochs=2"])
+
+
 def test_what_was_switched_off_can_be_switched_off_only_once(file: SystemFile) -> None:
     with pytest.raises(InputError, match="NoneType has no field 'patience'"):
         override(file, ["all.stages.0.early_stopping=None", "all.stages.0.early_stopping.patience=3"])

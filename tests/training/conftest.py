@@ -20,6 +20,6 @@ def new_run(tmp_path: Path) -> Callable[..., Run]:
     """new_run(name, ...): a quiet run on the CPU in a folder of its own."""
 
     def build(name: str = "run", **arguments) -> Run:
-        return Run(folder=tmp_path / name, accelerator="cpu", quiet=True, **{"seed": 3} | arguments)
+        return Run(folder=tmp_path / name, accelerator="cpu", **{"seed": 3, "quiet": True} | arguments)
 
     return build

@@ -10,10 +10,12 @@ from scene_training import CLASSES, RATE, build
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from killing import killed_at, same_weights
+from tinyscene.compression import LotteryTicket, MagnitudePruning
 from tinyscene.errors import InputError
 from tinyscene.features import Raw, Standardize
 from tinyscene.models import AemNet
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.masks import masks_of
 from tinyscene.models.preparation import prepare
 from tinyscene.training import SGD, Adam, AdamW, EarlyStopping, Fit, InverseTime
 from tinyscene.training.optimizers import parameter_groups
@@ -106,6 +108,13 @@ def test_rates_that_mean_nothing_are_refused(small_clips, new_run, rates):
         Fit(epochs=1, optimizer=Adam(rates=rates))(waveform_net(), small_clips.train, new_run())
 
 
+def test_under_fake_quantization_the_error_names_layers_alone():
+    classifier = build()
+    network = prepare(classifier.network, classifier.short_example())
+    with pytest.raises(InputError, match=r"accepted: a path in L1, L2, L3, dense, output, \* for any text"):
+        parameter_groups(network, (("dens", 0.1),))
+
+
 def test_both_rates_go_on_after_a_kill(small_clips, new_run):
     fit = Fit(epochs=3, batch_size=8, optimizer=Adam(1e-3, 1e-4, rates=BODY), schedule=InverseTime())
     whole = fit(waveform_net(), small_clips.train, new_run("whole"))
@@ -154,6 +163,22 @@ def test_starting_after_an_epoch_goes_on_as_the_whole_fit(small_clips, new_run):
     rows = [[{**row, "seconds": 0} for row in run.history] for run in runs]
     assert [row["epoch"] for row in rows[2]] == [3]
     assert rows[1] + rows[2] == rows[0]
+
+
+def test_a_later_part_is_called_so_and_a_resumed_one_too(small_clips, new_run, capsys, monkeypatch):
+    monkeypatch.setattr("tinyscene.progress.LINE_EVERY_S", 0.0)
+    late = Fit(epochs=4, batch_size=8, start_after=2)
+
+    def said(fit):
+        fit(build(), small_clips.train, new_run(quiet=False))
+        return {line.partition(":")[0] for line in capsys.readouterr().err.splitlines() if "epoch" in line}
+
+    assert said(replace(late, stop_after=2, start_after=0)) == {"training"}
+    with killed_at(4):  # the first step of its second epoch
+        late(build(), small_clips.train, new_run(quiet=False))
+    capsys.readouterr()
+    assert said(late) == {"training, resumed after epoch 3"}
+    assert said(replace(late, batch_size=4)) == {"training from epoch 3 on"}
 
 
 def test_starting_late_is_no_epoch_without_progress(small_clips, new_run):
@@ -216,6 +241,23 @@ def test_a_file_of_another_network_is_refused_by_name(small_clips, new_run, tmp_
         started(waveform_net(), tmp_path / "text.safetensors", small_clips.train, new_run())
     with pytest.raises(InputError, match="none.safetensors: can't be read.*accepted"):
         started(waveform_net(), tmp_path / "none.safetensors", small_clips.train, new_run())
+
+
+def test_a_pruned_network_is_refused_before_any_training(small_clips, new_run, tmp_path):
+    """Its masks were chosen by other weights; a fit without published ones goes on."""
+    path = tmp_path / "whole.safetensors"
+    save_file(dict(waveform_net(seed=9).network.state_dict()), path)
+    pruned = MagnitudePruning(0.3).shape(waveform_net())
+    for act in (Fit(init=path).shape, lambda net: started(net, path, small_clips.train, new_run())):
+        with pytest.raises(
+            InputError, match=r"whole.safetensors'\) on a pruned network.*accepted: init in a Fit before"
+        ):
+            act(pruned)
+    assert Fit().shape(pruned) is pruned
+    # A round of the lottery and a late start begin where init is no longer read, or not masked yet.
+    rounds = LotteryTicket(0.5, fit=Fit(epochs=1, batch_size=8, init=path), rounds=2, rewind_epoch=1)
+    run = new_run(initial=waveform_net())
+    assert masks_of(rounds(waveform_net(), small_clips.train, run).network)
 
 
 def test_the_key_of_a_result_changes_with_the_files_content(tmp_path):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+import tinyscene
 from tinyscene.cli import data, export
 from tinyscene.cli.options import (
     Cache,
@@ -40,6 +41,21 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command("export")(export.export)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tinyscene {tinyscene.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What stands before the verb; the help of the whole is the app's own."""
 
 
 def main() -> None:

@@ -63,7 +63,8 @@ class LinearFit:
         """Train on `clips.train`, every clip of the length that `Fit` trains on; other branches stay as they are.
 
         `run.figures` receives the share of inputs that stayed, the strength, the objective, and the imbalance that is
-        left: about a hundredth, or more where the steps ran out.
+        left: about a hundredth, or more where the steps ran out. What an earlier pruning masked stays zero, after the
+        solution was found; share and objective are of what is left, the imbalance is the solution's.
 
         Raises:
             InputError: a test clip is among the clips, the train split lacks a class, a clip is too short, the weights
@@ -83,12 +84,11 @@ class LinearFit:
         scale = torch.where(variance > 0, variance, 1.0).sqrt()
         problem = SparseHinge(((moments - mean) / scale).float(), torch.from_numpy(clips.train.labels).to(mean.device))
         weight, bias, strength = problem.search(self.keep, quiet=run.quiet)
-        folded = weight.double() / scale
-        _write(branch, folded, bias - folded @ mean)
+        kept_weight, kept_bias = _write(branch, weight, bias, mean, scale)
         run.figures.update(
-            inputs_kept=kept_share(weight),
+            inputs_kept=kept_share(kept_weight),
             l1_strength=strength,
-            l1_objective=problem.objective(weight, bias, strength),
+            l1_objective=problem.objective(kept_weight, kept_bias, strength),
             l1_imbalance=problem.imbalance(weight, bias, strength),
         )
         classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
@@ -223,13 +223,18 @@ def _moments(classifier: SceneClassifier, branch: MomentsLinear, waveforms: Wave
 
 
 @torch.no_grad()
-def _write(branch: MomentsLinear, weight: Tensor, bias: Tensor) -> None:
+def _write(branch: MomentsLinear, weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Weight (classes, 5 x bands) into the layers, a moment each, and bias (classes,) into the first.
 
-    What is masked stays zero.
+    Both are of standardized moments, by mean and scale (5 x bands,). Returns what the layers' masks leave of them.
     """
     layers = [layer for layer in branch.layers if isinstance(layer, nn.Linear)]
-    for layer, part in zip(layers, torch.split(weight, [layer.in_features for layer in layers], 1), strict=True):
+    removed = masks.removed(branch)
+    for layer, part in zip(layers, torch.split(weight / scale, [one.in_features for one in layers], 1), strict=True):
         layer.weight.copy_(part)
-    layers[0].bias.copy_(bias)
-    masks.apply(masks.removed(branch))
+    masks.apply(removed)
+    folded = torch.cat([layer.weight for layer in layers], 1).double()
+    # What a masked weight read is missing from the bias too.
+    layers[0].bias.copy_(bias - folded @ mean)
+    masks.apply(removed)
+    return (folded * scale).to(weight), (layers[0].bias + folded @ mean).to(bias)

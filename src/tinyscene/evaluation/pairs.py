@@ -49,7 +49,10 @@ def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:
 def _scores(table: Path) -> Scores:
     """Those of a table, and what the model beside it heard of their recordings before."""
     scores, model = Scores.load(table), table.with_name("model.json")
-    heard = json.loads(model.read_text())["heard_recordings"].split() if model.is_file() else ()
+    try:
+        heard = json.loads(model.read_text())["heard_recordings"].split() if model.is_file() else ()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{model}: not a tinyscene model ({error!r}); accepted: one saved by it") from error
     return replace(scores, clips_heard=clips_heard(heard, scores.clips))
 
 

@@ -26,8 +26,8 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
         keep_float: patterns over module paths, such as "blocks.*.se", of what stays in float.
 
     Raises:
-        InputError: a pattern matches no module, a module has a name that is taken, or the network can't be exported
-            for any length.
+        InputError: a pattern matches no module or one of two that share weights, a module has a name that is taken, or
+            the network can't be exported for any length.
     """
     for pattern in keep_float:
         if not any(inside(path, (pattern,)) for path, _ in network.named_modules() if path):
@@ -41,6 +41,7 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
             )
     origin = Origin(copy.deepcopy(network).to("meta"), tuple(keep_float), tuple(example.shape))
     folded = fold_batch_norm(network, example, keep_float).cpu().eval()
+    _refuse_halves(folded, keep_float)
     graph = _exported(folded, example)
     # Loading torchao's CUDA parts fails on a machine without, and says so at length.
     with silence():
@@ -55,6 +56,21 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
     for path, kept in masks.masks_of(folded).items():
         masks.attach(inserted, path, kept)
     return FakeQuantized(inserted.to(memory_format=torch.channels_last), origin)
+
+
+def _refuse_halves(network: nn.Module, keep_float: tuple[str, ...]) -> None:
+    """Weights are stored once, as int8 or in float."""
+    layers: dict[nn.Parameter, list[str]] = {}
+    for path, module in network.named_modules():
+        for parameter in module.parameters(recurse=False):
+            layers.setdefault(parameter, []).append(path)
+    for sharing in layers.values():
+        kept = [path for path in sharing if inside(path, keep_float)]
+        if kept and len(kept) < len(sharing):
+            raise InputError(
+                f"keep_float={keep_float} keeps {', '.join(kept)} in float, but {', '.join(sharing)} share weights; "
+                f"accepted: all of these, or none"
+            )
 
 
 def _unshare_dropout(graph: fx.GraphModule) -> None:

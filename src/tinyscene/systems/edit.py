@@ -60,23 +60,28 @@ def override(file: SystemFile, assignments: list[str]) -> SystemFile:
         names = path.split(".")
         if not equals or len(names) < 3 or names[1] != "stages":
             raise InputError(f"--set {assignment}; accepted: VARIANT.stages.N.field=value")
-        chosen = list(variants) if names[0] == "all" else [names[0]]
-        if chosen[0] not in variants:
-            raise InputError(f"--set {assignment}: no variant {chosen[0]!r}; accepted: all, {', '.join(variants)}")
-        if names[0] == "all" and names[2].isdecimal():
-            longest = max(len(system.stages) for system in variants.values())
-            chosen = [name for name in chosen if len(variants[name].stages) > min(int(names[2]), longest - 1)]
+        if names[0] not in ("all", *variants):
+            raise InputError(f"--set {assignment}: no variant {names[0]!r}; accepted: all, {', '.join(variants)}")
+        chosen = [names[0]]
+        if names[0] == "all":
+            # Where none has that stage, the longest one's error names the most that would be accepted.
+            longest = max(variants, key=lambda name: len(variants[name].stages))
+            chosen = [name for name in variants if _has(variants[name].stages, names[2])] or [longest]
         for variant in chosen:
             stages = _changed(variants[variant].stages, names[2:], text, assignment)
             variants[variant] = replace(variants[variant], stages=stages)
     return replace(file, variants=variants)
 
 
+def _has(items: tuple[Any, ...], name: str) -> bool:
+    return name.isdecimal() and int(name) < len(items)
+
+
 def _changed(value: Any, names: list[str], text: str, assignment: str) -> Any:
     """`value` with the field at the end of `names` set."""
     name, rest = names[0], names[1:]
     if isinstance(value, tuple):
-        if not name.isdecimal() or int(name) >= len(value):
+        if not _has(value, name):
             raise InputError(f"--set {assignment}: no item {name!r}; accepted: 0 to {len(value) - 1}")
         i = int(name)
         item = _changed(value[i], rest, text, assignment) if rest else _parse(value[i], None, text, assignment)

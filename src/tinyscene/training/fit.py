@@ -11,6 +11,7 @@ from torch import Tensor
 from tinyscene.augment import Augmentation, OnBatch, OnClip
 from tinyscene.data import Clips, Waveforms, decode
 from tinyscene.errors import InputError
+from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.batches import (
     AugmentedClips,
@@ -50,7 +51,8 @@ class Fit:
         augment: in this order, those of clips before those of batches of waveforms before those of features.
         early_stopping: None trains all epochs and keeps the last weights.
         init: a safetensors file with published weights to start from, by the names of the network's tensors; a part of
-            the network that it leaves out whole keeps its own. None starts from the classifier as it is.
+            the network that it leaves out whole keeps its own. A network with masks is refused. None starts from the
+            classifier as it is.
         stop_after: end after so many of the epochs, the schedule still that of all.
         start_after: count so many of the epochs as done: schedule and random draws are those of the epochs after them.
             The optimiser's state begins anew.
@@ -88,7 +90,13 @@ class Fit:
         return None if self.init is None else content_of(self.init)
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Training changes no structure."""
+        """Training changes no structure; with `init`, a network that holds masks is refused."""
+        pruned = masks.masks_of(classifier.network)
+        if self.init is not None and pruned:
+            raise InputError(
+                f"Fit(init={str(self.init)!r}) on a pruned network, with masks on {len(pruned)} of its tensors, which "
+                f"were chosen by other weights; accepted: init in a Fit before the pruning"
+            )
         return classifier
 
     def __call__(
@@ -106,11 +114,11 @@ class Fit:
 
         Raises:
             InputError: a test clip is among the clips, the train split lacks a class, a clip is too short, early
-                stopping has nothing to watch, or the classifier has 16-bit weights.
+                stopping has nothing to watch, the classifier has 16-bit weights, or it is pruned and there is `init`.
         """
         clips.refuse_test("Fit")
         self._check(classifier, clips)
-        classifier = copy.deepcopy(classifier).to(run.fabric.device)
+        classifier = copy.deepcopy(self.shape(classifier)).to(run.fabric.device)
         if self.init is not None:
             start_from(classifier.network, self.init)
         waveforms = decode(clips.train, classifier.sample_rate, classifier.channel, quiet=run.quiet)

@@ -120,8 +120,7 @@ def train(
     labels = clips.validation.labels
     steps = len(plan)
     quiet = run.quiet or not fabric.is_global_zero
-    what = f"training, going on after epoch {progress.epoch}" if progress.epoch else "training"
-    with bar(what, fit.epochs * steps, done=progress.epoch * steps, quiet=quiet) as advance:
+    with bar(_what(fit, progress), fit.epochs * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
             row = _epoch(fit, network, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance, hooks)
@@ -211,6 +210,13 @@ def _augment(
     for augmentation in augment:
         batch, targets = augmentation(batch, targets, rng)
     return batch, targets
+
+
+def _what(fit: "Fit", progress: Progress) -> str:
+    """What trains: all of it, the part after `start_after`, or the rest of a run that was killed."""
+    if progress.epoch > fit.start_after:
+        return f"training, resumed after epoch {progress.epoch}"
+    return f"training from epoch {fit.start_after + 1} on" if fit.start_after else "training"
 
 
 def _note(progress: Progress, epochs: int) -> str:

@@ -32,7 +32,7 @@ def parameter_groups(network: nn.Module, rates: Rates) -> list[dict[str, Any]]:
         groups[next(matches, len(rates))]["params"].append(parameter)
     for (pattern, factor), group in zip(rates, groups, strict=False):
         if not group["params"] or not factor >= 0:
-            names = ", ".join(name for name, _ in root.named_children())
+            names = ", ".join(dict.fromkeys(path.partition(".")[0] for path, _ in root.named_parameters()))
             raise InputError(
                 f"rates: {pattern!r} at {factor} of the rate matches {len(group['params'])} tensors; accepted: a path "
                 f"in {names}, * for any text, that no earlier pattern took, and a rate of at least 0"

@@ -21,7 +21,7 @@ def content_of(path: str | Path) -> str:
 
 
 def start_from(network: nn.Module, path: str | Path) -> None:
-    """Fill `network` in place from a safetensors file, by name. What a mask removes stays zero.
+    """Fill `network` in place from a safetensors file, by name; masks in the file are no values.
 
     A part of the network of which the file says nothing at all, such as the dense layer, keeps its own values.
 
@@ -40,7 +40,6 @@ def start_from(network: nn.Module, path: str | Path) -> None:
     tensors = {name: tensor for name, tensor in tensors.items() if _is_value(name)}
     _refuse_others(path, wanted, tensors)
     network.load_state_dict(tensors, strict=False)
-    masks.apply(masks.removed(network))
 
 
 def _is_value(name: str) -> bool:
