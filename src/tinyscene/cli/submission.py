@@ -79,6 +79,7 @@ def submission_check(
     python: Annotated[
         str | None, typer.Option(help="Python of the environment to run a package of 2025 in [default: this one].")
     ] = None,
+    run: Annotated[bool, typer.Option(help="Whether to run a package of 2025, which is somebody's code.")] = True,
     json_file: Json = None,
 ) -> None:
     """Say everything that is wrong with a submission: layout, labels, rows, probabilities, fields, complexity, limits.
@@ -90,7 +91,7 @@ def submission_check(
 
     asked = submission.get_edition(edition)
     found = submission.check(
-        package, asked, evaluation=evaluation, audio=audio, models=tuple(model or ()), python=python
+        package, asked, evaluation=evaluation, audio=audio, models=tuple(model or ()), python=python, run=run
     )
     if json_file:
         write_json(found.to_json(), json_file)

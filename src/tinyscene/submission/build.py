@@ -89,9 +89,9 @@ def _write(
     import yaml
 
     packaged: dict[str, Mapping[str, SceneClassifier]] = {}
-    run = Run(quiet=quiet)
     for index, system in enumerate(systems, 1):
-        label = edition.label(team.name, index)
+        # Features are kept as long as the run: those of one system, whose splits mostly share them.
+        run, label = Run(quiet=quiet), edition.label(team.name, index)
         place = out / edition.folder / label
         place.mkdir(parents=True)
         for ending, split in edition.outputs.items():

@@ -19,7 +19,7 @@ from tinyscene.submission.output import Output, check_output
 from tinyscene.submission.package import FOLDER
 from tinyscene.submission.problems import Problem, Report
 from tinyscene.submission.run_package import run_package
-from tinyscene.submission.runs import load_systems
+from tinyscene.submission.runs import System, load_systems
 from tinyscene.submission.team import read_yaml
 
 
@@ -47,6 +47,7 @@ def check(
     audio: Path | None = None,
     models: Sequence[Path] = (),
     python: str | None = None,
+    run: bool = True,
 ) -> Report:
     """Look over a zip, or a folder of the same content.
 
@@ -56,45 +57,46 @@ def check(
         audio: the evaluation set's folder; a package of 2025 then predicts some of its clips.
         models: the runs that were handed in, in the systems' order, to count anew.
         python: the interpreter in which a package of 2025 is run, of an environment that holds its requirements.
+        run: whether it is run at all: it is somebody's code.
 
     Raises:
         InputError: the package, the list or a model can't be read at all.
     """
     clips = evaluation_clips(audio, evaluation, edition) if audio is not None else None
     listed = _listed(evaluation, clips)
+    systems = load_systems(list(models), edition) if models else []
     with _opened(package) as (root, zipped):
         files = [_Found(path, str(path.relative_to(root))) for path in _files(root)]
         labels = sorted({one.label for one in files if one.ending == META or one.ending in edition.outputs})
+        if systems and len(systems) != len(labels):
+            raise InputError(f"{len(systems)} models for {len(labels)} systems; accepted: one for each, in order")
         problems = [*_check_layout(files, labels, edition, zipped), *_check_labels(labels, package, edition)]
-        counted = _counted(models, labels, edition)
-        packaged = root / FOLDER if (root / FOLDER).is_dir() else package.parent / FOLDER if zipped else root
-        for label in labels:
-            mine = {one.ending: one for one in files if one.label == label}
-            outputs: dict[str, Output] = {}
-            for ending in (one for one in edition.outputs if one in mine):
-                outputs[ending], found = check_output(mine[ending].path, mine[ending].name, edition, listed)
+        stated: dict[str, dict[str, float]] = {}
+        outputs: dict[str, Output] = {}
+        for one in sorted(files, key=lambda one: (one.label, one.name)):
+            if one.ending in edition.outputs:
+                outputs[one.label], found = check_output(one.path, one.name, edition, listed)
                 problems += found
-            stated: dict[str, float] = {}
-            if META in mine:
-                stated, found = _check_meta(mine[META], label, edition)
+            elif one.ending == META:
+                stated[one.label], found = _check_meta(one, edition)
                 problems += found
-                problems += misstated(edition, stated, counted.get(label, {}), mine[META].name, "the model")
-            if edition.package:
-                first = next(iter(outputs.values()), None)
-                problems += run_package(packaged, label, edition, stated, first, clips, python)
-        problems += _over(models, labels, edition)
-        notes = _notes(files, edition, listed, bool(models))
+        for label, system in zip(labels, systems, strict=False):
+            problems += _check_model(label, system, stated.get(label, {}), edition)
+        if edition.package and run:
+            packaged = root / FOLDER if (root / FOLDER).is_dir() else package.parent / FOLDER if zipped else root
+            problems += run_package(packaged, labels, edition, stated, outputs, clips, python)
+        notes = _notes(root, edition, listed, counted=bool(models), run=run)
     return Report(tuple(labels), tuple(problems), notes)
 
 
-def _check_meta(file: _Found, label: str, edition: Edition) -> tuple[dict[str, float], list[Problem]]:
+def _check_meta(file: _Found, edition: Edition) -> tuple[dict[str, float], list[Problem]]:
     try:
         meta = read_yaml(file.path)
     except InputError as error:
         said, _, accepted = str(error).removeprefix(str(file.path)).lstrip(":").partition("; accepted: ")
         line, _, said = said.rpartition(": ")
         return {}, [Problem(file.name, f"row {line}" if line.isdigit() else "", said, accepted)]
-    stated, problems = check_meta(meta, file.name, label, edition)
+    stated, problems = check_meta(meta, file.name, file.label, edition)
     return stated, problems + stated_over_limits(edition, stated, file.name)
 
 
@@ -131,20 +133,11 @@ def _check_labels(labels: list[str], package: Path, edition: Edition) -> Iterato
             yield Problem(label, "label", repr(label), accepted)
 
 
-def _counted(models: Sequence[Path], labels: list[str], edition: Edition) -> dict[str, dict[str, float]]:
-    if models and len(models) != len(labels):
-        raise InputError(f"{len(models)} models for {len(labels)} systems; accepted: one for each, in order")
-    systems = load_systems(list(models), edition) if models else []
-    counted = (figures(edition, ledgers_of(edition, system.classifiers.values())) for system in systems)
-    return dict(zip(labels, counted, strict=False))
-
-
-def _over(models: Sequence[Path], labels: list[str], edition: Edition) -> list[Problem]:
-    problems: list[Problem] = []
-    for label, system in zip(labels, load_systems(list(models), edition) if models else [], strict=False):
-        ledgers = ledgers_of(edition, system.classifiers.values())
-        for name, ledger in zip(system.classifiers, ledgers, strict=True):
-            problems += over_limits(edition, f"{name} in {system.run}", ledger, label)
+def _check_model(label: str, system: System, stated: dict[str, float], edition: Edition) -> list[Problem]:
+    ledgers = ledgers_of(edition, system.classifiers.values())
+    problems = misstated(edition, stated, figures(edition, ledgers), f"{label}.{META}", f"{system.run}")
+    for name, ledger in zip(system.classifiers, ledgers, strict=True):
+        problems += over_limits(edition, f"{name} in {system.run}", ledger, label)
     return problems
 
 
@@ -160,15 +153,17 @@ def _files(root: Path) -> list[Path]:
     return [path for path in found if path.relative_to(root).parts[0] != FOLDER and not path.name.startswith(".")]
 
 
-def _notes(files: list[_Found], edition: Edition, listed: list[str] | None, counted: bool) -> tuple[str, ...]:
+def _notes(root: Path, edition: Edition, listed: list[str] | None, *, counted: bool, run: bool) -> tuple[str, ...]:
+    """What could not be looked at."""
     notes = []
     if listed is None:
         known = f"compared with the official set's {edition.clips:,}" if edition.clips else "not compared with any"
         notes.append(f"file names were not compared with the evaluation list (--evaluation); their number was {known}")
-    if not counted and not edition.package:
+    if edition.package and not run:
+        notes.append("the inference package was not run")
+    if not counted and not (edition.package and run):
         notes.append("complexity was compared with the limits as it is stated; --model counts it anew")
-    root = files[0].path.parents[len(Path(files[0].name).parts) - 1] if files else None
-    if root is not None and not any(path.suffix.lower() == ".pdf" for path in root.rglob("*")):
+    if not any(path.suffix.lower() == ".pdf" for path in root.rglob("*")):
         notes.append("no technical report (.pdf) is in the package; the challenge wants one in the zip")
     return tuple(notes)
 

@@ -108,7 +108,10 @@ def _check_submission(meta: Any, name: str, label: str, edition: Edition) -> lis
     if "label" in block and block["label"] != label:
         given = f"{block['label']!r}"
         problems.append(Problem(name, "submission.label", given, f"{label}, as the folder and the files are named"))
-    abbreviation = str(block.get("abbreviation") or "")
+    for key in ("name", "abbreviation"):
+        if key in block and (not isinstance(block[key], str) or not block[key].strip()):
+            problems.append(Problem(name, f"submission.{key}", repr(block[key]), "text, in quotes if it is a number"))
+    abbreviation = str(block.get("abbreviation"))
     if len(abbreviation) > _LONGEST_ABBREVIATION:
         given = f"{abbreviation!r} has {len(abbreviation)} characters"
         problems.append(Problem(name, "submission.abbreviation", given, f"{_LONGEST_ABBREVIATION} at most"))

@@ -1,8 +1,8 @@
-"""Run one module of an inference package, as the organisers do, and write down what came of it.
+"""Run the modules of an inference package, as the organisers do, and write down what came of each.
 
     python probe.py REQUEST.json ANSWER.json
 
-A program of its own: it runs in the environment that is to be tested, in which there is no tinyscene. It imports the
+A program of its own: it runs in the environment that is to be tested, in which there is no tinyscene. It imports each
 module, asks it for the network of every device, counts that network with torchinfo, and has it predict.
 """
 
@@ -16,23 +16,25 @@ from typing import Any
 
 
 def main(request_file: str, answer_file: str) -> None:
-    """Answer a request: {"folder", "module", "functions", "dummy", "devices", "files", "file_devices"}."""
+    """Answer a request: {"folder", "modules", "functions", "dummy", "devices", "files", "file_devices"}."""
     request = json.loads(Path(request_file).read_text())
-    answer: dict[str, Any] = {"step": "import"}
-    try:
-        _answer(request, answer)
-    except BaseException as error:
-        # Whatever the package does, SystemExit included, is for the report.
-        frames = traceback.extract_tb(error.__traceback__)
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-        answer["error"] = f"{type(error).__name__}: {error} ({place})"
-    Path(answer_file).write_text(json.dumps(answer))
-
-
-def _answer(request: dict[str, Any], answer: dict[str, Any]) -> None:
     sys.path.insert(0, request["folder"])
-    module: Any = importlib.import_module(request["module"])
-    answer["missing"] = [name for name in request["functions"] if not callable(getattr(module, name, None))]
+    answers: dict[str, dict[str, Any]] = {}
+    for name in request["modules"]:
+        answer = answers[name] = {"step": "import"}
+        try:
+            _answer(name, request, answer)
+        except BaseException as error:
+            # Whatever the package does, SystemExit included, is for the report.
+            frames = traceback.extract_tb(error.__traceback__)
+            place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+            answer["error"] = f"{type(error).__name__}: {error} ({place})"
+    Path(answer_file).write_text(json.dumps(answers))
+
+
+def _answer(name: str, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    module: Any = importlib.import_module(name)
+    answer["missing"] = [one for one in request["functions"] if not callable(getattr(module, one, None))]
     if answer["missing"]:
         return
     answer["step"] = "load_model"

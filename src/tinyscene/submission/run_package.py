@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from tinyscene.data import Clips
 from tinyscene.submission import probe
 from tinyscene.submission.complexity import misstated, stated_over_limits
-from tinyscene.submission.edition import Edition
+from tinyscene.submission.edition import META, Edition
 from tinyscene.submission.output import Output
 from tinyscene.submission.package import FUNCTIONS
 from tinyscene.submission.problems import Problem
@@ -23,59 +23,71 @@ DEVICES = ("a", "b", "c", *(f"s{i}" for i in range(1, 11)), "unknown")
 _CLIPS = 8
 _CLOSE = 1e-3
 _LONGEST_S = 600
+_RUNS = "a package that runs in a clean environment"
 
 
 def run_package(
     folder: Path,
-    label: str,
+    labels: Sequence[str],
     edition: Edition,
-    stated: dict[str, float],
-    output: Output | None,
+    stated: Mapping[str, dict[str, float]],
+    outputs: Mapping[str, Output],
     clips: Clips | None,
     python: str | None,
 ) -> list[Problem]:
-    """Import a system's module, count the network of every device, and predict.
+    """Import the systems' modules, count the network of every device, and predict; all in one process.
 
     Args:
         folder: holds the package, such as Lastname_Institute_task1.
-        stated: figures of the meta file, compared with what is counted.
-        output: probabilities that were handed in, compared with what the package gives for some of `clips`.
+        stated: figures of each meta file, compared with what is counted.
+        outputs: probabilities that were handed in, compared with what the package gives for some of `clips`.
         python: the interpreter of the environment to run in; this one where None.
     """
-    package = label.rpartition("_")[0]
-    file = f"{package}/{label}.py"
-    if not (folder / file).is_file():
-        return [Problem(file, "", "missing", f"a module with {', '.join(FUNCTIONS)}")]
-    dummy = folder / package / "resources" / "dummy.wav"
-    if not dummy.is_file():
-        return [
-            Problem(f"{package}/resources/dummy.wav", "", "missing", "a recording, with which complexity is counted")
-        ]
+    problems = [problem for label in labels for problem in _missing(folder, label)]
+    there = [label for label in labels if not _missing(folder, label)]
+    if not there:
+        return problems
+    dummy = _dummy(folder, there[0])
     heard = list(clips)[:_CLIPS] if clips is not None else []
-    files = [str(clips.root / clip.path) for clip in heard] if clips is not None else [str(dummy)]
-    answer = _ask(
-        {
-            "folder": str(folder),
-            "module": f"{package}.{label}",
-            "functions": FUNCTIONS,
-            "dummy": str(dummy),
-            "devices": DEVICES,
-            "files": files,
-            "file_devices": [clip.device or "unknown" for clip in heard] or ["unknown"],
-        },
-        python or sys.executable,
-    )
-    if missing := answer.get("missing"):
-        accepted = f"the functions {', '.join(FUNCTIONS)}"
-        return [Problem(file, "", f"has no {', '.join(missing)}", accepted)]
-    if "error" in answer:
-        return [Problem(file, answer["step"], answer["error"], "a package that runs in a clean environment")]
-    problems = _check_counts(file, answer["devices"], edition, stated)
+    request = {
+        "folder": str(folder),
+        "modules": [f"{_package(label)}.{label}" for label in there],
+        "functions": FUNCTIONS,
+        "dummy": str(dummy),
+        "devices": DEVICES,
+        "files": [str(clips.root / clip.path) for clip in heard] if clips is not None else [str(dummy)],
+        "file_devices": [clip.device or "unknown" for clip in heard] or ["unknown"],
+    }
+    answers, failed = _ask(request, python or sys.executable)
+    if failed:
+        return [*problems, Problem(_package(there[0]), "", failed, _RUNS)]
     names = [Path(clip.path).name for clip in heard]
-    return [*problems, *_check_predictions(file, answer, edition, output, names, len(files))]
+    for label in there:
+        answer = answers[f"{_package(label)}.{label}"]
+        problems += _check_answer(label, answer, edition, stated.get(label, {}), outputs.get(label), names)
+    return problems
 
 
-def _ask(request: dict[str, Any], python: str) -> dict[str, Any]:
+def _package(label: str) -> str:
+    return label.rpartition("_")[0]
+
+
+def _dummy(folder: Path, label: str) -> Path:
+    return folder / _package(label) / "resources" / "dummy.wav"
+
+
+def _missing(folder: Path, label: str) -> list[Problem]:
+    package = _package(label)
+    if not (folder / package / f"{label}.py").is_file():
+        return [Problem(f"{package}/{label}.py", "", "missing", f"a module with {', '.join(FUNCTIONS)}")]
+    if not _dummy(folder, label).is_file():
+        accepted = "a recording, with which complexity is counted"
+        return [Problem(f"{package}/resources/dummy.wav", "", "missing", accepted)]
+    return []
+
+
+def _ask(request: dict[str, Any], python: str) -> tuple[dict[str, dict[str, Any]], str]:
+    """The answers by module, or why there are none."""
     with tempfile.TemporaryDirectory() as place:
         question, answered = Path(place) / "request.json", Path(place) / "answer.json"
         question.write_text(json.dumps(request))
@@ -84,18 +96,35 @@ def _ask(request: dict[str, Any], python: str) -> dict[str, Any]:
         try:
             ended = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S, cwd=place, check=False)
         except subprocess.TimeoutExpired:
-            return {"step": "running", "error": f"not done after {_LONGEST_S} s"}
+            return {}, f"not done after {_LONGEST_S} s"
         except OSError as error:
-            return {"step": "starting", "error": f"{python}: {error.strerror}"}
+            return {}, f"{python} can't be started ({error.strerror})"
         if not answered.is_file():
             last = (ended.stderr.strip().splitlines() or ["no word"])[-1]
-            return {"step": "running", "error": f"ended with status {ended.returncode}: {last}"}
-        found: dict[str, Any] = json.loads(answered.read_text())
-        return found
+            return {}, f"ended with status {ended.returncode}: {last}"
+        return json.loads(answered.read_text()), ""
+
+
+def _check_answer(
+    label: str,
+    answer: dict[str, Any],
+    edition: Edition,
+    stated: dict[str, float],
+    output: Output | None,
+    names: Sequence[str],
+) -> list[Problem]:
+    file = f"{_package(label)}/{label}.py"
+    if missing := answer.get("missing"):
+        accepted = f"the functions {', '.join(FUNCTIONS)}"
+        return [Problem(file, "", f"has no {', '.join(missing)}", accepted)]
+    if "error" in answer:
+        return [Problem(file, answer["step"], answer["error"], _RUNS)]
+    problems = _check_counts(file, f"{label}.{META}", answer["devices"], edition, stated)
+    return [*problems, *_check_predictions(file, answer, edition, output, names)]
 
 
 def _check_counts(
-    file: str, devices: dict[str, dict[str, int]], edition: Edition, stated: dict[str, float]
+    file: str, meta: str, devices: dict[str, dict[str, int]], edition: Edition, stated: dict[str, float]
 ) -> list[Problem]:
     problems = []
     for device, counted in devices.items():
@@ -110,16 +139,17 @@ def _check_counts(
         for name, what in edition.complexity.items()
         if what in ("macs", "bytes", "parameters")
     }
-    return problems + misstated(edition, stated, most, file, "the package")
+    return problems + misstated(edition, stated, most, meta, "the package")
 
 
 def _check_predictions(
-    file: str, answer: dict[str, Any], edition: Edition, output: Output | None, names: Sequence[str], files: int
+    file: str, answer: dict[str, Any], edition: Edition, output: Output | None, names: Sequence[str]
 ) -> list[Problem]:
     classes, probabilities = answer["classes"], answer["probabilities"]
     if sorted(classes) != sorted(edition.classes):
         accepted = f"the classes {', '.join(edition.classes)}"
         return [Problem(file, "predict", f"the classes {', '.join(map(str, classes))}", accepted)]
+    files = len(names) or 1
     if len(probabilities) != files or any(np.shape(one) != (len(classes),) for one in probabilities):
         given = f"{len(probabilities)} results of shape {np.shape(probabilities[0]) if probabilities else ()}"
         return [Problem(file, "predict", given, f"{files}, one for each file, of shape ({len(classes)},)")]

@@ -14,7 +14,6 @@ PLACEHOLDER = "xxx"
 # Filled in from the model, unless the file says otherwise.
 FROM_MODEL = ("input_sampling_rate", "acoustic_features", "framework")
 _HINTS = {
-    "input_channels": "such as mono, binaural",
     "embeddings": "such as OpenL3, or null",
     "data_augmentation": "such as mixup, freq-mixstyle, or null",
     "machine_learning_method": "such as CNN, RNN, ensemble",
