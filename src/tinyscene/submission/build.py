@@ -21,7 +21,7 @@ from tinyscene.submission.meta import meta_of
 from tinyscene.submission.output import write_output
 from tinyscene.submission.package import FOLDER, write_package
 from tinyscene.submission.runs import System, load_systems
-from tinyscene.submission.team import Team, read_team
+from tinyscene.submission.team import Team, as_yaml, read_team
 from tinyscene.training.run import Run
 
 _LISTS = ("fold1_test.csv", "test.csv", "evaluate.csv")
@@ -86,8 +86,6 @@ def evaluation_clips(audio: Path, evaluation: Path | None, edition: Edition) -> 
 def _write(
     out: Path, systems: list[System], team: Team, clips: Clips, edition: Edition, report: Path | None, quiet: bool
 ) -> None:
-    import yaml
-
     packaged: dict[str, Mapping[str, SceneClassifier]] = {}
     for index, system in enumerate(systems, 1):
         # Features are kept as long as the run: those of one system, whose splits mostly share them.
@@ -107,7 +105,7 @@ def _write(
             _results(system, edition),
         )
         with write_whole(place / f"{label}.{META}") as partial:
-            partial.write_text(yaml.safe_dump(meta, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
+            partial.write_text(as_yaml(meta), encoding="utf-8")
         packaged[label] = system.models[""] if edition.package else {}
     name = f"{team.name}_{edition.task}"
     if report is not None:

@@ -45,7 +45,7 @@ def meta_of(
             "label": label,
             "name": system.get("name", PLACEHOLDER),
             "abbreviation": system.get("abbreviation", PLACEHOLDER),
-            "authors": [dict(author) for author in authors],
+            "authors": [_in_order(author) for author in authors],
         },
         "system": {
             "description": described,
@@ -56,6 +56,12 @@ def meta_of(
         },
         "results": {"development_dataset": blocks.get("", blocks)},
     }
+
+
+def _in_order(author: dict[str, Any]) -> dict[str, Any]:
+    """As the template has it: names first, then what else the authors' file says."""
+    keys = dict.fromkeys((*(key for key in AUTHOR if key != "affiliation"), "corresponding", "affiliation", *author))
+    return {key: author[key] for key in keys if key in author}
 
 
 def _energy(edition: Edition, system: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def run_package(
         outputs: probabilities that were handed in, compared with what the package gives for some of `clips`.
         python: the interpreter of the environment to run in; this one where None.
     """
+    # The other process is elsewhere: relative paths would lead it astray.
+    folder = folder.resolve()
     problems = [problem for label in labels for problem in _missing(folder, label)]
     there = [label for label in labels if not _missing(folder, label)]
     if not there:
@@ -55,7 +57,7 @@ def run_package(
         "functions": FUNCTIONS,
         "dummy": str(dummy),
         "devices": DEVICES,
-        "files": [str(clips.root / clip.path) for clip in heard] if clips is not None else [str(dummy)],
+        "files": [str(clips.root.resolve() / clip.path) for clip in heard] if clips is not None else [str(dummy)],
         "file_devices": [clip.device or "unknown" for clip in heard] or ["unknown"],
     }
     answers, failed = _ask(request, python or sys.executable)

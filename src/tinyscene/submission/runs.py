@@ -89,7 +89,7 @@ def _model_folder(run: Path) -> Path:
 
 def _development_scores(folder: Path, edition: Edition) -> Scores | None:
     """Those of a run on the edition's own data set; other data would be taken for it."""
-    predictions, receipt = folder / "predictions.csv", folder.parents[1] / "receipt.json"
+    predictions, receipt = folder / "predictions.csv", folder.resolve().parents[1] / "receipt.json"
     if not predictions.is_file() or not receipt.is_file():
         return None
     dataset = json.loads(receipt.read_text()).get("dataset")

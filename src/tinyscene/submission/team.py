@@ -1,5 +1,6 @@
 """Who hands in what: the authors' file, which a person writes."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,16 @@ def read_yaml(path: Path) -> Any:
         where = f":{mark.line + 1}" if mark else ""
         said = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise InputError(f"{path}{where}: {said}; accepted: YAML in UTF-8, such as `name: value` lines") from error
+
+
+def as_yaml(value: Any) -> str:
+    """Plain values as YAML, in their order; what stands twice is written twice, as a person would."""
+    import yaml
+
+    # Through JSON, nothing is one object in two places, which YAML would write as a reference.
+    return str(
+        yaml.safe_dump(json.loads(json.dumps(value, default=str)), sort_keys=False, allow_unicode=True, width=100)
+    )
 
 
 def is_placeholder(value: Any) -> bool:
