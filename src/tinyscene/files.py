@@ -45,7 +45,12 @@ def write_whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]
         yield partial
         if path.exists():
             path.rename(replaced)
-        partial.rename(path)
+        try:
+            partial.rename(path)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(path)
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)

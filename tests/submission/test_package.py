@@ -107,6 +107,16 @@ def test_a_package_that_lacks_a_module(submitted, tmp_path):
     assert said == [(f"{NAME}/{NAME}_1.py", "missing"), (f"{NAME}/resources/dummy.wav", "missing")]
 
 
+def test_a_package_that_lies_elsewhere_or_nowhere(submitted, tmp_path):
+    built = submitted(2025)
+    (archive := tmp_path / "their.zip").write_bytes((built.out / f"{NAME}.zip").read_bytes())
+    report = check(archive, built.edition)
+    assert (report.problems, len(report.notes)) == ((), 3)
+    assert report.notes[1].startswith("the inference package was not run; it is looked for in inference/")
+    said = check(archive, built.edition, inference=tmp_path).problems
+    assert {problem.given for problem in said} == {"missing"}
+
+
 def test_an_environment_that_cannot_be_used(submitted):
     built = submitted(2025)
     (problem,) = check(built.out, built.edition, python="/no/such/python").problems

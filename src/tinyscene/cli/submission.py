@@ -76,6 +76,9 @@ def submission_check(
     model: Annotated[
         list[Path] | None, typer.Option(metavar="RUN", help="Count this system's model anew; one for each, in order.")
     ] = None,
+    inference: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The package of 2025 [default: inference/ in or beside PACKAGE].")
+    ] = None,
     python: Annotated[
         str | None, typer.Option(help="Python of the environment to run a package of 2025 in [default: this one].")
     ] = None,
@@ -91,7 +94,14 @@ def submission_check(
 
     asked = submission.get_edition(edition)
     found = submission.check(
-        package, asked, evaluation=evaluation, audio=audio, models=tuple(model or ()), python=python, run=run
+        package,
+        asked,
+        evaluation=evaluation,
+        audio=audio,
+        models=tuple(model or ()),
+        inference=inference,
+        python=python,
+        run=run,
     )
     if json_file:
         write_json(found.to_json(), json_file)

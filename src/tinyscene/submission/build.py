@@ -17,6 +17,7 @@ from tinyscene.files import write_whole, write_whole_folder
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.submission.complexity import figures, ledgers_of
 from tinyscene.submission.edition import META, Edition
+from tinyscene.submission.editions import EDITIONS
 from tinyscene.submission.meta import meta_of
 from tinyscene.submission.output import write_output
 from tinyscene.submission.package import FOLDER, write_package
@@ -51,7 +52,7 @@ def build(
         out: a folder that is not there yet; the zip lies in it beside what it holds.
         evaluation: the list of files; evaluation_setup/fold1_test.csv of `audio` where None.
         report: the technical report, a PDF.
-        overwrite: replace `out` where it is there.
+        overwrite: replace `out` where it is there and holds a submission, nothing else.
 
     Raises:
         InputError: a run, the list, a recording, the authors' file or `out` can't be used; nothing is left then.
@@ -61,6 +62,8 @@ def build(
     clips = evaluation_clips(audio, evaluation, edition)
     if report is not None and (report.suffix.lower() != ".pdf" or not report.is_file()):
         raise InputError(f"{report}: {'not a PDF' if report.is_file() else 'no such file'}; accepted: a .pdf")
+    if overwrite:
+        _refuse_other_things(out)
     try:
         with write_whole_folder(out, overwrite=overwrite) as partial:
             _write(partial, systems, team, clips, edition, report, quiet)
@@ -69,6 +72,17 @@ def build(
             raise
         raise InputError(f"{out}: is there already; accepted: another folder, or --overwrite") from error
     return out
+
+
+def _refuse_other_things(out: Path) -> None:
+    """What is replaced is deleted: only what `build` writes may be there."""
+    ours = {Path(edition.folder).parts[0] for edition in EDITIONS.values()} | {FOLDER}
+    held = sorted(out.iterdir()) if out.is_dir() else [out] if out.exists() else []
+    other = [path.name for path in held if path.name not in ours and path.suffix != ".zip"]
+    if other:
+        raise InputError(
+            f"{out}: {', '.join(other[:5])} would be deleted; accepted with --overwrite: a folder with a submission"
+        )
 
 
 def evaluation_clips(audio: Path, evaluation: Path | None, edition: Edition) -> Clips:

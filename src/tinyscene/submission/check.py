@@ -20,7 +20,7 @@ from tinyscene.submission.package import FOLDER
 from tinyscene.submission.problems import Problem, Report
 from tinyscene.submission.run_package import run_package
 from tinyscene.submission.runs import System, load_systems
-from tinyscene.submission.team import read_yaml
+from tinyscene.submission.team import YAML, read_yaml
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def check(
     evaluation: Path | None = None,
     audio: Path | None = None,
     models: Sequence[Path] = (),
+    inference: Path | None = None,
     python: str | None = None,
     run: bool = True,
 ) -> Report:
@@ -56,7 +57,9 @@ def check(
         evaluation: the evaluation list, to compare rows with; without it, their number alone is known.
         audio: the evaluation set's folder; a package of 2025 then predicts some of its clips.
         models: the runs that were handed in, in the systems' order, to count anew.
-        python: the interpreter in which a package of 2025 is run, of an environment that holds its requirements.
+        inference: the inference package of 2025, which holds setup.py; `inference/` in the folder or beside it where
+            None.
+        python: the interpreter in which that package is run, of an environment that holds its requirements.
         run: whether it is run at all: it is somebody's code.
 
     Raises:
@@ -82,20 +85,18 @@ def check(
                 problems += found
         for label, system in zip(labels, systems, strict=False):
             problems += _check_model(label, system, stated.get(label, {}), edition)
-        if edition.package and run:
-            packaged = root / FOLDER if (root / FOLDER).is_dir() else package.parent / FOLDER if zipped else root
+        beside = (folder for folder in (root / FOLDER, package.resolve().parent / FOLDER) if folder.is_dir())
+        packaged = (inference or next(beside, None)) if edition.package and run else None
+        if packaged is not None:
             problems += run_package(packaged, labels, edition, stated, outputs, clips, python)
-        notes = _notes(root, edition, listed, counted=bool(models), run=run)
+        notes = _notes(root, edition, listed, counted=bool(models), ran=packaged is not None)
     return Report(tuple(labels), tuple(problems), notes)
 
 
 def _check_meta(file: _Found, edition: Edition) -> tuple[dict[str, float], list[Problem]]:
-    try:
-        meta = read_yaml(file.path)
-    except InputError as error:
-        said, _, accepted = str(error).removeprefix(str(file.path)).lstrip(":").partition("; accepted: ")
-        line, _, said = said.rpartition(": ")
-        return {}, [Problem(file.name, f"row {line}" if line.isdigit() else "", said, accepted)]
+    meta, fault = read_yaml(file.path)
+    if fault:
+        return {}, [Problem(file.name, f"row {fault.row}" if fault.row else "", fault.said, YAML)]
     stated, problems = check_meta(meta, file.name, file.label, edition)
     return stated, problems + stated_over_limits(edition, stated, file.name)
 
@@ -153,15 +154,15 @@ def _files(root: Path) -> list[Path]:
     return [path for path in found if path.relative_to(root).parts[0] != FOLDER and not path.name.startswith(".")]
 
 
-def _notes(root: Path, edition: Edition, listed: list[str] | None, *, counted: bool, run: bool) -> tuple[str, ...]:
+def _notes(root: Path, edition: Edition, listed: list[str] | None, *, counted: bool, ran: bool) -> tuple[str, ...]:
     """What could not be looked at."""
     notes = []
     if listed is None:
         known = f"compared with the official set's {edition.clips:,}" if edition.clips else "not compared with any"
         notes.append(f"file names were not compared with the evaluation list (--evaluation); their number was {known}")
-    if edition.package and not run:
-        notes.append("the inference package was not run")
-    if not counted and not (edition.package and run):
+    if edition.package and not ran:
+        notes.append(f"the inference package was not run; it is looked for in {FOLDER}/, or where --inference says")
+    if not counted and not ran:
         notes.append("complexity was compared with the limits as it is stated; --model counts it anew")
     if not any(path.suffix.lower() == ".pdf" for path in root.rglob("*")):
         notes.append("no technical report (.pdf) is in the package; the challenge wants one in the zip")

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinyscene.errors import InputError
 from tinyscene.submission.edition import Edition
@@ -12,6 +12,7 @@ from tinyscene.submission.edition import Edition
 AUTHOR = ("lastname", "firstname", "email", "affiliation")
 AFFILIATION = ("abbreviation", "institute", "department", "location")
 PLACEHOLDER = "xxx"
+YAML = "YAML in UTF-8, such as `name: value` lines"
 # Filled in from the model, unless the file says otherwise.
 FROM_MODEL = ("input_sampling_rate", "acoustic_features", "framework")
 _HINTS = {
@@ -29,6 +30,13 @@ _HINTS = {
     "num_models_at_inference": "1, and one more for each device with its own",
     "model_weight_sharing": "fully shared, partially shared or fully device-specific",
 }
+
+
+class Fault(NamedTuple):
+    """Why a file is no YAML: in which row (0 if in none), and what the parser says."""
+
+    row: int
+    said: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,9 @@ def read_team(path: Path, edition: Edition, systems: int) -> Team:
             f"{path}: was not there; an example for {edition.year} was written to it: put what is yours in place of "
             f"{PLACEHOLDER}, then give the same command again"
         )
-    found = read_yaml(path)
+    found, fault = read_yaml(path)
+    if fault:
+        raise InputError(f"{path}:{fault.row}: {fault.said}; accepted: {YAML}")
     authors, listed = (found.get(key) if isinstance(found, dict) else None for key in ("authors", "systems"))
     if not isinstance(authors, list) or not authors or not all(isinstance(one, dict) for one in authors):
         raise InputError(f"{path}: no list of authors; accepted: authors, each with {', '.join(AUTHOR)}")
@@ -89,17 +99,16 @@ def read_team(path: Path, edition: Edition, systems: int) -> Team:
     return Team(tuple(authors), tuple(listed))
 
 
-def read_yaml(path: Path) -> Any:
-    """Plain values of a YAML file. Raises InputError, naming the line, where it can't be read."""
+def read_yaml(path: Path) -> tuple[Any, Fault | None]:
+    """Plain values of a YAML file, or why it can't be read."""
     import yaml
 
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig")), None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
         said = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{path}{where}: {said}; accepted: YAML in UTF-8, such as `name: value` lines") from error
+        return None, Fault(mark.line + 1 if mark else 0, said)
 
 
 def as_yaml(value: Any) -> str:
