@@ -267,6 +267,8 @@ def test_many_problems_of_a_kind_are_shown_as_five():
     assert text.count("accepted: y") == 5
     assert "a.csv: 33 more like these" in text
     assert text.endswith("a: 38 to mend")
+    fields = tuple(Problem("a.yaml", f"system.{n}", "xxx", "y") for n in range(20))
+    assert Report(("a",), fields).text.count("accepted: y") == 20
 
 
 @pytest.mark.parametrize("year", [2021, 2024])

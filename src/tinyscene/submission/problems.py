@@ -36,10 +36,13 @@ class Report:
 
     @property
     def text(self) -> str:
-        """One line a problem; of many of one kind in one file the first five."""
+        """One line a problem; of many rows with one and the same in a file the first five."""
         lines = []
-        for _, group in groupby(self.problems, key=lambda problem: (problem.file, problem.accepted)):
+        for _, group in groupby(self.problems, key=lambda one: (one.file, one.accepted, one.where.startswith("row "))):
             alike = list(group)
+            if not alike[0].where.startswith("row "):
+                lines += [problem.text for problem in alike]
+                continue
             lines += [problem.text for problem in alike[:_SHOWN]]
             if len(alike) > _SHOWN:
                 lines.append(f"{alike[0].file}: {len(alike) - _SHOWN:,} more like these")
