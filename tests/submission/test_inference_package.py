@@ -186,7 +186,7 @@ def test_the_package_is_whole_and_its_own(submitted):
     assert not any(path.startswith(("training", "data", "evaluation", "cli")) for path in needed)
 
 
-@pytest.mark.skipif(not os.environ.get("TINYSCENE_SOAK"), reason="installs PyTorch anew: make soak")
+@pytest.mark.skipif(not os.environ.get("TINYSCENE_SOAK"), reason="installs PyTorch anew; TINYSCENE_SOAK=1 runs it")
 def test_it_installs_into_an_empty_environment(submitted, tmp_path):
     built = submitted(2025)
     venv.create(tmp_path / "venv", with_pip=True)
