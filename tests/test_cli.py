@@ -89,7 +89,13 @@ def model(run: Path, variant: str = "pruned", seed: int = 0) -> Path:
 
 
 @pytest.mark.parametrize(
-    "verb", [(), *((verb,) for verb in VERBS), ("data",), *(("data", v) for v in ("check", "make", "cache"))]
+    "verb",
+    [
+        (),
+        *((verb,) for verb in VERBS),
+        *(("data", *verb) for verb in ((), ("check",), ("make",), ("cache",))),
+        *(("submission", *verb) for verb in ((), ("build",), ("check",))),
+    ],
 )
 def test_every_verb_has_help(tinyscene: Callable[..., Said], verb: tuple[str, ...]) -> None:
     said = tinyscene(*verb, "--help")
@@ -97,12 +103,14 @@ def test_every_verb_has_help(tinyscene: Callable[..., Said], verb: tuple[str, ..
     assert said.err == ""
     assert "Usage" in said.out
     wanted = {
-        (): VERBS,
+        (): (*VERBS, "data", "export", "submission"),
         ("count",): ("--rules", "--half", "--layers", "--json", "dcase2024"),
         ("reproduce",): ("--data", "--set", "VARIANT.stages.N.field", "--seeds", "--epochs-scale", "--out"),
         ("evaluate",): ("--split", "--test-fold", "--subset"),
         ("predict",): ("--skip-bad", "model.json"),
         ("data", "make"): ("synthetic", "--seed"),
+        ("submission", "build"): ("RUN...", "--audio", "--authors", "split_5", "devices/ID"),
+        ("submission", "check"): ("--evaluation", "--model", "--python", "--no-run"),
     }.get(verb, ("--help",))
     for word in wanted:
         assert word in said.out

@@ -1,4 +1,4 @@
-from . import accounting, augment, compression, data, evaluation, features, models, rules, systems, training
+from . import accounting, augment, compression, data, evaluation, features, models, rules, submission, systems, training
 from .augment import Crop, DeviceImpulseResponse, FreqMixStyle, Gain, Mixup, Noise, SpecAugment, Speed, TimeRoll
 from .compression import (
     BudgetPruning,
@@ -116,6 +116,7 @@ __all__ = [
     "reproduce",
     "rules",
     "scale_system",
+    "submission",
     "systems",
     "training",
 ]

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import tinyscene
-from tinyscene.cli import data, export
+from tinyscene.cli import data, export, submission
 from tinyscene.cli.options import (
     Cache,
     Data,
@@ -40,6 +40,7 @@ app = typer.Typer(
     "Begin with `tinyscene demo`, or with `tinyscene list`.",
 )
 app.add_typer(data.app, name="data")
+app.add_typer(submission.app, name="submission")
 app.command("export")(export.export)
 
 

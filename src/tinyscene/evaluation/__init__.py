@@ -1,8 +1,18 @@
 """How well a classifier does, and the scorecard that says so."""
 
-from tinyscene.evaluation.evaluate import Difference, compare, compare_by_device, evaluate
+from tinyscene.evaluation.evaluate import Difference, compare, compare_by_device, evaluate, probabilities_of
 from tinyscene.evaluation.pairs import compare_runs
 from tinyscene.evaluation.scorecard import Reported, Row
 from tinyscene.evaluation.scores import Scores
 
-__all__ = ["Difference", "Reported", "Row", "Scores", "compare", "compare_by_device", "compare_runs", "evaluate"]
+__all__ = [
+    "Difference",
+    "Reported",
+    "Row",
+    "Scores",
+    "compare",
+    "compare_by_device",
+    "compare_runs",
+    "evaluate",
+    "probabilities_of",
+]

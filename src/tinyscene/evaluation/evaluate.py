@@ -27,10 +27,23 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
     Raises:
         InputError: there are no clips, a label is unknown to the classifier, or a clip is too short for it.
     """
-    run = run or Run()
     clips.require_classes(classifier.classes)
     if not len(clips.labels):
         raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
+    heard, probabilities = probabilities_of(classifier, clips, run)
+    known = clips_heard(classifier.heard_recordings, heard)
+    return Scores(heard, probabilities, classifier.heard_devices, known)
+
+
+def probabilities_of(
+    classifier: SceneClassifier, clips: Clips, run: Run | None = None
+) -> tuple[Clips, npt.NDArray[np.float64]]:
+    """The clips, labelled or not, and the probabilities (clips, classes) that a classifier gives to each, heard whole.
+
+    Raises:
+        InputError: a clip can't be read, or is too short for the classifier.
+    """
+    run = run or Run()
     waveforms = decode(clips, classifier.sample_rate, classifier.channel, quiet=run.quiet)
     refuse_short(classifier, waveforms)
     part = "/".join(sorted({clip.split for clip in clips}))
@@ -41,9 +54,7 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
             logits.append(logits_of(classifier, some))
             for _ in some:
                 advance("")
-    probabilities = np.concatenate([some.double().softmax(1).numpy() for some in logits])
-    known = clips_heard(classifier.heard_recordings, waveforms.clips)
-    return Scores(waveforms.clips, probabilities, classifier.heard_devices, known)
+    return waveforms.clips, np.concatenate([some.double().softmax(1).numpy() for some in logits])
 
 
 def clips_heard(heard_recordings: Iterable[str], clips: Clips) -> int:

@@ -1,0 +1,52 @@
+"""A submission of every edition, built once; tests spoil copies of it."""
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from small_submissions import authors_file, evaluation_set, runs
+
+from tinyscene.submission import build, get_edition
+from tinyscene.submission.edition import Edition
+
+
+class Built(NamedTuple):
+    """What went into a submission, and where it is."""
+
+    edition: Edition
+    audio: Path
+    authors: Path
+    runs: list[Path]
+    out: Path
+
+    @property
+    def list(self) -> Path:
+        return self.audio / "evaluation_setup" / "fold1_test.csv"
+
+    def place(self, index: int = 1) -> Path:
+        """The folder of a system."""
+        return self.out / self.edition.folder / self.edition.label("VanHove_JKU", index)
+
+    def copied(self, out: Path) -> "Built":
+        shutil.copytree(self.out, out)
+        return self._replace(out=out)
+
+
+@pytest.fixture(scope="session")
+def submitted(tmp_path_factory: pytest.TempPathFactory, sound: Callable[..., Path]) -> Callable[[int], Built]:
+    """submitted(2024): two systems of that edition."""
+
+    @cache
+    def make(year: int) -> Built:
+        folder, edition = tmp_path_factory.mktemp(f"edition{year}"), get_edition(year)
+        audio = evaluation_set(folder / "evaluation", edition, sound)
+        models, authors = runs(folder, edition), authors_file(folder / "authors.yaml", edition)
+        report = folder / "report.pdf"
+        report.write_bytes(b"%PDF-1.4\n")
+        out = build(models, edition, audio=audio, authors=authors, out=folder / "out", report=report, quiet=True)
+        return Built(edition, audio, authors, models, out)
+
+    return make
