@@ -172,7 +172,7 @@ class Reference:
 
 
 class _Rounded(fx.Interpreter):
-    """An int8 network's graph, its activations multiplied by a number before they are rounded, or left as they come."""
+    """An int8 network's graph, its activations multiplied by a number before they are rounded, or not rounded but cut."""
 
     def __init__(self, network: Any, by: float | None) -> None:
         super().__init__(network, graph=network.graph)
@@ -180,10 +180,14 @@ class _Rounded(fx.Interpreter):
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rounds = torch.ops.quantized_decomposed
-        quantizes = target == rounds.quantize_per_tensor.tensor
-        if self.by is None and (quantizes or target == rounds.dequantize_per_tensor.tensor):
+        if target == rounds.quantize_per_tensor.tensor:
+            given, scale, zero_point, low, high, _ = args
+            if self.by is None:
+                return given.clamp((low - zero_point.float()) * scale, (high - zero_point.float()) * scale)
+            args = (given * self.by, *args[1:])
+        elif self.by is None and target == rounds.dequantize_per_tensor.tensor:
             return args[0]
-        return super().call_function(target, (args[0] * self.by, *args[1:]) if quantizes else args, kwargs)
+        return super().call_function(target, args, kwargs)
 
 
 def compare(
