@@ -26,6 +26,7 @@ format: .venv/tested
 bench: .venv/tested
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/int8.py
+	$(BIN)/python benchmarks/allocator.py
 
 # The long versions of the tests: more kills, more seeds, whole matrices.
 soak: .venv/tested
