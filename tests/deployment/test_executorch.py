@@ -113,7 +113,7 @@ def test_metadata_comes_back(written: Written) -> None:
 
 
 def test_threads_change_nothing_and_other_shapes_are_refused(written: Written) -> None:
-    form, path = written(*FEW[0])
+    _, path = written(*FEW[0])
     given = inputs("baseline2021", "outside").numpy()
     one, two = (FORMAT.runners(path, threads)["xnnpack"] for threads in (1, 2))
     first = one(given)
@@ -154,7 +154,10 @@ def test_a_front_end_inside_is_counted_and_stores_nothing_unused(written: Writte
     assert all(row.layer_type != "unused" for row in ledger.tensors)
     network = count(at("baseline2021", "int8").network, torch.zeros(1, 1, 40, 25))
     assert ledger.macs["conv_only"] > network.macs["conv_only"]
-    assert sum(row.bytes for row in ledger.tensors) > 0.5 * path.stat().st_size
+    # The lowering copies a constant that it takes for an activation, once a frame.
+    held = sum(tensor.numel() * 4 for tensor in form.module.module.frontend.buffers())  # type: ignore[union-attr]
+    scales = sum(row.bytes for row in ledger.tensors if row.role == "scale")
+    assert held <= sum(row.bytes for row in ledger.tensors if row.dtype != "int8") - scales <= 1.1 * held
 
 
 def test_a_file_of_another_kind_is_refused(written: Written, tmp_path: Path) -> None:
