@@ -27,9 +27,9 @@ bench: .venv/tested
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/int8.py
 
-# The long versions of the tests: more kills, more seeds.
+# The long versions of the tests: more kills, more seeds, every network in every file.
 soak: .venv/tested
-	TINYSCENE_SOAK=1 $(BIN)/python -m pytest -n 2 tests/training
+	TINYSCENE_SOAK=1 $(BIN)/python -m pytest -n 2 tests/training tests/deployment/test_executorch.py
 
 # torch first and by itself: asked for through another package, pip would take a build with CUDA.
 .venv/installed: pyproject.toml constraints.txt

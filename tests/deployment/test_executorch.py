@@ -131,21 +131,33 @@ def test_the_ledger_is_the_classifiers(written: Written, name: str, precision: s
     form, path = written(name, precision, front_end)
     shape = tuple(form.example.shape)
     found, wanted = FORMAT.ledger(path, shape), count(at(name, precision).network, form.example)
-    assert found.macs["conv_only"] == wanted.macs["conv_only"]
     integers, floats = FORMAT.layers_by_kernel(path)
-    layers = [row for row in found.tensors if row.role == "weight" and row.tensor == "weight"]
-    assert integers + floats >= len(layers) > 0
-    assert bool(integers) == (precision == "int8")
+    weights = {row.layer for row in found.tensors if row.tensor == "weight"}
+    assert integers + floats >= len(weights) > 0
     if precision == "int8":
         assert not floats
-        ours = [row for row in wanted.tensors if row.role in ("weight", "bias") and row.dtype in ("int8", "int32")]
-        theirs = [row for row in found.tensors if row.dtype in ("int8", "int32")]
-        assert by_precision(theirs) == by_precision(ours)
+        assert found.macs["conv_only"] == wanted.macs["conv_only"]
+        ours, theirs = (
+            by_precision(row for row in ledger.tensors if row.role in ("weight", "bias")) for ledger in (wanted, found)
+        )
+        assert theirs["int8"] == ours["int8"]
+        # Of biases that are the same, the file holds one.
+        assert 0.5 * ours["int32"] < theirs["int32"] <= ours["int32"]
+    else:
+        assert not integers
+        # XNNPACK computes a batch norm that follows no convolution as one.
+        assert wanted.macs["conv_only"] <= found.macs["conv_only"] <= 1.2 * wanted.macs["conv_only"]
     assert sum(row.bytes for row in found.tensors) < path.stat().st_size
-    # Inputs and outputs of XNNPACK are float32, and held beside its own tensors.
-    assert found.peak_ram_bytes >= wanted.peak_ram_bytes
     with pytest.raises(InputError, match="no input of shape"):
         FORMAT.ledger(path, (*shape[:-1], shape[-1] + 1))
+
+
+def test_peak_memory_by_hand(written: Written) -> None:
+    """The two maps of (4, 40, 25) around the second convolution; beside them what passes between the graphs."""
+    form, path = written("baseline2021", "int8", "outside")
+    peak = FORMAT.ledger(path, tuple(form.example.shape)).peak_ram_bytes
+    maps, features, pooled = 2 * 4 * 40 * 25, 4 * 40 * 25, 4 * 6 * 8 * 5
+    assert maps + features + pooled <= peak < maps + features + pooled + 200
 
 
 def test_a_front_end_inside_is_counted_and_stores_nothing_unused(written: Written) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from math import prod
@@ -114,10 +113,11 @@ def read(path: Path) -> Pte:
         raise InputError(f"{path}: no such file; {_ACCEPTED}")
     try:
         with silence():
-            opened = deserialize_pte_binary(path.read_bytes())
+            return _Reader(path, deserialize_pte_binary(path.read_bytes())).read()
+    except InputError:
+        raise
     except Exception as error:  # flatbuffers raise what the bytes lead them to
         raise InputError(f"{path}: not a .pte file ({type(error).__name__}: {error}); {_ACCEPTED}") from error
-    return _Reader(path, opened).read()
 
 
 class _Reader:
@@ -126,6 +126,9 @@ class _Reader:
     def __init__(self, path: Path, opened: Any) -> None:
         self.path, self.program = path, opened.program
         (self.plan,) = (plan for plan in self.program.execution_plan if plan.name == _METHOD)
+        for plan in self.program.execution_plan:
+            if plan is not self.plan and (plan.operators or plan.delegates):
+                raise self._fault(f"computes in {plan.name} as well as in {_METHOD}")
         named = opened.named_data
         self.named = (
             {key: bytes(named.buffers[entry.buffer_index]) for key, entry in named.pte_data.items()} if named else {}
@@ -144,8 +147,11 @@ class _Reader:
                 self._delegate(call, graphs)
                 graphs += 1
         # What no operation reads is in the file all the same.
+        for number, buffer in enumerate(self.program.constant_buffer):
+            self.pte.stored.setdefault(f"constant_{number}", np.frombuffer(bytes(buffer.storage), np.uint8))
         for key, content in self.named.items():
             self.pte.stored.setdefault(key, np.frombuffer(content, np.uint8))
+        self.pte.stored = {key: array for key, array in self.pte.stored.items() if array.size}
         return self.pte
 
     def _fault(self, what: str) -> InputError:
@@ -173,18 +179,18 @@ class _Reader:
         self.pte.stored[key] = array.reshape(shape)
 
     def _kernel(self, call: Any) -> None:
-        operator = self.plan.operators[call.op_index]
-        held = {index: self._tensor(index) for index in call.args}
-        *inputs, output = [value for value in held.values() if value is not None]
-        lists = [self.plan.values[index].val for index in call.args]
-        window = next((tuple(self._numbers(one)) for one in lists if hasattr(one, "items")), ())
+        places, windows = dict[int, None](), list[Shape]()
+        for place in call.args:
+            listed = self.plan.values[place].val
+            if type(listed).__name__ == "IntList":
+                windows.append(tuple(self.plan.values[item].val.int_val for item in listed.items))
+            # The items of lists of tensors are places of their own, below zero where there is none.
+            several = type(listed).__name__ in ("TensorList", "OptionalTensorList")
+            places.update(dict.fromkeys(item for item in listed.items if item >= 0) if several else {place: None})
+        *inputs, output = [value for place in places if (value := self._tensor(place)) is not None]
         named = {str(position): value for position, value in enumerate(inputs)}
-        self.pte.nodes.append(Node(operator.name, named, output, window))
-
-    def _numbers(self, listed: Any) -> Iterator[int]:
-        """A list's items are places of values."""
-        for place in listed.items:
-            yield int(getattr(self.plan.values[place].val, "int_val", place))
+        window = windows[0] if windows else ()
+        self.pte.nodes.append(Node(self.plan.operators[call.op_index].name, named, output, window))
 
     def _delegate(self, call: Any, number: int) -> None:
         delegate = self.plan.delegates[call.delegate_index]

@@ -46,7 +46,8 @@ def ledger_of_pte(path: Path, input_shape: Shape) -> Ledger:
 
     It names no layers: they are numbered by kind, in the order in which they run. A front end inside is counted with
     the network, since nothing tells their constants apart; scales and zero points of activations stand in the graph and
-    are no tensors. Masks are not known to the file: all values are kept.
+    are no tensors. Constants of the same content are stored once, and have one row. Masks are not known to the file: it
+    keeps all values. A batch norm that follows no convolution is one of its own in XNNPACK, and counts as such.
 
     Peak RAM is the program's own plan, and XNNPACK's tensors in the graph of its that needs most: it frees each after
     its last use. Weights, and XNNPACK's second copy of them, are left out.
