@@ -147,6 +147,8 @@ class _Reader:
                 self._delegate(call, graphs)
                 graphs += 1
         # What no operation reads is in the file all the same.
+        for place in range(len(self.plan.values)):
+            self._tensor(place)
         for number, buffer in enumerate(self.program.constant_buffer):
             self.pte.stored.setdefault(f"constant_{number}", np.frombuffer(bytes(buffer.storage), np.uint8))
         for key, content in self.named.items():
