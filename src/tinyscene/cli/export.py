@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder with model.json and weights.safetensors.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write: scene.onnx or scene.tflite.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write: scene.onnx, scene.tflite or scene.pte.")],
     front_end: Annotated[
         str, typer.Option(help="inside: waveform in, probabilities out; outside: features in, logits out.")
     ] = "outside",
@@ -29,7 +29,7 @@ def export(
     cache: Cache = None,
     json_file: Json = None,
 ) -> None:
-    """Write a model as one file for ONNX Runtime or LiteRT: float32, 16 bits or int8, as its weights are stored.
+    """Write a model as one file for ONNX Runtime, LiteRT or ExecuTorch: float32, 16 bits or int8, as its weights are stored.
 
     The file is run beside the model before it gets its name; one that computes anything else is not kept. What was
     found stands beside it: FILE.json. A file takes clips of --clip-s seconds; an ONNX file with the front end outside

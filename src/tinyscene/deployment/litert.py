@@ -1,6 +1,5 @@
 """LiteRT files (.tflite), which phones and microcontrollers run."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 
 from tinyscene.accounting import Ledger
 from tinyscene.deployment.formats import Format, Runner, Values
-from tinyscene.deployment.forms import Form, WaveformClassifier
+from tinyscene.deployment.forms import Form
 from tinyscene.errors import InputError
 from tinyscene.progress import silence
 
@@ -55,18 +54,9 @@ class LiteRT(Format):
 
     def _module(self, form: Form) -> nn.Module:
         """What is converted: an int8 network as the graph that LiteRT's converter reads."""
-        if not form.int8:
-            return form.module
         with silence():
-            from tinyscene.deployment.portable import portable
-
-        network: Any = portable(form.network, stored=False)  # type: ignore[arg-type]
-        held: Any = form.module.module
-        if isinstance(held, WaveformClassifier):
-            held = copy.copy(held)
-            held._modules = {**held._modules, "network": network}
-            network = held
-        return nn.Sequential(network).eval()
+            from tinyscene.deployment.portable import module_of
+        return module_of(form, stored=False)
 
     def metadata(self, path: Path) -> dict[str, str]:
         model = read_model(path)

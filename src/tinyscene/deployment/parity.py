@@ -172,7 +172,7 @@ class Reference:
 
 
 class _Rounded(fx.Interpreter):
-    """An int8 network's graph, its activations multiplied by a number before they are rounded, or not rounded but cut."""
+    """An int8 network's graph, activations multiplied by a number before they are rounded, or cut and not rounded."""
 
     def __init__(self, network: Any, by: float | None) -> None:
         super().__init__(network, graph=network.graph)

@@ -4,11 +4,13 @@ Scales are numbers and not tensors, biases float (their integers are a division 
 dequantization of its own, and what merely moves values is followed by the rounding that changes none of them.
 """
 
+import copy
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
+from tinyscene.deployment.forms import Form, WaveformClassifier
 from tinyscene.models.fake_quantize import aten, q
 from tinyscene.models.quantized import Int8Network
 from tinyscene.models.tensors import get_tensor, set_tensor
@@ -39,6 +41,18 @@ def portable(network: Int8Network, *, stored: bool) -> fx.GraphModule:
         stored: hold the weights as int8; else as what these stand for, followed by a rounding that gives them again.
     """
     return _Rewriter(network, stored).rewritten()
+
+
+def module_of(form: Form, *, stored: bool) -> nn.Module:
+    """A copy of what a form computes, at 32 bits, its int8 network as a plain graph."""
+    module: Any = copy.deepcopy(form.module).float()
+    if form.int8:
+        network = portable(form.network, stored=stored)  # type: ignore[arg-type]
+        if isinstance(module.module, WaveformClassifier):
+            module.module.network = network
+        else:
+            module.module = network
+    return module.eval()  # type: ignore[no-any-return]
 
 
 class _Rewriter:

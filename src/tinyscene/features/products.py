@@ -1,5 +1,6 @@
 """Spectrograms by matrix products alone, for runtimes that have no Fourier transform."""
 
+import copy
 import math
 
 import numpy as np
@@ -26,13 +27,16 @@ class SpectrogramByProducts(nn.Module):
     frequencies are computed. Of the bands' weights, those that are zero on both sides of a block are not stored.
 
     Args:
-        frontend: kept, for its scale and its frames.
+        frontend: copied without its tensors, for its scale and its frames.
     """
 
     def __init__(self, frontend: BandSpectrogram) -> None:
         super().__init__()
         n_fft, window = frontend.n_fft, frontend.win_length
-        self.frontend, self.hop, self.n_fft = frontend, frontend.hop_length, n_fft
+        self.frontend, self.hop, self.n_fft = copy.deepcopy(frontend), frontend.hop_length, n_fft
+        # A file would hold them unused, and for many bands they outweigh the network.
+        for unused in ("window", "weights"):
+            self.frontend.register_buffer(unused, None, persistent=False)
         rows = min((n for n in range(1, n_fft + 1) if n_fft % n == 0), key=lambda n: n + 2 * (n_fft // n))
         self.columns = n_fft // rows
         half = rows // 2 + 1
@@ -42,9 +46,12 @@ class SpectrogramByProducts(nn.Module):
         angles = np.outer(np.arange(half), np.arange(heard)) * (2 * np.pi / rows)
         self.over_rows = self._constant("over_rows", np.concatenate([np.cos(angles), -np.sin(angles)]))
         angles = np.outer(np.arange(self.columns), np.arange(half)) * (2 * np.pi / n_fft)
-        self.rotation = self._constant("rotation", np.stack([np.cos(angles), -np.sin(angles)]))
+        # A constant each: some runtimes would take a part of a larger one for a product of two activations.
+        self.turn_by_cosine = self._constant("turn_by_cosine", np.cos(angles))
+        self.turn_by_sine = self._constant("turn_by_sine", -np.sin(angles))
         angles = np.outer(np.arange(self.columns), np.arange(self.columns)) * (2 * np.pi / self.columns)
-        self.over_columns = self._constant("over_columns", np.stack([np.cos(angles), np.sin(angles)]))
+        self.cosines = self._constant("cosines", np.cos(angles))
+        self.sines = self._constant("sines", np.sin(angles))
         bins = np.arange(n_fft // 2 + 1)
         mirrored = np.where(bins % rows < half, bins, n_fft - bins)
         place = mirrored % rows * self.columns + mirrored // rows
@@ -91,9 +98,9 @@ class SpectrogramByProducts(nn.Module):
         padded = F.pad(frames, (0, heard * self.columns - frames.shape[-1]))
         columns = padded.reshape(*frames.shape[:2], heard, self.columns).transpose(-1, -2)
         real, imaginary = F.linear(columns, self.over_rows).chunk(2, -1)
-        cosine, sine = self.rotation
+        cosine, sine = self.turn_by_cosine, self.turn_by_sine
         turned = torch.cat([real * cosine - imaginary * sine, real * sine + imaginary * cosine], -1).transpose(-1, -2)
-        by_cosine, by_sine = (F.linear(turned, matrix) for matrix in self.over_columns)
+        by_cosine, by_sine = F.linear(turned, self.cosines), F.linear(turned, self.sines)
         (real_c, imaginary_c), (real_s, imaginary_s) = by_cosine.chunk(2, -2), by_sine.chunk(2, -2)
         energy = (real_c + imaginary_s).square() + (imaginary_c - real_s).square()
         return energy.flatten(-2)[..., self.place]

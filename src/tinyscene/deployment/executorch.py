@@ -1,0 +1,169 @@
+"""`.pte` files of ExecuTorch: float32 and int8, on XNNPACK where it has a kernel, on portable kernels elsewhere."""
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from tinyscene.accounting import Ledger
+from tinyscene.deployment.formats import Format, Runner, Values
+from tinyscene.deployment.forms import Form
+from tinyscene.deployment.pte_ledger import ledger_of_pte, weighted_layers
+from tinyscene.errors import InputError
+from tinyscene.progress import silence
+
+METHOD = "forward"
+
+
+class ExecuTorch(Format):
+    """One file for one length of clips.
+
+    Weights of 16 bits are widened to 32: XNNPACK's kernels of 16 bits round, and the portable ones are slow. Int8
+    weights stay int8, biases become int32 again.
+    """
+
+    suffix: ClassVar[str] = ".pte"
+    runtime: ClassVar[str] = "ExecuTorch"
+    extra: ClassVar[str] = "executorch"
+
+    def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
+        """See `Format.write`. Metadata are methods without inputs, so that their keys have to be identifiers."""
+        for key in metadata:
+            if not key.isidentifier() or key == METHOD:
+                raise InputError(f"metadata {key!r}; accepted in a .pte file: identifiers other than {METHOD!r}")
+        exir = _installed("executorch.exir")
+        partitioner = _installed("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
+        example = torch.zeros(form.example.shape)
+        try:
+            with silence(native=True), torch.no_grad():
+                from tinyscene.deployment.portable import module_of
+
+                edge = exir.to_edge_transform_and_lower(
+                    torch.export.export(module_of(form, stored=True), (example,)),
+                    partitioner=[partitioner],
+                    # It knows no quantized operations, and refuses them.
+                    compile_config=exir.EdgeCompileConfig(_check_ir_validity=False),
+                    constant_methods=dict(metadata),
+                )
+                content = edge.to_executorch().buffer
+        except Exception as error:  # torch.export and the passes raise what lies beneath them, of any type
+            raise InputError(
+                f"{type(form.network).__name__} can't be written as .pte ({_reason(error)}); accepted: a network that "
+                f"torch.export captures, of operations that ExecuTorch has"
+            ) from error
+        path.write_bytes(content)
+
+    def metadata(self, path: Path) -> dict[str, str]:
+        """See `Format.metadata`."""
+        program = _program(path)
+        found = {}
+        for name in sorted(program.method_names - {METHOD}):
+            value, *_ = program.load_method(name).execute([])
+            if isinstance(value, str):
+                found[name] = value
+        return found
+
+    def runners(self, path: Path, threads: int = 1) -> dict[str, Runner]:
+        """See `Format.runners`. There is one way to run a file: what XNNPACK computes is fixed when it is written."""
+        return {"xnnpack": _Runner(path, threads)}
+
+    def check(self, form: Form, path: Path) -> None:
+        """See `Format.check`: the file does not keep names; what it holds is seen by its outputs, and counted."""
+        self.ledger(path, tuple(form.example.shape))
+
+    def layers_by_kernel(self, path: Path) -> tuple[int, int]:
+        """See `Format.layers_by_kernel`. Matrix products of a front end inside are layers in float."""
+        _installed("executorch.exir")
+        return weighted_layers(path)
+
+    def ledger(self, path: Path, example: tuple[int, ...]) -> Ledger:
+        """See `pte_ledger.ledger_of_pte`."""
+        _installed("executorch.exir")
+        return ledger_of_pte(path, example, self.metadata(path))
+
+    def version(self) -> str:
+        """See `Format.version`."""
+        _installed("executorch.runtime")
+        return version("executorch")
+
+
+class _Runner:
+    """Clip by clip: a file has a batch of one."""
+
+    # All methods of a process share one pool of threads, and keep pointing to the one that they were loaded with.
+    generation = 0
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.path, self.threads = path, threads
+        self._load()
+
+    def _load(self) -> None:
+        pool = _installed("executorch.extension.pybindings.portable_lib")
+        with silence(native=True):
+            if self.threads and pool._threadpool_get_thread_count() != self.threads:
+                pool._unsafe_reset_threadpool(self.threads)
+                _Runner.generation += 1
+            self.loaded, self.program = _Runner.generation, _program(self.path)
+            try:
+                self.method = self.program.load_method(METHOD)
+                self.shape = tuple(self.method.metadata.input_tensor_meta(0).sizes())
+                self.classes = int(self.method.metadata.output_tensor_meta(0).sizes()[-1])
+            except (RuntimeError, KeyError) as error:
+                raise InputError(
+                    f"{self.path}: ExecuTorch can't load it ({_reason(error)}); accepted: a file that export wrote"
+                ) from error
+
+    def __call__(self, values: Values) -> Values:
+        if values.shape[1:] != self.shape[1:]:
+            raise InputError(
+                f"{self.path}: runs on (any batch, {', '.join(map(str, self.shape[1:]))}), not on {values.shape}; "
+                f"accepted: clips of the length that it was exported for"
+            )
+        if self.loaded != _Runner.generation:
+            self._load()
+        # Strides of axes of length one are free in torch; ExecuTorch would take some for another order of axes.
+        given = torch.empty(self.shape)
+        made = []
+        for clip in values:
+            given[0] = torch.as_tensor(clip)
+            try:
+                (output,) = self.method.execute([given])
+            except RuntimeError as error:
+                raise InputError(
+                    f"{self.path}: ExecuTorch can't run it ({_reason(error)}); accepted: a file that export checked"
+                ) from error
+            made.append(np.array(output.numpy()))
+        return np.concatenate(made) if made else np.zeros((0, self.classes), np.float32)
+
+
+def _program(path: Path) -> Any:
+    """Open a file. Raises InputError if there is none, or none of ExecuTorch."""
+    runtime = _installed("executorch.runtime")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; accepted: a .pte file")
+    try:
+        with silence(native=True):
+            return runtime.Runtime.get().load_program(path)
+    except RuntimeError as error:
+        raise InputError(f"{path}: not a .pte file ({_reason(error)}); accepted: one that export wrote") from error
+
+
+def _installed(module: str) -> Any:
+    """A module of ExecuTorch. Raises InputError, saying how to get it, where it is missing."""
+    try:
+        with silence():
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f".pte files need the package executorch, which can't be imported here ({error}); accepted: after "
+            f'pip install "tinyscene[executorch]"'
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return str(cause).strip().splitlines()[0][:200] if str(cause).strip() else type(cause).__name__
