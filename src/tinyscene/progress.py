@@ -3,10 +3,11 @@
 import logging
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from typing import TypeVar
 
@@ -56,17 +57,23 @@ def silence(*, native: bool = False) -> Iterator[None]:
         logging.disable(before)
 
 
+_muting = threading.RLock()
+
+
 @contextmanager
 def _no_error_stream() -> Iterator[None]:
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
+    """One thread at a time: what is put back last must be the stream itself."""
+    with _muting, ExitStack() as undo:
+        if sys.stderr is not None and not sys.stderr.closed:
+            sys.stderr.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        undo.callback(os.close, nowhere)
+        with suppress(OSError):  # closed: there is nothing to keep quiet
+            kept = os.dup(2)
+            undo.callback(os.close, kept)
+            undo.callback(os.dup2, kept, 2)
+            os.dup2(nowhere, 2)
         yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _on_terminal(description: str, total: int, done: int) -> Iterator[Advance]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder with model.json and weights.safetensors.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write: scene.onnx, scene.tflite or scene.pte.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Such as scene.onnx, scene.tflite, scene.pte.")],
     front_end: Annotated[
         str, typer.Option(help="inside: waveform in, probabilities out; outside: features in, logits out.")
     ] = "outside",

@@ -3,6 +3,7 @@
 import copy
 import json
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 
 from tinyscene.data import Clips
@@ -46,13 +47,19 @@ def export(
     """
     path = Path(path)
     format_ = format_of(path)
-    if not clip_s > 0:
+    if not 0 < clip_s < inf:
         raise InputError(f"export was given clip_s={clip_s}; accepted: a length above 0 s")
     if front_end not in ("inside", "outside"):
         raise InputError(f"export was given front_end={front_end!r}; accepted: inside, outside")
     classifier = copy.deepcopy(classifier).cpu().eval()
-    samples = max(round(clip_s * classifier.sample_rate), classifier.shortest_samples)
+    samples, least = round(clip_s * classifier.sample_rate), classifier.shortest_samples
     any_length = format_.any_length and front_end == "outside"
+    if samples < least and not any_length:
+        raise InputError(
+            f"{path}: clips of {clip_s:g} s; accepted: at least {least / classifier.sample_rate:.2f} s, which the "
+            f"network needs"
+        )
+    samples = max(samples, least)
     given = probes.generated(samples, any_length)
     if clips is not None:
         given += probes.of_clips(classifier, clips, None if any_length else samples)
@@ -69,6 +76,8 @@ def write_checked(
 ) -> Artifact:
     """Try the format's ways to write a file in turn. Raises InputError, with what each said, if none is right."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if certificate_path(path).is_dir():
+        raise InputError(f"{certificate_path(path)}: is a folder; accepted: a place for the file's certificate")
     described = describe(classifier, form, format_.any_length)
     data = "" if clips is None else f"{clips.name}, {len(clips)} clips"
     refused: dict[str, str] = {}

@@ -103,14 +103,28 @@ def _tensor_rows(graph: Graph) -> Iterator[TensorRow]:
 
 def _use(graph: Graph, name: str) -> tuple[str, int]:
     """Which operator a stored tensor serves, and as which input."""
-    uses = [(node.op_type, position) for node, position in graph.readers.get(name, [])]
-    for use in uses:
-        if use in _ROLES:
-            return use
+    # What is a scale or a statistic to one reader, and something else to another, is that.
+    return min(_uses(graph, name), key=_dearness, default=("", 0))
+
+
+def _uses(graph: Graph, name: str) -> Iterator[tuple[str, int]]:
+    """Those that reach the output, through what hands a tensor on and through products of scales."""
     for node, position in graph.readers.get(name, []):
-        if node.op_type in _PASSING and position == 0:
-            return _use(graph, node.output[0])
-    return uses[0] if uses else ("", 0)
+        if node.output[0] not in graph.live:
+            continue
+        product = node.op_type == "Mul" and node.output[0] not in graph.activations
+        if (node.op_type, position) not in _ROLES and (product or (node.op_type in _PASSING and position == 0)):
+            yield from _uses(graph, node.output[0])
+        else:
+            yield node.op_type, position
+
+
+def _dearness(use: tuple[str, int]) -> int:
+    """Weights first, then what is not known, then what counts as little."""
+    role = _ROLES.get(use)
+    if role in ("weight", "bias"):
+        return 0
+    return 2 if role in ("scale", "zero_point", "statistic") else 1
 
 
 def _role(name: str, values: int, use: tuple[str, int]) -> Role:
@@ -189,6 +203,10 @@ def _call(
         before = shapes[name][0]
         channels = before[1] if len(before) > 2 else 0
     parameters = sum(row.values for row in counted)
+    if node.op_type in CONVOLUTIONS or node.op_type in PRODUCTS:
+        # Weights may have been computed from what is stored.
+        own = [name for name in node.input[1:3] if name and name not in graph.activations]
+        parameters = sum(prod(shapes[name][0]) for name in own)
     return Call(node, shapes[source][0], shapes[node.output[0]][0], kernel, parameters, channels)
 
 

@@ -39,6 +39,19 @@ _STRUCTURE: dict[str, tuple[int, ...]] = {
 }
 # Weights drawn from a seed would cost nothing.
 _DRAWN = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+# They hold weights, and no MAC counter of ours knows them.
+_UNCOUNTED = {
+    "Attention",
+    "ConvInteger",
+    "DeformConv",
+    "Einsum",
+    "GRU",
+    "LSTM",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "RNN",
+}
 # More numbers than this in an operator's attribute are no setting of it.
 _LONGEST_SETTING = 8
 _ACCEPTED = "accepted: one flat graph of standard operators that holds its weights itself, such as export writes"
@@ -96,18 +109,33 @@ class Graph:
         return depend & _data(self.model)
 
     @cached_property
+    def live(self) -> set[str]:
+        """Values that the output is computed from, or shaped by."""
+        needed = {self.output}
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update([*node.input, *node.output])
+        return needed
+
+    @cached_property
     def frontend(self) -> set[str]:
         """Stored tensors that are the front end's own, by their values."""
         return {name for name, array in self.stored.items() if is_of_frontend(array, self.metadata)}
 
     @cached_property
     def before_network(self) -> set[str]:
-        """Values that the front end's tensors make, and all that these are made of."""
-        own = {name for name in self.frontend if self.stored[name].size > 1}
+        """Values that the front end's tensors make, and all that these are made of.
+
+        Raises:
+            InputError: weights are among them, which would be a network in front of the front end.
+        """
         found: set[str] = set()
         for node in reversed(self.nodes):
-            if own.intersection(node.input) or found.intersection(node.output):
+            if self.frontend.intersection(node.input) or found.intersection(node.output):
                 found.update([*node.input, *node.output])
+        weights = [n for n in found & self.stored.keys() - self.frontend if self.stored[n].size > 1]
+        if weights:
+            raise InputError(f"{self.path}: {weights[0]} is read in front of constants of the front end; {_ACCEPTED}")
         return found
 
     def shapes(self, input_shape: Shape) -> dict[str, tuple[Shape, int]]:
@@ -184,6 +212,8 @@ def _faults(model: "onnx.ModelProto") -> Iterator[str]:
             yield f"keeps {tensor.name} in another file"
     for node in graph.node:
         where = f"{node.op_type} {node.name}".strip()
+        if node.op_type in _UNCOUNTED:
+            yield f"{where} multiplies by weights, and no counter knows how often"
         if node.domain not in ("", "ai.onnx"):
             yield f"{where} is an operator of the domain {node.domain}"
         if node.op_type in _DRAWN:

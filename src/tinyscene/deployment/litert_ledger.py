@@ -49,6 +49,20 @@ _STRUCTURE = {
     "SPLIT": (0,),
     "SPLIT_V": (1, 2),
 }
+_HIDING = {
+    "BUCKETIZE",
+    "CALL_ONCE",
+    "CONV_3D",
+    "CONV_3D_TRANSPOSE",
+    "CUSTOM",
+    "EMBEDDING_LOOKUP",
+    "EMBEDDING_LOOKUP_SPARSE",
+    "IF",
+    "MULTINOMIAL",
+    "SVDF",
+    "TRANSPOSE_CONV",
+    "WHILE",
+}
 # More whole numbers than this are no shape, axis or border.
 _LONGEST_SHAPE = 16
 
@@ -65,6 +79,14 @@ class File:
     """One checked file: tensors and operators of its graph."""
 
     def __init__(self, path: Path) -> None:
+        try:
+            self._read(path)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: can't be counted ({error!r}); accepted: a file of export") from error
+
+    def _read(self, path: Path) -> None:
         self.path, model = path, read_model(path)
         names = {value: name for name, value in vars(_schema().BuiltinOperator).items() if isinstance(value, int)}
         codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
@@ -88,18 +110,29 @@ class File:
             content = model.buffers[tensor.buffer].data
             if content is not None and len(content):
                 self.constants[place] = np.frombuffer(bytes(content), self.dtypes[place])
+                if self.constants[place].size != prod(self.shape(place)):
+                    raise InputError(
+                        f"{path}: {len(content)} B for a tensor of shape {self.shape(place)}; accepted: as many as it "
+                        f"has values"
+                    )
 
     def shape(self, place: int) -> tuple[int, ...]:
         return tuple(int(size) for size in (() if self.tensors[place].shape is None else self.tensors[place].shape))
 
     @cached_property
-    def use(self) -> dict[int, tuple[str, int]]:
-        """The operator that reads each tensor first, and as which input."""
-        found: dict[int, tuple[str, int]] = {}
+    def uses(self) -> dict[int, list[tuple[str, int]]]:
+        """The operators that read each tensor, and as which input; weights first."""
+        found: dict[int, list[tuple[str, int]]] = {}
         for operator in self.operators:
             for position, place in enumerate(operator.inputs):
-                found.setdefault(place, (operator.name, position))
+                found.setdefault(place, []).append((operator.name, position))
+        for uses in found.values():
+            uses.sort(key=lambda use: use[0] not in _WEIGHTED)
         return found
+
+    def use(self, place: int) -> tuple[str, int]:
+        """The dearest of them."""
+        return self.uses.get(place, [("unused", 0)])[0]
 
     @cached_property
     def frontend(self) -> set[int]:
@@ -110,15 +143,24 @@ class File:
     def before_network(self) -> set[int]:
         """Operators, by number, that read the front end's constants, and all in front of them."""
         makers = {place: number for number, operator in enumerate(self.operators) for place in operator.outputs}
-        # A number alone may be anybody's.
-        own = {place for place in self.frontend if self.constants[place].size > 1}
-        stack = [n for n, operator in enumerate(self.operators) if own.intersection(operator.inputs)]
+        stack = [n for n, operator in enumerate(self.operators) if self.frontend.intersection(operator.inputs)]
         found: set[int] = set()
         while stack:
             if (number := stack.pop()) not in found:
                 found.add(number)
                 stack += [makers[place] for place in self.operators[number].inputs if place in makers]
+        for place in {place for number in found for place in self.operators[number].inputs} - self.frontend:
+            if place in self.constants and self.constants[place].size > 1 and not self.is_shape(place):
+                raise InputError(
+                    f"{self.path}: weights are read in front of constants of the front end; accepted: a file of export"
+                )
         return found
+
+    def is_shape(self, place: int) -> bool:
+        """Whether it only says where values go."""
+        values = self.constants[place]
+        places = all(position in _STRUCTURE.get(kind, ()) for kind, position in self.uses.get(place, [("", 0)]))
+        return places and values.dtype.kind == "i" and values.size <= _LONGEST_SHAPE
 
 
 def ledger_of_file(path: Path, example: tuple[int, ...]) -> Ledger:
@@ -162,20 +204,21 @@ def _faults(model: Any, operators: list[str]) -> Iterator[str]:
     if len(model.subgraphs) != 1:
         yield f"holds {len(model.subgraphs)} graphs"
     for name in operators:
-        if name in ("CUSTOM", "IF", "WHILE", "CALL_ONCE") or "RANDOM" in name or name == "MULTINOMIAL":
-            yield f"{name} is an operator that can't be seen into"
+        if name in _HIDING or "RANDOM" in name or "LSTM" in name or "RNN" in name:
+            yield f"{name} is an operator that can't be seen into, or that no counter knows"
     for buffer in model.buffers:
         if getattr(buffer, "offset", 0) > 1 or getattr(buffer, "externalBufferId", 0):
             yield "keeps values outside its buffers"
     for graph in model.subgraphs:
+        if any(getattr(tensor, "sparsity", None) is not None for tensor in graph.tensors):
+            yield "stores sparse tensors"
         if len(graph.inputs) != 1:
             yield f"reads {len(graph.inputs)} inputs, and weights could be among them"
 
 
 def _tensor_rows(file: File) -> Iterator[TensorRow]:
     for place, values in file.constants.items():
-        kind, position = file.use.get(place, ("unused", 0))
-        if values.dtype.kind == "i" and position in _STRUCTURE.get(kind, ()) and values.size <= _LONGEST_SHAPE:
+        if file.is_shape(place):
             continue
         yield _row(file, place, "", values, _role(file, place, values))
     for place, tensor in enumerate(file.tensors):
@@ -187,7 +230,7 @@ def _tensor_rows(file: File) -> Iterator[TensorRow]:
 
 def _row(file: File, place: int, what: str, values: Array, role: Role) -> TensorRow:
     layer, _, tensor = file.tensors[place].name.decode().rpartition(".")
-    kind = file.use.get(place, ("unused", 0))[0]
+    kind = file.use(place)[0]
     nonzero = int(np.count_nonzero(values))
     return TensorRow(
         layer, tensor + what, values.size, values.size, nonzero, str(values.dtype), values.dtype.itemsize, role, kind
@@ -195,7 +238,7 @@ def _row(file: File, place: int, what: str, values: Array, role: Role) -> Tensor
 
 
 def _role(file: File, place: int, values: Array) -> Role:
-    kind, position = file.use.get(place, ("unused", 0))
+    kind, position = file.use(place)
     if place in file.frontend:
         return "frontend"
     if kind in _WEIGHTED and position in (1, 2):
@@ -221,8 +264,13 @@ def _call(file: File, operator: Operator) -> Call:
     kernel: tuple[int, ...] = ()
     parameters = 0
     if operator.name in _WEIGHTED:
-        held = [file.constants[place] for place in operator.inputs[1:3] if place in file.constants]
-        kernel, parameters = file.shape(operator.inputs[1]), sum(array.size for array in held)
+        kernel = file.shape(operator.inputs[1])
+        # Weights may have been computed from what is stored.
+        parameters = sum(prod(file.shape(place)) for place in operator.inputs[1:3] if place >= 0)
+        if operator.name == "FULLY_CONNECTED":
+            given = (*given[:-1], kernel[-1])  # it flattens by itself
+    elif operator.name == "BATCH_MATMUL" and operator.options.adjX:
+        given = (*given[:-2], given[-1], given[-2])
     elif operator.name.endswith("POOL_2D"):
         kernel = (operator.options.filterHeight, operator.options.filterWidth)
     if len(given) == 4 and operator.name not in ("FULLY_CONNECTED", "BATCH_MATMUL"):

@@ -102,12 +102,16 @@ def _names(pte: Pte) -> Iterator[tuple[Node, str]]:
 
 def _before_network(pte: Pte, frontend: set[str]) -> set[str]:
     """Outputs of the operations that read the front end's constants, and of all in front of them."""
-    # A number alone may be anybody's.
-    own = {key for key in frontend if pte.stored[key].size > 1}
     found: set[str] = set()
     for node in reversed(pte.nodes):
-        if node.output.name in found or own.intersection(value.constant for value in node.inputs.values()):
+        if node.output.name in found or frontend.intersection(value.constant for value in node.inputs.values()):
             found.update([node.output.name, *(value.name for value in node.inputs.values())])
+            for key in {value.constant for value in node.inputs.values()} - frontend - {""}:
+                if pte.stored[key].size > 1:
+                    raise InputError(
+                        f"{pte.path}: weights are read in front of constants of the front end; accepted: a file of "
+                        f"export"
+                    )
     return found
 
 

@@ -1,5 +1,6 @@
 """Count a system without data: its stages change the untrained network's shape, and nothing is fitted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -82,7 +83,7 @@ def is_system(target: str) -> bool:
     if not system and target not in NETWORKS and not Path(target).is_dir() and not target.endswith(EXPORTED):
         raise InputError(
             f"no system, network or saved model {target!r}; accepted: {', '.join([*SYSTEMS, *NETWORKS])}, "
-            f"the path of a system's .py file, the folder of a model, or an exported .onnx file"
+            f"the path of a system's .py file, the folder of a model, or an exported file ({', '.join(EXPORTED)})"
         )
     return system
 
@@ -135,17 +136,26 @@ def count_model(
     """
     edition = rules or dcase2024
     if target.endswith(EXPORTED):
-        return _count_file(target, edition, half, precision)
+        return _count_file(target, rules, half, precision)
     network = target in NETWORKS
     classifier = create_classifier(target, edition.classes) if network else SceneClassifier.load(Path(target))
     return count(classifier, edition, name=target, half=half, precision=precision)
 
 
-def _count_file(target: str, rules: Rules, half: bool, precision: Precision | None) -> Row:
+def _count_file(target: str, rules: Rules | None, half: bool, precision: Precision | None) -> Row:
     artifact = Artifact.load(target)
-    ledger = artifact.ledger(rules.clip_s)
+    edition = rules or dcase2024
+    if artifact.clip_samples is not None:
+        own_s = artifact.clip_samples / artifact.sample_rate
+        if rules is not None and artifact.clip_samples != round(rules.clip_s * artifact.sample_rate):
+            raise InputError(
+                f"{target}: made for clips of {own_s:g} s, and {rules.name} counts clips of {rules.clip_s:g} s; "
+                f"accepted: a file exported with --clip-s {rules.clip_s:g}, or no rules"
+            )
+        edition = replace(edition, clip_s=own_s)
+    ledger = artifact.ledger(edition.clip_s)
     if half or precision not in (None, ledger.precision):
         raise InputError(
             f"{target}: asked for other precisions than the file's own; accepted: a file without half or precision"
         )
-    return _row(target, ledger, rules, len(artifact.classes))
+    return _row(target, ledger, edition, len(artifact.classes))
