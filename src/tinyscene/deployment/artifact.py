@@ -20,7 +20,7 @@ from tinyscene.deployment.file_ledger import MASKS, ledger_of_file
 from tinyscene.deployment.graph import metadata_of, open_file, read
 from tinyscene.deployment.parity import Parity
 from tinyscene.deployment.runtime import session
-from tinyscene.deployment.write import INPUT, onnx_model
+from tinyscene.deployment.write import INPUT, onnx_model, traced_example
 from tinyscene.errors import InputError
 from tinyscene.features import FRONTENDS, Standardize
 from tinyscene.files import write_whole
@@ -171,11 +171,7 @@ def write_checked(classifier: SceneClassifier, path: Path, batches: list[Tensor]
     """Write under another name, compare, and rename. Raises InputError, saying what differs."""
     import onnx
 
-    *sizes, frames = batches[0].shape[1:]
-    # Where poolings leave a single frame, the exporter would take it for a constant. It still does so to
-    # `BCResNetMod` at twice the shortest length, and no more at three times; one to spare.
-    frames = max(frames, 4 * int(getattr(classifier.network, "shortest_frames", 1)))
-    model = onnx_model(classifier.network, torch.zeros(2, *sizes, frames))
+    model = onnx_model(classifier.network, traced_example(classifier.network, batches[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as partial:
         try:

@@ -59,6 +59,14 @@ def onnx_model(network: nn.Module, example: Tensor) -> "onnx.ModelProto":
     return model
 
 
+def traced_example(network: nn.Module, features: Tensor) -> Tensor:
+    """Two silent clips of the size of `features`, (batch, channels, bands, frames), and of frames enough to trace."""
+    *sizes, frames = features.shape[1:]
+    # Where poolings leave a single frame, the exporter would take it for a constant. It still does so to
+    # `BCResNetMod` at twice the shortest length, and no more at three times; one to spare.
+    return torch.zeros(2, *sizes, max(frames, 4 * int(getattr(network, "shortest_frames", 1))))
+
+
 class _Exported(nn.Module):
     """The network as it is run: see `SceneClassifier.classify`."""
 

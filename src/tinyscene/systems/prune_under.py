@@ -1,0 +1,116 @@
+"""Pruning to what the int8 file will cost, where `BudgetPruning` counts the float network that it prunes."""
+
+import copy
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinyscene.accounting import Ledger, count
+from tinyscene.compression import BudgetPruning, Quantize
+from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.data import Clips
+from tinyscene.deployment.file_ledger import ledger_of_file
+from tinyscene.deployment.write import onnx_model, traced_example
+from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.rules import Rules
+from tinyscene.training.run import Run
+
+# What `BudgetPruning` calls the quantities of a limit.
+_ASKED = {"bytes": "bytes", "macs": "macs", "parameters": "parameters", "ram": "peak_ram_bytes"}
+# An int8 network's cost over that of its float one, before one was counted.
+_FIRST_RATES = {"bytes": 0.27, "macs": 1.02, "parameters": 0.98, "ram": 0.5}
+_TRIES = 10
+# As much of the tightest limit has to be used, or another pruning is tried.
+_USED = 0.97
+# Asked for a little less than an exchange rate promises, since that moves with the widths.
+_CAUTION = 0.997
+
+
+@dataclass(frozen=True)
+class PruneUnder:
+    """`BudgetPruning` until the int8 network that comes out of it keeps all limits, and uses one of them up.
+
+    Folding batch norm, a scale a channel and zero points make what an int8 file costs another figure than a share of
+    the float network's. Each pruning is quantized without data and counted, and the next one is asked for as much more
+    or less as the rate between the two says.
+
+    Args:
+        rules: the limits, and the length of the clip that they are for.
+        by_file: count the written file, and not the int8 network: the same parameters and MACs, the file's own constants,
+            and the RAM of a runtime that fuses layers. It takes some seconds a pruning.
+
+    Raises:
+        InputError: when applied, limits that this network can't be pruned to.
+    """
+
+    rules: Rules
+    by_file: bool = False
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Prune by the weights as they are."""
+        return self._pruned(classifier)[0]
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Pruning looks at the weights alone; `run.figures` receives what the int8 network will cost."""
+        clips.refuse_test("PruneUnder")
+        pruned, used = self._pruned(classifier)
+        run.figures.update({f"int8 {name}": float(value) for name, value in used.items()})
+        return pruned
+
+    def _pruned(self, classifier: SceneClassifier) -> tuple[SceneClassifier, dict[str, int]]:
+        rates, caution = dict(_FIRST_RATES), 1.0
+        best: tuple[float, SceneClassifier, dict[str, int]] | None = None
+        for _ in range(_TRIES):
+            asked = {x.quantity: max(1, int(caution * x.at_most / rates[x.quantity])) for x in self.rules.limits}
+            budget: dict[str, Any] = {_ASKED[quantity]: value for quantity, value in asked.items()}
+            pruned = BudgetPruning(**budget, clip_s=self.rules.clip_s).shape(classifier)
+            before = count(pruned.network, pruned.example(self.rules.clip_s))
+            after = deployed_ledger(pruned, self.rules.clip_s, by_file=self.by_file)
+            cost = {x.quantity: x.measure(after) for x in self.rules.limits}
+            used = max(cost[x.quantity] / x.at_most for x in self.rules.limits)
+            if used <= 1 and (best is None or used > best[0]):
+                best = used, pruned, cost
+            whole = _widths(pruned) == _widths(classifier)
+            if best is not None and (best[0] >= _USED or whole):
+                break
+            rates = {x.quantity: cost[x.quantity] / max(1, x.measure(before)) for x in self.rules.limits}
+            caution *= _CAUTION
+        if best is None:
+            short = "; ".join(x.text for x in self.rules.judge(after).findings if not x.passed)
+            raise InputError(
+                f"{type(classifier.network).__name__} can't be pruned to the budget, the nearest {short}; accepted: a "
+                f"larger budget, or another network"
+            )
+        return best[1], best[2]
+
+
+def deployed_ledger(classifier: SceneClassifier, clip_s: float, *, by_file: bool = False) -> Ledger:
+    """What a float classifier will cost at int8, for a clip of `clip_s` seconds; no data is needed."""
+    int8 = Quantize().shape(classifier)
+    example = int8.example(clip_s)
+    if not by_file:
+        return count(int8.network, example)
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scene.onnx"
+        onnx.save(onnx_model(int8.network, traced_example(int8.network, example)), path)
+        return ledger_of_file(path, tuple(example.shape))
+
+
+def smallest(classifier: SceneClassifier, rules: Rules) -> Ledger:
+    """What is left to pay with one channel in every layer that can be pruned."""
+    least = copy.deepcopy(classifier)
+    example = least.example(max(rules.clip_s, least.shortest_samples / least.sample_rate))
+    found = [group for group in coupled_channels(least.network, example) if not group.exempt]
+    cut(least.network, [(group, torch.arange(group.units) < 1) for group in found])
+    by_file = any(limit.quantity == "ram" for limit in rules.limits)
+    return deployed_ledger(least, rules.clip_s, by_file=by_file)
+
+
+def _widths(classifier: SceneClassifier) -> list[torch.Size]:
+    return [tensor.shape for tensor in classifier.network.parameters()]
