@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from tinyscene.cli import data, export
+from tinyscene.cli import data, export, fit
 from tinyscene.cli.options import (
     Cache,
     Data,
@@ -39,6 +39,7 @@ app = typer.Typer(
     "Begin with `tinyscene demo`, or with `tinyscene list`.",
 )
 app.add_typer(data.app, name="data")
+app.command("fit")(fit.fit)
 app.command("export")(export.export)
 
 

@@ -127,7 +127,8 @@ def draw_pareto(tried: Sequence[tuple[str, Row]], winner: Row, title: str, path:
             axes.plot(*place, markers[rung], color=colours[row.variant], alpha=0.8)
         if limit.quantity in limits:
             axes.axvline(limit.at_most / unit, color="0.4", linestyle="--", label="budget")
-        axes.set(xlabel=f"{limit.quantity} ({limit.unit})", title=limit.counted_by, xlim=(0, None))
+        axes.step(*_front([(limit.measure(row.ledger) / unit, row) for _, row in tried]), "k", where="post", alpha=0.3)
+        axes.set(xlabel=f"{limit.quantity} ({limit.unit}, {limit.counted_by})", xlim=(0, None))
     parts[0].set(ylabel="validation accuracy (%)")
     handles, labels = parts[0].get_legend_handles_labels()
     handles += [Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours.values()]
@@ -135,6 +136,18 @@ def draw_pareto(tried: Sequence[tuple[str, Row]], winner: Row, title: str, path:
     figure.legend(handles, [*labels, *colours, *markers], loc="outside right upper", fontsize=8)
     figure.suptitle(title)
     _save(figure, path)
+
+
+def _front(placed: list[tuple[float, Row]]) -> tuple[list[float], list[float]]:
+    """Costs, rising, with the best accuracy in percent that was had for each: what nothing cheaper reaches."""
+    costs: list[float] = []
+    best: list[float] = []
+    for cost, row in sorted(placed, key=lambda pair: pair[0]):
+        assert row.scores is not None
+        if not best or 100 * row.scores.accuracy > best[-1]:
+            costs.append(cost)
+            best.append(100 * row.scores.accuracy)
+    return costs, best
 
 
 def _error(scores: Scores) -> list[list[float]]:

@@ -13,7 +13,7 @@ _UNITS_SAID = {
     **dict.fromkeys(BYTES_IN, "a number and B, kB (1000 B) or KB (1024 B), such as 64kB"),
     **dict.fromkeys(COUNTS_IN, "a number, or one and k (thousands) or M (millions), such as 10M"),
 }
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 _MOST = 10**15
 
 
@@ -36,12 +36,12 @@ class Budget:
     """The most that a classifier may cost once it is a file, each at most that much; None is no limit.
 
     Args:
-        bytes: of all that an int8 file stores of the network: weights, biases, scales, zero points, constants. Graph and
-            metadata are not among them.
+        bytes: of all that an int8 file stores of the network: weights, biases, scales, zero points, constants; not of
+            graph and metadata.
         macs: multiply-accumulates of one clip, by torchinfo's count of the file's layers.
         parameters: weights, biases and the scales and shifts that batch norm leaves.
-        ram_bytes: peak of the activations of one clip, the input among them, in a runtime that fuses what belongs to one
-            int8 layer.
+        ram_bytes: peak of the activations of one clip, the input among them, in a runtime that fuses what belongs to
+            one int8 layer.
 
     Raises:
         InputError: no limit at all, or one below 1.
@@ -56,6 +56,17 @@ class Budget:
         given = [limit for limit in (self.bytes, self.macs, self.parameters, self.ram_bytes) if limit is not None]
         if not given or min(given) < 1:
             raise InputError(f"{self}; accepted: one or more of bytes, macs, parameters, ram_bytes, each at least 1")
+
+    @classmethod
+    def typed(cls, under: str | None, macs: str | None, parameters: str | None, ram: str | None) -> "Budget":
+        """From the options of `tinyscene fit`; raises InputError as `amount` does, or where none is given."""
+        given = {"--under": under, "--macs": macs, "--parameters": parameters, "--ram": ram}
+        units = {"--under": BYTES_IN, "--macs": COUNTS_IN, "--parameters": COUNTS_IN, "--ram": BYTES_IN}
+        if all(text is None for text in given.values()):
+            raise InputError(
+                "no budget; accepted: one or more of --under 64kB, --macs 10M, --parameters 30k, --ram 99kB"
+            )
+        return cls(*(None if text is None else amount(text, units[what], what) for what, text in given.items()))
 
     def rules(self, clip_s: float, classes: tuple[str, ...]) -> Rules:
         """The budget as an edition, for clips of `clip_s` seconds."""

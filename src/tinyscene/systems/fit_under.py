@@ -12,7 +12,7 @@ from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.rules import Budget, Rules
+from tinyscene.rules import Budget, Limit, Rules
 from tinyscene.rules.rules import UNITS
 from tinyscene.systems import under_budget
 from tinyscene.systems.deployed import FILE
@@ -122,8 +122,8 @@ def _reachable(networks: tuple[Scaled, ...], rules: Rules, shortest: int) -> tup
         ledger = smallest(classifier, rules)
         if rules.judge(ledger).passed:
             found.append(network)
-        costs = (f"{x.measure(ledger) / UNITS[x.quantity][x.unit]:,.3g} {x.unit} of {x.quantity}" for x in rules.limits)
-        least.append(f"{network.network} comes down to {', '.join(costs)}")
+        costs = ", ".join(_in_words(limit, limit.measure(ledger)) for limit in rules.limits)
+        least.append(f"{network.network} comes down to {costs}")
     if not found:
         raise InputError(
             f"under {_said(rules)}: no network can be brought there; with one channel a layer, for a clip of "
@@ -133,15 +133,19 @@ def _reachable(networks: tuple[Scaled, ...], rules: Rules, shortest: int) -> tup
 
 
 def _said(rules: Rules) -> str:
-    return ", ".join(f"{x.at_most / UNITS[x.quantity][x.unit]:,g} {x.unit} of {x.quantity}" for x in rules.limits)
+    return ", ".join(_in_words(limit, limit.at_most) for limit in rules.limits)
+
+
+def _in_words(limit: Limit, value: int) -> str:
+    return f"{value / UNITS[limit.quantity][limit.unit]:,.4g} {limit.unit}" + " of RAM" * (limit.quantity == "ram")
 
 
 def _plan(left: list[Candidate], clips: Clips, rules: Rules) -> str:
     return (
         f"under {_said(rules)} for a clip of {rules.clip_s:g} s: {len(left)} candidates "
         f"({', '.join(one.name for one in left)}), {left[0].epochs} epochs in full, on {len(clips.train)} training and "
-        f"{len(clips.validation)} validation clips; some {minutes_of(left, len(clips.train)):.0f} minutes on this machine "
-        f"as busy as it is now, --epochs-scale shortens it"
+        f"{len(clips.validation)} validation clips; some {minutes_of(left, len(clips.train)):.0f} minutes on this "
+        f"machine as busy as it is now, --epochs-scale shortens it"
     )
 
 

@@ -61,10 +61,10 @@ class Trial:
     @property
     def text(self) -> str:
         """One line."""
-        facts = self.facts
+        kb, mmacs = self.facts["bytes"] / 1000, self.facts["macs"] / 1e6
         return (
-            f"  {facts['candidate']}: log loss {self.log_loss:.3f}, {100 * self.scores.accuracy:.1f} % of "
-            f"{facts['validation_clips']} validation clips, {facts['bytes'] / 1000:.2f} kB, {facts['macs'] / 1e6:.2f} MMACs"
+            f"  {self.candidate.name}: log loss {self.log_loss:.3f}, {100 * self.scores.accuracy:.1f} % of "
+            f"{len(self.scores.clips)} validation clips, {kb:.2f} kB, {mmacs:.2f} MMACs"
         )
 
 

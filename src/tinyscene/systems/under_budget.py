@@ -3,13 +3,13 @@
 Every candidate is a network of the menu behind one small log-mel front end, about as large as the budget, or twice as
 large. It is trained with SpecAugment and mixup, pruned to what its int8 file may cost, tuned, and quantized. All
 candidates begin; after each rung the better half goes on from where it stopped (successive halving: Jamieson and
-Talwalkar, AISTATS 2016), by the log loss on the validation part. The one that is left is trained anew on the training and
-the validation part together, for all epochs, and ends with quantization-aware training.
+Talwalkar, AISTATS 2016), by the log loss on the validation part. The one that is left is trained anew on the training
+and the validation part together, for all epochs, and ends with quantization-aware training.
 
     tinyscene fit --data $ESC10 --under 64kB --macs 10M      # about 20 minutes of one core
 
-No report: a recipe of ours. `se_resnet` is left out, since torch 2.13 crashes in the backward pass of narrow ones on CPUs;
-`aemnet`, `baseline2021` and the `tandem` cost too many MACs for what they keep at small widths.
+No report: a recipe of ours. `se_resnet` is left out, since torch 2.13 was seen to crash in the backward pass of a
+narrow one on a CPU; `aemnet`, `baseline2021` and the `tandem` cost too many MACs for what they keep at small widths.
 """
 
 import itertools
@@ -122,9 +122,8 @@ class Candidate:
         return self._system((scale_epochs(train, self.scale),), last=True)
 
     def _system(self, fits: tuple[Stage, ...], *, last: bool) -> System:
-        by_file = last or any(limit.quantity == "ram" for limit in self.rules.limits)
         rounded = quantize if last else Quantize()
-        stages = (*fits, PruneUnder(self.rules, by_file), *scale_epochs((tune, rounded), self.scale))
+        stages = (*fits, PruneUnder(self.rules, by_file=last), *scale_epochs((tune, rounded), self.scale))
         return System(self.rules, self.build, stages, counted_by=CONVENTIONS["bn4"])
 
 
@@ -175,7 +174,7 @@ def _seconds_a_clip(one: Candidate) -> float:
 
 
 def _share(ledger: Ledger, rules: Rules) -> float:
-    """The tightest limit's share that a float network will take at int8, roughly: scales and zero points are left out."""
+    """The tightest limit's share that a float network will take at int8, roughly: without scales and zero points."""
     measured = {
         "bytes": CONVENTIONS["int8_folded"](ledger.tensors).bytes,
         "parameters": CONVENTIONS["bn2"](ledger.tensors).parameters,
