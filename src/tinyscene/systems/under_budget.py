@@ -76,11 +76,11 @@ def build(network: str, arguments: dict[str, Any], classes: tuple[str, ...]) -> 
 train = Fit(
     epochs=120,
     batch_size=16,
-    optimizer=AdamW(lr=2e-3, weight_decay=1e-2),
+    optimizer=AdamW(lr=5e-3, weight_decay=1e-2),
     schedule=Cosine(warmup_epochs=4),
     augment=(SpecAugment(bands=8, frames=40), Mixup(0.2)),
 )
-tune = replace(train, epochs=12, optimizer=AdamW(lr=5e-4, weight_decay=1e-2), schedule=Cosine())
+tune = replace(train, epochs=12, optimizer=AdamW(lr=1e-3, weight_decay=1e-2), schedule=Cosine())
 quantize = Quantize(fit=replace(tune, epochs=8, optimizer=AdamW(lr=2e-4, weight_decay=1e-2)))
 
 
