@@ -2,10 +2,12 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ from tinyscene.data import Clips, Waveforms, load
 from tinyscene.deployment import Artifact
 from tinyscene.rules import Finding, Limit
 from tinyscene.rules.budget import BYTES_IN, COUNTS_IN, amount
-from tinyscene.systems.fit_under import Found
+from tinyscene.systems.fit_under import Found, deliver
 from tinyscene.systems.prune_under import PruneUnder, deployed_ledger
 from tinyscene.systems.under_budget import build
 from tinyscene.training import Run
@@ -49,11 +51,6 @@ def heard_files() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Waveforms, "__getitem__", listened)
         yield heard
-
-
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("draw_confusion", "draw_curves", "draw_devices", "draw_sizes", "draw_pareto"):
-        monkeypatch.setattr(f"tinyscene.evaluation.pictures.{name}", lambda *_: None)
 
 
 def run(clips: Clips, folder: Path, budget: Budget = BUDGET) -> Found:
@@ -118,34 +115,37 @@ def test_the_better_half_goes_on(done: Done) -> None:
     assert not list(done.found.folder.rglob("*.partial"))
 
 
-def test_a_second_call_trains_nothing_and_says_the_same(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
-        raise AssertionError("trained again")
+def test_killed_and_started_again_it_trains_what_is_missing(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("draw_confusion", "draw_curves", "draw_devices", "draw_sizes", "draw_pareto"):
+        monkeypatch.setattr(f"tinyscene.evaluation.pictures.{name}", lambda *_: None)
+    folder = Path(shutil.copytree(done.found.folder, tmp_path / "run"))
+    shutil.rmtree(folder / "final")
+    with killed_at(9):
+        run(done.clips, folder)
+    assert not (folder / "receipt.json").exists(), "nothing vouches for what lies there"
+    trained: list[Clips] = []
+    original = Fit.__call__
 
-    monkeypatch.setattr(Fit, "__call__", refused)
-    no_pictures(monkeypatch)
-    again = run(done.clips, done.found.folder)
-    assert again.row.to_json() == done.found.row.to_json()
+    def counted(fit: Fit, classifier: SceneClassifier, clips: Clips, *rest: Any) -> SceneClassifier:
+        trained.append(clips)
+        return original(fit, classifier, clips, *rest)
+
+    monkeypatch.setattr(Fit, "__call__", counted)
+    again = run(done.clips, folder)
+    assert not any(len(clips.validation) for clips in trained)
+    assert {len(clips) for clips in trained} == {len(done.clips.development)}, "the search was kept"
+    assert same_weights(again.classifier, done.found.classifier)
     assert [trial.facts for trial in again.tried] == [trial.facts for trial in done.found.tried]
+    assert (folder / "receipt.json").is_file()
 
 
-def test_killed_and_started_again_it_ends_alike(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    no_pictures(monkeypatch)
-    with killed_at(12):
-        run(done.clips, tmp_path / "run")
-    assert not (tmp_path / "run" / "model").exists()
-    assert same_weights(run(done.clips, tmp_path / "run").classifier, done.found.classifier)
-
-
-def test_a_file_over_the_budget_is_not_delivered(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As if the file had come out larger than what was counted before.
-    monkeypatch.setattr(PruneUnder, "__call__", lambda stage, classifier, clips, run: classifier)
-    no_pictures(monkeypatch)
-    with pytest.raises(InputError, match=r"nothing is delivered, its file does not keep the budget .*does not fit"):
-        run(done.clips, tmp_path / "run")
-    assert not (tmp_path / "run" / "model").exists()
-    assert not (tmp_path / "run" / "scene.onnx").exists()
-    assert not (tmp_path / "run" / "receipt.json").exists()
+def test_a_file_over_the_budget_is_not_delivered(done: Done, tmp_path: Path) -> None:
+    for file in ({"legal": False, "verdict": "does not fit: 7 of 6 kB"}, {"fault": "does not fit: the file differs"}):
+        with pytest.raises(InputError, match=r"nothing is delivered, .*does not fit"):
+            deliver(replace(done.found.row, file=file), done.found.tried, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("budget", [Budget(bytes=100), Budget(macs=500), Budget(bytes=64_000, ram_bytes=1_000)])

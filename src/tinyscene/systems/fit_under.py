@@ -82,25 +82,37 @@ def fit_under(
     left = candidates(_reachable(chosen, rules, min(heard.lengths)), rules, epochs_of(clips, epochs_scale))
     options: dict[str, Any] = {"seeds": (seed,), "workers": workers, "accelerator": accelerator, "quiet": quiet}
     _tell(_plan(left, clips, rules), quiet)
-    tried: list[Trial] = []
-    for rung in range(len(RUNGS)):
-        _tell(
-            f"rung {rung + 1} of {len(RUNGS)}: {len(left)} candidates to {100 * RUNGS[rung]:.0f} % of the epochs", quiet
-        )
-        rows = reproduce(_file(left, rung), _judged(clips), folder / SEARCH, files=False, **options)
-        ends = {row.variant: row for row in rows}
-        ranked = sorted((Trial(rung + 1, one, ends[one.name]) for one in left), key=lambda trial: trial.log_loss)
-        _tell("\n".join(trial.text for trial in ranked), quiet)
-        tried += ranked
-        left = [trial.candidate for trial in ranked[: (len(ranked) + 1) // 2 if rung < len(RUNGS) - 1 else 1]]
-    winner = next(trial for trial in reversed(tried) if trial.candidate is left[0])
+    tried = _search(left, clips, folder / SEARCH, options)
+    winner = next(trial for trial in tried if trial.rung == len(RUNGS))
     # Until the call ends, what the folder held before is vouched for by nothing.
     (folder / "receipt.json").unlink(missing_ok=True)
     save_tried(tried, winner, f"under {_said(rules)} on {clips.name}", folder)
     _tell(f"{winner.candidate.name} is trained anew, on the training and the validation part, for all epochs", quiet)
-    settings = {"budget": _said(rules), "clip_s": rules.clip_s, "epochs_scale": epochs_scale, "winner": left[0].name}
-    rows = reproduce(_file(left), _all_in(clips), folder / FINAL, settings=settings, **options)
-    return Found(_delivered(rows[-1], tried, folder), rows[-1], tuple(tried), winner, folder)
+    settings = {
+        "budget": _said(rules),
+        "clip_s": rules.clip_s,
+        "epochs_scale": epochs_scale,
+        "winner": winner.candidate.name,
+    }
+    rows = reproduce(
+        _file([winner.candidate]), _all_in(clips), folder / FINAL, settings=settings, files="last stage", **options
+    )
+    return Found(deliver(rows[-1], tried, folder), rows[-1], tuple(tried), winner, folder)
+
+
+def _search(left: list[Candidate], clips: Clips, folder: Path, options: dict[str, Any]) -> list[Trial]:
+    """Every candidate at every rung that it reached, rung by rung, the best of each first."""
+    tried: list[Trial] = []
+    for number, share in enumerate(RUNGS):
+        said = f"rung {number + 1} of {len(RUNGS)}: {len(left)} candidates to {100 * share:.0f} % of the epochs"
+        _tell(said, options["quiet"])
+        rows = reproduce(_file(left, number), _judged(clips), folder, files="none", **options)
+        ends = {row.variant: row for row in rows}
+        ranked = sorted((Trial(number + 1, one, ends[one.name]) for one in left), key=lambda trial: trial.log_loss)
+        _tell("\n".join(trial.text for trial in ranked), options["quiet"])
+        tried += ranked
+        left = [trial.candidate for trial in ranked[: (len(ranked) + 1) // 2]]
+    return tried
 
 
 def _chosen(networks: Sequence[str]) -> tuple[Scaled, ...]:
@@ -165,7 +177,7 @@ def _all_in(clips: Clips) -> Clips:
     return replace(clips, rows=tuple(c._replace(split="train") if c.split == "validation" else c for c in clips))
 
 
-def _delivered(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
+def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
     """Copy the final run's end to where it is looked for, the receipt last. Raises InputError for an illegal file."""
     if not row.file.get("legal"):
         fault = row.file.get("fault") or f"its file does not keep the budget ({row.file['verdict']})"

@@ -5,7 +5,7 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -25,6 +25,7 @@ from tinyscene.training.batches import INITIAL
 from tinyscene.training.run import Run, Stage, describe, key_of, weights_fingerprint
 
 History = list[dict[str, float]]
+Files = Literal["every stage", "last stage", "none"]
 RECIPE = "recipe.json"
 
 
@@ -52,14 +53,14 @@ def reproduce(
     devices: int = 1,
     quiet: bool = False,
     settings: dict[str, Any] | None = None,
-    files: bool = True,
+    files: Files = "every stage",
 ) -> list[Row]:
     """Train, compress and evaluate every variant of `file`; a row a stage.
 
     Stages that begin alike are done once, and a stage whose result lies in `folder` isn't done again: the key of a
     result holds the untrained classifier, the data, the seed, the stages so far, and the source and versions of what
-    computes. The folder receives scorecard, pictures, models, receipt, and what is needed to run it again; and, unless
-    `files` is False, every stage's exported file.
+    computes. The folder receives scorecard, pictures, models, receipt, and what is needed to run it again; and the
+    exported `files` of every stage, of the last one, or of none.
 
     Raises:
         InputError: the clips lack a class in a split, a recording or the content of a file is on both sides of one, or
@@ -135,22 +136,23 @@ def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write
 
 
 def _run_variant(
-    variant: str, system: System, classifier: SceneClassifier, clips: Clips, run: Run, files: bool
+    variant: str, system: System, classifier: SceneClassifier, clips: Clips, run: Run, files: Files
 ) -> list[Result]:
     heard, run.initial = (classifier.sample_rate, classifier.channel), classifier
     data = [decode(part, *heard, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
     built = [weights_fingerprint(classifier), repr(classifier), classifier.frontend.arguments]
-    key = key_of(built, data, run.seed, run.place, system.rules, files)
+    key = key_of(built, data, run.seed, run.place, system.rules)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):
-        key = key_of(key, stage)
+        exported = files == "every stage" or (files == "last stage" and index == len(system.stages) - 1)
+        key = key_of(key, stage, exported)
         label = stage_label(stage)
         place = Path(run.folder) / f"{index}-{slug(label)}-{key}"
         result = _kept(place, clips, run)
         step = f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}"
         _say(step if result is None else f"{step}, kept from before", run)
         if result is None:
-            result = _run_stage(stage, classifier, clips, run, system.rules if files else None, place)
+            result = _run_stage(stage, classifier, clips, run, system.rules if exported else None, place)
         results.append(result)
         classifier = result.classifier
     return results
