@@ -32,7 +32,7 @@ _CAUTION = 0.997
 
 @dataclass(frozen=True)
 class PruneUnder:
-    """`BudgetPruning` until the int8 network that comes out of it keeps all limits, and uses one of them up.
+    """`BudgetPruning` until the int8 network that comes out of it keeps all limits, and nearly uses one of them up.
 
     Folding batch norm, a scale a channel and zero points make what an int8 file costs another figure than a share of
     the float network's. Each pruning is quantized without data and counted, and the next one is asked for as much more
