@@ -74,12 +74,8 @@ def fit_under(
             classifier; nothing is delivered then.
     """
     clips.require("train", "validation", "test")
-    folder, chosen = Path(folder), _chosen(networks)
-    first = build(chosen[0].network, chosen[0].arguments(1), clips.classes)
-    check_data(clips, first, quiet)
-    heard = decode(clips.development, first.sample_rate, first.channel, quiet=quiet)
-    rules = budget.rules(training_length(heard, ()) / first.sample_rate, clips.classes)
-    left = candidates(_reachable(chosen, rules, min(heard.lengths)), rules, epochs_of(clips, epochs_scale))
+    folder, left = Path(folder), _planned(clips, budget, _chosen(networks), epochs_scale, quiet)
+    rules = left[0].rules
     options: dict[str, Any] = {"seeds": (seed,), "workers": workers, "accelerator": accelerator, "quiet": quiet}
     _tell(_plan(left, clips, rules), quiet)
     tried = _search(left, clips, folder / SEARCH, options)
@@ -98,6 +94,17 @@ def fit_under(
         _file([winner.candidate]), _all_in(clips), folder / FINAL, settings=settings, files="last stage", **options
     )
     return Found(deliver(rows[-1], tried, folder), rows[-1], tuple(tried), winner, folder)
+
+
+def _planned(
+    clips: Clips, budget: Budget, networks: tuple[Scaled, ...], epochs_scale: float, quiet: bool
+) -> list[Candidate]:
+    """The candidates of the first rung. Raises InputError for data that leak, and for a budget out of reach."""
+    first = build(networks[0].network, networks[0].arguments(1), clips.classes)
+    check_data(clips, first, quiet)
+    heard = decode(clips.development, first.sample_rate, first.channel, quiet=quiet)
+    rules = budget.rules(training_length(heard, ()) / first.sample_rate, clips.classes)
+    return candidates(_reachable(networks, rules, min(heard.lengths)), rules, epochs_of(clips, epochs_scale))
 
 
 def _search(left: list[Candidate], clips: Clips, folder: Path, options: dict[str, Any]) -> list[Trial]:

@@ -121,7 +121,8 @@ def train(
     steps = len(plan)
     quiet = run.quiet or not fabric.is_global_zero
     what = f"training, going on after epoch {progress.epoch}" if progress.epoch else "training"
-    with bar(what, fit.epochs * steps, done=progress.epoch * steps, quiet=quiet) as advance:
+    last = fit.epochs if fit.stop_after is None else fit.stop_after
+    with bar(what, last * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
             row = _epoch(fit, network, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance, hooks)
