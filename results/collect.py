@@ -5,6 +5,7 @@ Each run becomes SYSTEM-DATASET.csv, a row a stage, with the command, commit, se
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +20,9 @@ def take(run: Path) -> None:
         sys.exit(f"{run}: commit {receipt['commit'] or 'unknown'}; accepted: a run of a committed state")
     with (run / "scorecard.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    if (run / "pareto.csv").is_file():
+        (HERE / "tried").mkdir(exist_ok=True)
+        shutil.copyfile(run / "pareto.csv", HERE / "tried" / f"{rows[0]['system']}-{rows[0]['dataset']}.csv")
     provenance = {name: receipt.get(name, "") for name in PROVENANCE} | {"torch": receipt["versions"]["torch"]}
     target = HERE / f"{rows[0]['system']}-{rows[0]['dataset']}.csv"
     with target.open("w", newline="") as file:
@@ -58,8 +62,29 @@ def table(path: Path) -> list[str]:
     lines += ["", *figures] if figures else []
     if any(row.get("optimistic") == "True" for row in rows):
         lines += ["", "*optimistic*: scored on recordings that the model was trained, stopped or calibrated on."]
+    lines += tried(HERE / "tried" / path.name)
     facts = f"`{first['command']}`; commit {first['commit']}, {first['machine']}, torch {first['torch']}"
     return [*lines, "", f"{facts}, {first['minutes']} min, {first['finished'][:10]}.", ""]
+
+
+def tried(path: Path) -> list[str]:
+    """What a fit under a budget tried, on the validation part; nothing for other runs."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    clips = f"{rows[0]['validation_clips']} validation clips"
+    lines = [
+        "",
+        f"| rung | candidate | epochs | accuracy % on {clips} | log loss | kB | MMACs | winner |",
+        "|" + "---|" * 8,
+    ]
+    for row in rows:
+        cells = [row["rung"], row["candidate"], row["epochs"], f"{100 * float(row['validation_accuracy']):.1f}"]
+        cells += [f"{float(row['validation_log_loss']):.3f}", f"{int(row['bytes']) / 1000:.2f}"]
+        cells += [f"{int(row['macs']) / 1e6:.2f}", "yes" if row["winner"] == "True" else ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def file_cells(row: dict[str, str]) -> list[str]:

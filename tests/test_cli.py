@@ -24,7 +24,7 @@ from tinyscene.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[1]
 MINE = str(ROOT / "examples" / "add_a_system.py")
-VERBS = ("list", "show", "count", "reproduce", "evaluate", "compare", "predict", "demo")
+VERBS = ("list", "show", "count", "reproduce", "fit", "evaluate", "compare", "predict", "demo")
 ROW = {"variant", "stage", "parameters", "nonzero", "bytes", "kb", "macs", "convention", "verdict", "reported"}
 
 
@@ -106,6 +106,7 @@ def test_every_verb_has_help(tinyscene: Callable[..., Said], verb: tuple[str, ..
         (): (*VERBS, "data", "export", "submission"),
         ("count",): ("--rules", "--half", "--layers", "--json", "dcase2024"),
         ("reproduce",): ("--data", "--set", "VARIANT.stages.N.field", "--seeds", "--epochs-scale", "--out"),
+        ("fit",): ("--under", "--macs", "--parameters", "--ram", "64kB", "never", "pareto.png"),
         ("evaluate",): ("--split", "--test-fold", "--subset"),
         ("predict",): ("--skip-bad", "model.json"),
         ("data", "make"): ("synthetic", "--seed"),

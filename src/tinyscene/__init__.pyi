@@ -23,8 +23,10 @@ from .features import Gammatone, LogMel, Raw, Standardize
 from .models import create_model, list_models
 from .models.classifier import Prediction, SceneClassifier
 from .models.published import create_classifier
+from .rules import Budget
 from .systems import Optimistic, System, count_system, load_system, override, reproduce, scale_system
 from .systems.count import count, count_model
+from .systems.fit_under import fit_under
 from .training import (
     SGD,
     Adam,
@@ -48,6 +50,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Artifact",
+    "Budget",
     "BudgetPruning",
     "Calibration",
     "Constant",
@@ -105,6 +108,7 @@ __all__ = [
     "evaluation",
     "export",
     "features",
+    "fit_under",
     "frobenius_norm",
     "geometric_median",
     "l1_norm",

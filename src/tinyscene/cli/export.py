@@ -29,7 +29,7 @@ def export(
     cache: Cache = None,
     json_file: Json = None,
 ) -> None:
-    """Write a model as one file for ONNX Runtime, LiteRT or ExecuTorch: float32, 16 bits or int8, as its weights are stored.
+    """Write a model as one file for ONNX Runtime, LiteRT or ExecuTorch, at the precision of its weights.
 
     The file is run beside the model before it gets its name; one that computes anything else is not kept. What was
     found stands beside it: FILE.json. A file takes clips of --clip-s seconds; an ONNX file with the front end outside

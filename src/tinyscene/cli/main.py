@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import tinyscene
-from tinyscene.cli import data, export, submission
+from tinyscene.cli import data, export, fit, submission
 from tinyscene.cli.options import (
     Cache,
     Data,
@@ -41,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(submission.app, name="submission")
+app.command("fit")(fit.fit)
 app.command("export")(export.export)
 
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from tinyscene.accounting import in_unit
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
+from tinyscene.rules import Limit
+from tinyscene.rules.rules import UNITS
 
 
 def draw_curves(histories: list[tuple[str, list[dict[str, float]]]], title: str, path: Path) -> None:
@@ -98,6 +101,53 @@ def draw_sizes(rows: Sequence[Row], title: str, path: Path) -> None:
     axes.set_xlim(left=0)
     figure.legend(loc="outside right upper")
     _save(figure, path)
+
+
+def draw_pareto(tried: Sequence[tuple[str, Row]], winner: Row, title: str, path: Path) -> None:
+    """Accuracy of all that was tried against what it costs: bytes, and what else its rules limit, a part each.
+
+    Args:
+        tried: what each is called in the legend's second half, such as its rung, and its row.
+        winner: one of those rows; it gets a ring.
+    """
+    limits = {limit.quantity: limit for limit in winner.rules.limits}
+    shown = [limits.get("bytes", Limit("bytes", 1, "kB", convention="bn4"))]
+    shown += [limit for limit in winner.rules.limits if limit.quantity != "bytes"]
+    figure = Figure(figsize=(3.5 + 4 * len(shown), 4.5), layout="constrained")
+    parts = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(row.variant for _, row in tried))}
+    markers = dict(zip(dict.fromkeys(rung for rung, _ in tried), "osD^vP*X", strict=False))
+    for axes, limit in zip(parts, shown, strict=True):
+        unit = UNITS[limit.quantity][limit.unit]
+        for rung, row in tried:
+            assert row.scores is not None
+            place = limit.measure(row.ledger) / unit, 100 * row.scores.accuracy
+            if row is winner:
+                axes.plot(*place, "o", markersize=16, markerfacecolor="none", color="black", label="winner")
+            axes.plot(*place, markers[rung], color=colours[row.variant], alpha=0.8)
+        if limit.quantity in limits:
+            axes.axvline(limit.at_most / unit, color="0.4", linestyle="--", label="budget")
+        axes.step(*_front([(limit.measure(row.ledger) / unit, row) for _, row in tried]), "k", where="post", alpha=0.3)
+        axes.set(xlabel=f"{limit.quantity} ({limit.unit}, {limit.counted_by})", xlim=(0, None))
+    parts[0].set(ylabel="validation accuracy (%)")
+    handles, labels = parts[0].get_legend_handles_labels()
+    handles += [Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours.values()]
+    handles += [Line2D([], [], marker=marker, linestyle="", color="0.4") for marker in markers.values()]
+    figure.legend(handles, [*labels, *colours, *markers], loc="outside right upper", fontsize=8)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def _front(placed: list[tuple[float, Row]]) -> tuple[list[float], list[float]]:
+    """Costs, rising, with the best accuracy in percent that was had for each: what nothing cheaper reaches."""
+    costs: list[float] = []
+    best: list[float] = []
+    for cost, row in sorted(placed, key=lambda pair: pair[0]):
+        assert row.scores is not None
+        if not best or 100 * row.scores.accuracy > best[-1]:
+            costs.append(cost)
+            best.append(100 * row.scores.accuracy)
+    return costs, best
 
 
 def _error(scores: Scores) -> list[list[float]]:

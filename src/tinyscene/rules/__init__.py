@@ -1,6 +1,7 @@
 """Challenge editions: what each one counts, how, and up to which limit."""
 
 from tinyscene.errors import InputError
+from tinyscene.rules.budget import Budget
 from tinyscene.rules.dcase2020 import dcase2020
 from tinyscene.rules.dcase2021 import dcase2021
 from tinyscene.rules.dcase2022 import dcase2022
@@ -20,6 +21,7 @@ RULES: dict[str, Rules] = {
 
 __all__ = [
     "RULES",
+    "Budget",
     "Finding",
     "Limit",
     "Rules",

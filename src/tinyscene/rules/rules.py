@@ -8,12 +8,13 @@ from tinyscene.accounting.conventions import BYTES_IN
 from tinyscene.accounting.counters import COUNTERS
 from tinyscene.errors import InputError
 
-Quantity = Literal["bytes", "parameters", "macs"]
+Quantity = Literal["bytes", "parameters", "macs", "ram"]
 
 UNITS: dict[Quantity, dict[str, int]] = {
     "bytes": BYTES_IN,
     "parameters": {"parameters": 1, "k parameters": 1000},
     "macs": {"MACs": 1, "MMACs": 1_000_000},
+    "ram": BYTES_IN,
 }
 
 
@@ -22,6 +23,7 @@ class Limit:
     """The most that one quantity may come to.
 
     Attributes:
+        quantity: bytes of what is stored, parameters, MACs, or the peak RAM of the activations.
         at_most: in bytes, parameters or MACs, whatever the unit; the limit itself is allowed.
         unit: what figures are shown in: B, kB, KB, parameters, k parameters, MACs or MMACs.
         convention: name of the counting convention, for bytes and parameters.
@@ -44,7 +46,7 @@ class Limit:
             raise InputError(f"{self.quantity} can't be shown in {self.unit!r}; accepted are {accepted}")
         if self.quantity == "macs" and self.counter not in COUNTERS:
             raise InputError(f"there is no MAC counter {self.counter!r}; there are {', '.join(COUNTERS)}")
-        if self.quantity != "macs":
+        if self.quantity in ("bytes", "parameters"):
             get_convention(self.convention)
 
     @property
@@ -52,6 +54,8 @@ class Limit:
         """The convention or the counter, and whether zeros count."""
         if self.quantity == "macs":
             return self.counter
+        if self.quantity == "ram":
+            return "peak of the activations"
         return f"{self.convention}, {'with' if self.zeros else 'without'} zeros"
 
     def measure(self, ledger: Ledger) -> int:
@@ -65,6 +69,8 @@ class Limit:
                 held = ", ".join(ledger.macs) or "none"
                 raise InputError(f"the ledger has no MACs by {self.counter!r}; it has {held}: count with an example")
             return ledger.macs[self.counter]
+        if self.quantity == "ram":
+            return ledger.peak_ram_bytes
         size = get_convention(self.convention)(ledger.tensors)
         if self.quantity == "bytes":
             return size.bytes if self.zeros else size.kept_bytes

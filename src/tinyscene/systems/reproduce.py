@@ -5,7 +5,7 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -25,6 +25,7 @@ from tinyscene.training.batches import INITIAL
 from tinyscene.training.run import Run, Stage, describe, key_of, weights_fingerprint
 
 History = list[dict[str, float]]
+Files = Literal["every stage", "last stage", "none"]
 RECIPE = "recipe.json"
 
 
@@ -52,12 +53,14 @@ def reproduce(
     devices: int = 1,
     quiet: bool = False,
     settings: dict[str, Any] | None = None,
+    files: Files = "every stage",
 ) -> list[Row]:
     """Train, compress and evaluate every variant of `file`; a row a stage.
 
     Stages that begin alike are done once, and a stage whose result lies in `folder` isn't done again: the key of a
     result holds the untrained classifier, the data, the seed, the stages so far, and the source and versions of what
-    computes. The folder receives scorecard, pictures, models, receipt, and what is needed to run it again.
+    computes. The folder receives scorecard, pictures, models, receipt, and what is needed to run it again; and the
+    exported `files` of every stage, of the last one, or of none.
 
     Raises:
         InputError: the clips lack a class in a split, a recording or the content of a file is on both sides of one, or
@@ -73,9 +76,9 @@ def reproduce(
         for variant, system in file.variants.items():
             classifier = _built(system, clips, run, shaped)
             if not rows:
-                data = _checked(clips, classifier, quiet)
+                data = check_data(clips, classifier, quiet)
                 _claim(folder, file, list(seeds), data, write=run.fabric.is_global_zero)
-            results = _run_variant(variant, system, classifier, clips, run)
+            results = _run_variant(variant, system, classifier, clips, run, files)
             for index, result in enumerate(results):
                 row = stage_row(file, variant, index, result.classifier, system.rules)
                 row = replace(row, dataset=clips.name, seed=seed, scores=result.scores, figures=result.figures)
@@ -100,7 +103,7 @@ def _built(system: System, clips: Clips, run: Run, shaped: Shaped) -> SceneClass
     return classifier
 
 
-def _checked(clips: Clips, classifier: SceneClassifier, quiet: bool) -> str:
+def check_data(clips: Clips, classifier: SceneClassifier, quiet: bool) -> str:
     """The data's fingerprint. Raises InputError where one file's content is on both sides of a split."""
     waveforms = decode(clips, classifier.sample_rate, classifier.channel, quiet=quiet)
     if leaks := waveforms.leaks():
@@ -132,27 +135,33 @@ def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write
             partial.write_text(json.dumps(recipe, indent=1))
 
 
-def _run_variant(variant: str, system: System, classifier: SceneClassifier, clips: Clips, run: Run) -> list[Result]:
+def _run_variant(
+    variant: str, system: System, classifier: SceneClassifier, clips: Clips, run: Run, files: Files
+) -> list[Result]:
     heard, run.initial = (classifier.sample_rate, classifier.channel), classifier
     data = [decode(part, *heard, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
     built = [weights_fingerprint(classifier), repr(classifier), classifier.frontend.arguments]
     key = key_of(built, data, run.seed, run.place, system.rules)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):
-        key = key_of(key, stage)
+        exported = files == "every stage" or (files == "last stage" and index == len(system.stages) - 1)
+        key = key_of(key, stage, exported)
         label = stage_label(stage)
         place = Path(run.folder) / f"{index}-{slug(label)}-{key}"
         result = _kept(place, clips, run)
         step = f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}"
         _say(step if result is None else f"{step}, kept from before", run)
         if result is None:
-            result = _run_stage(stage, classifier, clips, run, system.rules, place)
+            result = _run_stage(stage, classifier, clips, run, system.rules if exported else None, place)
         results.append(result)
         classifier = result.classifier
     return results
 
 
-def _run_stage(stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run, rules: Rules, place: Path) -> Result:
+def _run_stage(
+    stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run, rules: Rules | None, place: Path
+) -> Result:
+    """Run it, score it, keep it; with `rules`, write a file and judge it."""
     run.history.clear()
     run.figures.clear()
     started = time.monotonic()
@@ -164,7 +173,7 @@ def _run_stage(stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run
     file: dict[str, Any] = {}
     if run.fabric.is_global_zero:
         classifier.save(place)
-        file = deploy(classifier, clips, rules, place)
+        file = deploy(classifier, clips, rules, place) if rules else {}
         with write_whole(place / "history.json") as partial:
             partial.write_text(json.dumps({"seconds": seconds, "figures": figures, "file": file, "epochs": history}))
         # Written last: its presence says that the stage is complete.

@@ -120,7 +120,8 @@ def train(
     labels = clips.validation.labels
     steps = len(plan)
     quiet = run.quiet or not fabric.is_global_zero
-    with bar(_what(fit, progress), fit.epochs * steps, done=progress.epoch * steps, quiet=quiet) as advance:
+    last = fit.epochs if fit.stop_after is None else fit.stop_after
+    with bar(_what(fit, progress), last * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
             row = _epoch(fit, network, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance, hooks)

@@ -1,0 +1,90 @@
+"""A budget of one's own: what a device has room and time for, as rules that judge like those of a challenge."""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+
+from tinyscene.accounting.conventions import BYTES_IN
+from tinyscene.errors import InputError
+from tinyscene.rules.rules import Limit, Rules
+
+COUNTS_IN: dict[str, int] = {"": 1, "k": 1000, "M": 1_000_000}
+_UNITS_SAID = {
+    **dict.fromkeys(BYTES_IN, "a number and B, kB (1000 B) or KB (1024 B), such as 64kB"),
+    **dict.fromkeys(COUNTS_IN, "a number, or one and k (thousands) or M (millions), such as 10M"),
+}
+_AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_MOST = 10**15
+
+
+def amount(text: str, units: dict[str, int], what: str) -> int:
+    """A size or a count as it is typed: "64kB" by `BYTES_IN`, "10M" by `COUNTS_IN`; a fraction of one is cut off.
+
+    Raises:
+        InputError: no number, another unit, less than one, or 10^15 and more; `what` names the option.
+    """
+    found = _AMOUNT.fullmatch(text)
+    value = int(Decimal(found[1]) * units[found[2]]) if found and found[2] in units else 0
+    if not 1 <= value < _MOST:
+        said = _UNITS_SAID[next(iter(units))]
+        raise InputError(f"{what} {text}; accepted: {said}, that comes to at least 1 and less than 10^15")
+    return value
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that a classifier may cost once it is a file, each at most that much; None is no limit.
+
+    Args:
+        bytes: of all that an int8 file stores of the network: weights, biases, scales, zero points, constants; not of
+            graph and metadata.
+        macs: multiply-accumulates of one clip, by torchinfo's count of the file's layers.
+        parameters: weights, biases and the scales and shifts that batch norm leaves.
+        ram_bytes: peak of the activations of one clip, the input among them, in a runtime that fuses what belongs to
+            one int8 layer.
+
+    Raises:
+        InputError: no limit at all, or one below 1.
+    """
+
+    bytes: int | None = None
+    macs: int | None = None
+    parameters: int | None = None
+    ram_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [limit for limit in (self.bytes, self.macs, self.parameters, self.ram_bytes) if limit is not None]
+        if not given or min(given) < 1:
+            raise InputError(f"{self}; accepted: one or more of bytes, macs, parameters, ram_bytes, each at least 1")
+
+    @classmethod
+    def typed(cls, under: str | None, macs: str | None, parameters: str | None, ram: str | None) -> "Budget":
+        """From the options of `tinyscene fit`; raises InputError as `amount` does, or where none is given."""
+        given = {"--under": under, "--macs": macs, "--parameters": parameters, "--ram": ram}
+        units = {"--under": BYTES_IN, "--macs": COUNTS_IN, "--parameters": COUNTS_IN, "--ram": BYTES_IN}
+        if all(text is None for text in given.values()):
+            raise InputError(
+                "no budget; accepted: one or more of --under 64kB, --macs 10M, --parameters 30k, --ram 99kB"
+            )
+        return cls(*(None if text is None else amount(text, units[what], what) for what, text in given.items()))
+
+    def rules(self, clip_s: float, classes: tuple[str, ...]) -> Rules:
+        """The budget as an edition, for clips of `clip_s` seconds."""
+        limits = []
+        if self.bytes is not None:
+            limits.append(Limit("bytes", self.bytes, "kB", convention="bn4"))
+        if self.macs is not None:
+            limits.append(Limit("macs", self.macs, "MMACs", counter="torchinfo"))
+        if self.parameters is not None:
+            limits.append(Limit("parameters", self.parameters, "parameters", convention="bn2"))
+        if self.ram_bytes is not None:
+            limits.append(Limit("ram", self.ram_bytes, "kB"))
+        return Rules(
+            name="budget",
+            title="a budget of one's own",
+            clip_s=clip_s,
+            limits=tuple(limits),
+            ranked_by="log loss on validation clips",
+            notes=("Everything that the int8 file stores of the network counts, scales and zero points too.",),
+            classes=classes,
+        )

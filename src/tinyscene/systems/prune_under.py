@@ -1,0 +1,122 @@
+"""Pruning to what the int8 file will cost, where `BudgetPruning` counts the float network that it prunes."""
+
+import copy
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinyscene.accounting import Ledger, count
+from tinyscene.compression import BudgetPruning, Quantize
+from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.data import Clips
+from tinyscene.deployment import FORMATS
+from tinyscene.deployment.forms import form_of
+from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.rules import Rules
+from tinyscene.training.run import Run
+
+# What `BudgetPruning` calls the quantities of a limit.
+_ASKED = {"bytes": "bytes", "macs": "macs", "parameters": "parameters", "ram": "peak_ram_bytes"}
+# An int8 network's cost over that of its float one, before one was counted.
+_FIRST_RATES = {"bytes": 0.27, "macs": 1.02, "parameters": 0.98, "ram": 0.5}
+_TRIES = 8
+# As much of the tightest limit has to be used, or another pruning is tried.
+_USED = 0.97
+# Asked for a little less than an exchange rate promises, since that moves with the widths.
+_CAUTION = 0.997
+
+
+@dataclass(frozen=True)
+class PruneUnder:
+    """`BudgetPruning` until the int8 network that comes out of it keeps all limits, and nearly uses one of them up.
+
+    Folding batch norm, a scale a channel and zero points make what an int8 file costs another figure than a share of
+    the float network's. Each pruning is quantized without data and counted, and the next one is asked for as much more
+    or less as the rate between the two says.
+
+    Args:
+        rules: the limits, and the length of the clip that they are for.
+        by_file: have the file written and counted as well: the same parameters and MACs, and its own constants. It
+            takes some seconds. A limit on RAM is always that of the file, whose runtime fuses layers.
+
+    Raises:
+        InputError: when applied, limits that this network can't be pruned to.
+    """
+
+    rules: Rules
+    by_file: bool = False
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Prune by the weights as they are, and count the int8 network."""
+        return replace(self, by_file=False)._pruned(classifier)[0]
+
+    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Pruning looks at the weights alone; `run.figures` receives what the int8 network will cost."""
+        clips.refuse_test("PruneUnder")
+        pruned, used = self._pruned(classifier)
+        run.figures.update({f"int8 {name}": float(value) for name, value in used.items()})
+        return pruned
+
+    def _pruned(self, classifier: SceneClassifier) -> tuple[SceneClassifier, dict[str, int]]:
+        rates, caution = dict(_FIRST_RATES), 1.0
+        best: tuple[float, SceneClassifier, dict[str, int]] | None = None
+        for attempt in range(_TRIES):
+            asked = {x.quantity: max(1, int(caution * x.at_most / rates[x.quantity])) for x in self.rules.limits}
+            budget: dict[str, Any] = {_ASKED[quantity]: value for quantity, value in asked.items()}
+            pruned = BudgetPruning(**budget, clip_s=self.rules.clip_s).shape(classifier)
+            before = count(pruned.network, pruned.example(self.rules.clip_s))
+            after = self._ledger(pruned)
+            cost: dict[str, int] = {x.quantity: x.measure(after) for x in self.rules.limits}
+            used = max(cost[x.quantity] / x.at_most for x in self.rules.limits)
+            if used <= 1 and (best is None or used > best[0]):
+                best = used, pruned, cost
+            # A small network has few widths to choose from: what is near is taken after three tries.
+            if best is not None and (best[0] >= _USED or attempt > 1 or _widths(pruned) == _widths(classifier)):
+                return best[1], best[2]
+            rates = {x.quantity: cost[x.quantity] / max(1, x.measure(before)) for x in self.rules.limits}
+            caution *= _CAUTION
+        short = "; ".join(x.text for x in self.rules.judge(after).findings if not x.passed)
+        raise InputError(
+            f"{type(classifier.network).__name__} can't be pruned to the budget, the nearest {short}; accepted: a "
+            f"larger budget, or another network"
+        )
+
+    def _ledger(self, pruned: SceneClassifier) -> Ledger:
+        """Of the int8 network; of the file where that is asked for, but not of one that is too large as it is."""
+        int8 = deployed_ledger(pruned, self.rules.clip_s)
+        by_file = limits_ram(self.rules) or (self.by_file and self.rules.judge(int8).passed)
+        return deployed_ledger(pruned, self.rules.clip_s, by_file=True) if by_file else int8
+
+
+def limits_ram(rules: Rules) -> bool:
+    """Whether only the file tells: a runtime holds other activations than torch does."""
+    return any(limit.quantity == "ram" for limit in rules.limits)
+
+
+def deployed_ledger(classifier: SceneClassifier, clip_s: float, *, by_file: bool = False) -> Ledger:
+    """What a float classifier will cost at int8, for a clip of `clip_s` seconds; no data is needed."""
+    int8 = Quantize().shape(classifier)
+    example = int8.example(clip_s)
+    if not by_file:
+        return count(int8.network, example)
+    with tempfile.TemporaryDirectory() as folder:
+        path, form = Path(folder) / "scene.onnx", form_of(int8, "outside", round(clip_s * int8.sample_rate))
+        FORMATS[path.suffix].write(form, path, {}, "")
+        return FORMATS[path.suffix].ledger(path, tuple(example.shape))
+
+
+def smallest(classifier: SceneClassifier, rules: Rules) -> Ledger:
+    """What is left to pay with one channel in every layer that can be pruned."""
+    least = copy.deepcopy(classifier)
+    example = least.example(max(rules.clip_s, least.shortest_samples / least.sample_rate))
+    found = [group for group in coupled_channels(least.network, example) if not group.exempt]
+    cut(least.network, [(group, torch.arange(group.units) < 1) for group in found])
+    return deployed_ledger(least, rules.clip_s, by_file=limits_ram(rules))
+
+
+def _widths(classifier: SceneClassifier) -> list[torch.Size]:
+    return [tensor.shape for tensor in classifier.network.parameters()]

@@ -1,0 +1,188 @@
+"""The best classifier under a budget: networks of the menu, scaled to it, pruned to it and quantized (`tinyscene fit`).
+
+Every candidate is a network of the menu behind one small log-mel front end, about as large as the budget, or twice as
+large. It is trained with SpecAugment and mixup, pruned to what its int8 file may cost, tuned, and quantized. All
+candidates begin; after each rung the better half goes on from where it stopped (successive halving: Jamieson and
+Talwalkar, AISTATS 2016), by the log loss on the validation part. The one that is left is trained anew on the training
+and the validation part together, for all epochs, and ends with quantization-aware training.
+
+    tinyscene fit --data $ESC10 --under 64kB --macs 10M      # about 20 minutes of one core
+
+No report: a recipe of ours. `se_resnet` is left out, since torch 2.13 was seen to crash in the backward pass of a
+narrow one on a CPU; `aemnet`, `baseline2021` and the `tandem` cost too many MACs for what they keep at small widths.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from tinyscene.accounting import CONVENTIONS, Ledger, count
+from tinyscene.augment import Mixup, SpecAugment
+from tinyscene.compression import Quantize
+from tinyscene.data import Clips
+from tinyscene.features import LogMel
+from tinyscene.models import create_model
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.rules import Rules
+from tinyscene.systems.edit import scale_epochs
+from tinyscene.systems.prune_under import PruneUnder
+from tinyscene.systems.system import System
+from tinyscene.training import AdamW, Cosine, Fit, Stage
+
+BANDS = 64
+# Clips that a candidate hears over all epochs, and the fewest epochs: small sets are heard more often.
+HEARD, FEWEST_EPOCHS = 24_000, 10
+# The share of the epochs at which each rung ends, and of the candidates that it is run on, those before it halved.
+RUNGS = (1 / 6, 1 / 3, 2 / 3)
+# A width beyond this is no candidate, however large the budget.
+WIDEST = 32
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A network of the menu by one number.
+
+    Attributes:
+        network: its name on the menu.
+        arguments: of the network, for a width from 1 on.
+        factors: how many times the budget the candidates begin with.
+    """
+
+    network: str
+    arguments: Callable[[int], dict[str, Any]]
+    factors: tuple[float, ...] = (1.0, 2.0)
+
+
+NETWORKS = (
+    Scaled("cp_mobile", lambda w: {"base_channels": 8 * w}),
+    # Its maps are large: twice the budget takes longer than all others together.
+    Scaled("bc_resnet_mod", lambda w: {"width": w}, factors=(1.0,)),
+    Scaled("baseline2020", lambda w: {"filters": (4 * w, 8 * w), "dense": 50, "bands": BANDS}),
+    Scaled("pham_cnn", lambda w: {"channels": (4 * w, 8 * w, 16 * w, 32 * w)}),
+)
+
+
+def build(network: str, arguments: dict[str, Any], classes: tuple[str, ...]) -> SceneClassifier:
+    """64 log-mel bands of 32 kHz, 50 frames a second."""
+    frontend = LogMel(sample_rate=32_000, n_fft=2048, hop_length=640, n_mels=BANDS, floor=1e-5)
+    return SceneClassifier(frontend, create_model(network, classes=len(classes), **arguments), classes)
+
+
+train = Fit(
+    epochs=120,
+    batch_size=16,
+    optimizer=AdamW(lr=5e-3, weight_decay=1e-2),
+    schedule=Cosine(warmup_epochs=4),
+    augment=(SpecAugment(bands=8, frames=40), Mixup(0.2)),
+)
+tune = replace(train, epochs=12, optimizer=AdamW(lr=1e-3, weight_decay=1e-2), schedule=Cosine())
+quantize = Quantize(fit=replace(tune, epochs=8, optimizer=AdamW(lr=2e-4, weight_decay=1e-2)))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network at one width, and the stages that bring it under the budget."""
+
+    network: str
+    arguments: dict[str, Any] = field(hash=False)
+    rules: Rules = field(hash=False)
+    scale: float
+
+    @property
+    def name(self) -> str:
+        """As a variant is called, such as cp_mobile_24."""
+        numbers = "_".join(str(value) for value in _flat(self.arguments.values()))
+        return f"{self.network}_{numbers}"
+
+    @property
+    def epochs(self) -> int:
+        """In full."""
+        return int(scale_epochs(train, self.scale).epochs)
+
+    @property
+    def build(self) -> Callable[[tuple[str, ...]], SceneClassifier]:
+        """Class names -> untrained classifier."""
+        return partial(build, self.network, self.arguments)
+
+    def at_rung(self, rung: int) -> System:
+        """Trained up to the rung's share of the epochs, then pruned, tuned and quantized; in the last by training."""
+        fit = scale_epochs(train, self.scale)
+        ends = [max(1, round(share * fit.epochs)) for share in RUNGS[: rung + 1]]
+        fits = [replace(fit, start_after=a, stop_after=b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        return self._system(tuple(fits), last=rung == len(RUNGS) - 1)
+
+    @property
+    def whole(self) -> System:
+        """All epochs; the pruning counts the file itself."""
+        return self._system((scale_epochs(train, self.scale),), last=True)
+
+    def _system(self, fits: tuple[Stage, ...], *, last: bool) -> System:
+        rounded = quantize if last else Quantize()
+        stages = (*fits, PruneUnder(self.rules, by_file=last), *scale_epochs((tune, rounded), self.scale))
+        return System(self.rules, self.build, stages, counted_by=CONVENTIONS["bn4"])
+
+
+def candidates(networks: tuple[Scaled, ...], rules: Rules, scale: float) -> list[Candidate]:
+    """Each network at the smallest widths that cost as many times the budget as its factors say; alike ones once."""
+    found: dict[str, Candidate] = {}
+    for network in networks:
+        costs = [0.0]
+        for factor in network.factors:
+            while costs[-1] < factor and len(costs) <= WIDEST:
+                classifier = build(network.network, network.arguments(len(costs)), rules.classes)
+                costs.append(_share(count(classifier.network, classifier.example(rules.clip_s)), rules))
+            width = next((w for w, cost in enumerate(costs) if cost >= factor), len(costs) - 1)
+            one = Candidate(network.network, network.arguments(width), rules, scale)
+            found[one.name] = one
+    return list(found.values())
+
+
+def epochs_of(clips: Clips, epochs_scale: float) -> float:
+    """What multiplies the recipe's epochs on these training clips."""
+    return epochs_scale * max(FEWEST_EPOCHS, HEARD / len(clips.train)) / train.epochs
+
+
+def minutes_of(left: list[Candidate], clips: int) -> float:
+    """How long all rungs will take here, from one step of training that is timed for each; a rough figure.
+
+    Args:
+        left: the candidates; those that train fastest are taken to go on, which is as likely as not.
+        clips: in the training part.
+    """
+    seconds = [one.epochs * clips * _seconds_a_clip(one) for one in left]
+    shares, total = [0.0, *RUNGS], 0.0
+    for begun, ended in itertools.pairwise(shares):
+        # Pruning, tuning and counting: a tenth of the epochs, and some seconds.
+        total += sum((ended - begun + 0.1) * one + 10 for one in seconds)
+        seconds = sorted(seconds)[len(seconds) // 4 :][: (len(seconds) + 1) // 2]
+    return (total + 1.3 * max(seconds) + 60) / 60
+
+
+def _seconds_a_clip(one: Candidate) -> float:
+    classifier = one.build(one.rules.classes)
+    network = classifier.network.train().to(memory_format=torch.channels_last)
+    features = classifier.example(one.rules.clip_s).expand(train.batch_size, -1, -1, -1).contiguous()
+    for _ in range(2):
+        started = time.monotonic()
+        network(features.contiguous(memory_format=torch.channels_last)).square().mean().backward()
+    return (time.monotonic() - started) / train.batch_size
+
+
+def _share(ledger: Ledger, rules: Rules) -> float:
+    """The tightest limit's share that a float network will take at int8, roughly: without scales and zero points."""
+    measured = {
+        "bytes": CONVENTIONS["int8_folded"](ledger.tensors).bytes,
+        "parameters": CONVENTIONS["bn2"](ledger.tensors).parameters,
+        "macs": ledger.macs["torchinfo"],
+        "ram": ledger.peak_ram_bytes / 2,
+    }
+    return max(measured[limit.quantity] / limit.at_most for limit in rules.limits)
+
+
+def _flat(values: Any) -> list[Any]:
+    return [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
