@@ -114,7 +114,13 @@ def decisions(
         )
     if not (isfinite(every_s) and every_s * rate >= 1):
         raise InputError(f"a decision every {every_s} s; accepted: more than 0, such as 1")
-    smooth, tape = (smoothing or Smoothing()).every(every_s), Tape(blocks)
+    return _clip_by_clip(model, Tape(blocks), clip, every_s, smoothing or Smoothing(), where)
+
+
+def _clip_by_clip(
+    model: Model, tape: Tape, clip: int, every_s: float, smoothing: Smoothing, where: str
+) -> Iterator[Decision]:
+    smooth, rate = smoothing.every(every_s), model.sample_rate
     for step in count():
         start = round(step * every_s * rate)
         waveform = tape.cut(start, start + clip)
