@@ -1,5 +1,7 @@
 """A model that answers from the samples alone, and sound for it."""
 
+from collections import deque
+
 import numpy as np
 
 from tinyscene.audio import Waveform
@@ -14,7 +16,7 @@ class Ear:
     def __init__(self, clip_samples: int | None = 4000, sample_rate: int = 8000) -> None:
         self.clip_samples, self.sample_rate, self.channel = clip_samples, sample_rate, "mean"
         self.shortest_samples = clip_samples or 400
-        self.asked: list[int] = []
+        self.asked: deque[int] = deque(maxlen=8)
 
     def probabilities(self, waveforms: Values) -> Values:
         """(batch, samples) -> (batch, classes)"""
