@@ -24,7 +24,7 @@ from tinyscene.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[1]
 MINE = str(ROOT / "examples" / "add_a_system.py")
-VERBS = ("list", "show", "count", "reproduce", "fit", "evaluate", "compare", "predict", "demo")
+VERBS = ("list", "show", "count", "reproduce", "fit", "evaluate", "compare", "run", "demo")
 ROW = {"variant", "stage", "parameters", "nonzero", "bytes", "kb", "macs", "convention", "verdict", "reported"}
 
 
@@ -108,7 +108,7 @@ def test_every_verb_has_help(tinyscene: Callable[..., Said], verb: tuple[str, ..
         ("reproduce",): ("--data", "--set", "VARIANT.stages.N.field", "--seeds", "--epochs-scale", "--out"),
         ("fit",): ("--under", "--macs", "--parameters", "--ram", "64kB", "never", "pareto.png"),
         ("evaluate",): ("--split", "--test-fold", "--subset"),
-        ("predict",): ("--skip-bad", "model.json"),
+        ("run",): ("--skip-bad", "model.json", "--out", "--stream", "--listen", "--smooth", "s16le"),
         ("data", "make"): ("synthetic", "--seed"),
         ("submission", "build"): ("RUN...", "--audio", "--authors", "split_5", "devices/ID"),
         ("submission", "check"): ("--evaluation", "--model", "--python", "--no-run"),
@@ -208,7 +208,7 @@ def test_count_a_saved_model(tinyscene: Callable[..., Said], run: Path) -> None:
     assert row["bytes"] == 2 * row["parameters"]
 
 
-# reproduce, evaluate, compare, predict
+# reproduce, evaluate, compare
 
 
 def test_reproduce(tinyscene: Callable[..., Said], data: Path, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_reproduce(tinyscene: Callable[..., Said], data: Path, tmp_path: Path) -
         again = tinyscene(*typed, "--set", "pruned.stages.0.epochs=2")
     assert again.status == 0
     assert again.err.count("kept from before") == 4, "nothing is done twice"
-    assert f"tinyscene predict {tmp_path}" in again.out.replace("\n", "")
+    assert f"tinyscene run {tmp_path}" in again.out.replace("\n", "")
 
 
 def test_seeds_are_numbers_one_after_the_other(
@@ -300,33 +300,6 @@ def test_compare_models_and_runs(tinyscene: Callable[..., Said], run: Path) -> N
     assert list(runs) == ["pruned/seed-0", "pruned/seed-1", "whole/seed-0", "whole/seed-1"]
     assert {part["difference"] for both in runs.values() for parts in both.values() for part in parts.values()} == {0}
     assert "95 % paired bootstrap" in tinyscene("compare", whole, pruned).out
-
-
-def test_predict(tinyscene: Callable[..., Said], data: Path, run: Path, tmp_path: Path) -> None:
-    # Rich would take such brackets for markup, and leave them out.
-    odd = tmp_path / "[street] corner [b].wav"
-    shutil.copy(data.parent / "bus-0.wav", odd)
-    expected = SceneClassifier.load(model(run)).predict(odd)
-    said = tinyscene("predict", model(run), odd)
-    assert (said.status, said.err) == (0, "")
-    assert "[street] corner [b].wav" in said.out
-    assert expected.label in said.out
-    files = [odd, data.parent / "park-0.wav"]
-    found = json.loads(tinyscene("predict", model(run), *files, "--json", "-").out)
-    assert [entry["file"] for entry in found] == [str(file) for file in files]
-    assert found[0]["label"] == expected.label
-    assert found[0]["probabilities"] == pytest.approx(expected.probabilities)
-    assert sum(found[1]["probabilities"].values()) == pytest.approx(1)
-
-
-def test_predict_sets_bad_files_aside(tinyscene: Callable[..., Said], data: Path, run: Path, tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 16_000)
-    files = [tmp_path / "silent.wav", data.parent / "park-0.wav"]
-    said = tinyscene("predict", model(run), *files, "--skip-bad", "--json", "-")
-    assert said.status == 0
-    assert [entry["file"] for entry in json.loads(said.out)] == [str(files[1])]
-    assert "set aside 1" in said.err
-    assert "silent.wav: silent" in said.err
 
 
 # data
@@ -408,11 +381,11 @@ def wrong(said: Said) -> str:
         (("evaluate", "MODEL", "--data", "DATA", "--split", "dev"), ["train, validation, test"]),
         (("compare", "MODEL", "EMPTY"), ["no predictions.csv"]),
         (("compare", "no-such", "MODEL"), ["no-such"]),
-        (("predict", "EMPTY", "DATA"), ["has no model.json"]),
-        (("predict", "MODEL", "no-such.wav"), ["no-such.wav"]),
-        (("predict", "MODEL", "SILENT"), ["silent.wav", "silent"]),
-        (("predict", "MODEL", "DATA"), ["list.csv", "not a readable sound file"]),
-        (("predict", "MODEL", "EMPTY"), ["accepted"]),
+        (("run", "EMPTY", "DATA"), ["has no model.json"]),
+        (("run", "MODEL", "no-such.wav"), ["no-such.wav"]),
+        (("run", "MODEL", "SILENT"), ["silent.wav", "silent"]),
+        (("run", "MODEL", "DATA"), ["list.csv", "not a readable sound file"]),
+        (("run", "MODEL", "EMPTY"), ["accepted"]),
         (("data", "check", "tau", "."), ["'tau'", "tau2022-mobile"]),
         (("data", "check", "folder", "no-such"), ["no-such"]),
         (("data", "cache", "folder", "EMPTY"), ["no class folders"]),
@@ -449,7 +422,7 @@ def test_wrong_input_is_one_sentence(
         ("reproduce", "singh2021", "--data", ".", "--epochs-scale", "much"),
         ("reproduce", "singh2021", "--data", ".", "--devices", "0"),
         ("reproduce", "singh2021", "--data", ".", "--workers", "-1"),
-        ("predict", "runs"),
+        ("run",),
         ("data", "mend"),
     ],
     ids=" ".join,
@@ -483,7 +456,7 @@ def test_a_spoilt_model_is_refused(tinyscene: Callable[..., Said], run: Path, da
     shutil.copytree(model(run), tmp_path / "spoilt")
     weights = tmp_path / "spoilt" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert "weights.safetensors" in wrong(tinyscene("predict", tmp_path / "spoilt", data.parent / "bus-0.wav"))
+    assert "weights.safetensors" in wrong(tinyscene("run", tmp_path / "spoilt", data.parent / "bus-0.wav"))
 
 
 def test_the_version_is_the_packages(tinyscene: Callable[..., Said]) -> None:
@@ -526,5 +499,5 @@ def test_demo(
     said = tinyscene("demo", "--out", tmp_path / "demo", "--epochs-scale", 0.001)
     assert said.status == 0
     assert "27,166 bn0" in said.out
-    assert "Next:  tinyscene predict" in said.out
+    assert "Next:  tinyscene run" in said.out
     assert (tmp_path / "demo" / "run" / "singh_53kb" / "seed-0" / "model.json").is_file()

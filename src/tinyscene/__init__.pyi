@@ -1,4 +1,17 @@
-from . import accounting, augment, compression, data, evaluation, features, models, rules, submission, systems, training
+from . import (
+    accounting,
+    augment,
+    compression,
+    data,
+    evaluation,
+    features,
+    listening,
+    models,
+    rules,
+    submission,
+    systems,
+    training,
+)
 from .augment import Crop, DeviceImpulseResponse, FreqMixStyle, Gain, Mixup, Noise, SpecAugment, Speed, TimeRoll
 from .compression import (
     BudgetPruning,
@@ -113,6 +126,7 @@ __all__ = [
     "geometric_median",
     "l1_norm",
     "list_models",
+    "listening",
     "load_system",
     "max_norm",
     "models",

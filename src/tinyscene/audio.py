@@ -1,6 +1,7 @@
 """Read sound files: any rate and channel count, WAV of 8 to 32 bits and float, FLAC, Ogg, MP3."""
 
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ SHORTEST_S = 0.1
 ACCEPTED = "WAV (8 to 32 bits or float), FLAC, Ogg or MP3"
 
 _BLOCK_FRAMES = 1 << 20
+# What stays in memory of a recording that is heard as it is read.
+_STREAMED_FRAMES = 1 << 16
 # libsndfile estimates the length of an MP3 from its first frames; two codec frames may be missing.
 _LOSSY_SLACK_FRAMES = 2 * 1152
 _UNKNOWN = 0xFFFFFFFF
@@ -63,11 +66,54 @@ def read(path: Path, sample_rate: int | None = None, channel: Channel = "mean") 
             0.1 s, silent throughout, holds NaN or infinite samples, or lacks the channel.
     """
     info = probe(path)
-    if isinstance(channel, int) and not 0 <= channel < info.channels:
-        raise InputError(f"{path}: channel {channel} asked for, but the file has {info.channels} (numbered from 0)")
-    waveform = _decode(path, info, channel)
+    blocks = list(_decode(path, info, channel))
+    waveform = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     check_waveform(waveform, info.sample_rate, str(path))
     return waveform if sample_rate is None else resample(waveform, info.sample_rate, sample_rate)
+
+
+def read_blocks(path: Path, sample_rate: int, channel: Channel = "mean") -> Iterator[Waveform]:
+    """What `read` gives, block by block: joined, the same samples, in memory that does not grow with the file.
+
+    Raises:
+        InputError: as `read`, where the fault is met; shortness and silence are for the caller to judge.
+    """
+    info = probe(path)
+    blocks = finite(_decode(path, info, channel, _STREAMED_FRAMES), str(path))
+    yield from resample_blocks(blocks, info.sample_rate, sample_rate)
+
+
+def resampled_length(samples: int, rate_in: int, rate_out: int) -> int:
+    """How many samples `resample` makes of so many."""
+    return (2 * samples * rate_out + rate_in) // (2 * rate_in)
+
+
+def resample_blocks(blocks: Iterable[Waveform], rate_in: float, rate_out: float) -> Iterator[Waveform]:
+    """What `resample` makes of the blocks joined, bit for bit, as soon as its filter has heard far enough."""
+    if rate_in == rate_out:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(rate_in, rate_out, 1)
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def finite(blocks: Iterable[Waveform], where: str) -> Iterator[Waveform]:
+    """The same blocks. Raises InputError, naming `where` and the sample, at one that is NaN or infinite."""
+    before = 0
+    for block in blocks:
+        _check_finite(block, before, where)
+        before += len(block)
+        yield block
+
+
+def _check_finite(waveform: Waveform, before: int, where: str) -> None:
+    if not np.isfinite(waveform).all():
+        first = int(np.flatnonzero(~np.isfinite(waveform))[0])
+        raise InputError(f"{where}: sample {before + first} is {waveform[first]}; accepted: finite samples")
 
 
 def resample(waveform: Waveform, rate_in: float, rate_out: float) -> Waveform:
@@ -89,36 +135,40 @@ def check_waveform(waveform: Waveform, sample_rate: int, where: str) -> None:
             f"{where}: {len(waveform)} samples at {sample_rate} Hz; accepted: at least {SHORTEST_S} s "
             f"({round(SHORTEST_S * sample_rate)} samples)"
         )
-    if not np.isfinite(waveform).all():
-        first = int(np.flatnonzero(~np.isfinite(waveform))[0])
-        raise InputError(f"{where}: sample {first} is {waveform[first]}; accepted: finite samples")
-    if not waveform.any():
+    _check_finite(waveform, 0, where)
+    check_sound(bool(waveform.any()), where)
+
+
+def check_sound(heard: bool, where: str) -> None:
+    """Raise InputError, naming `where`, for a recording in which no sample differs from zero."""
+    if not heard:
         raise InputError(f"{where}: silent, every sample is zero; accepted: a recording with a signal")
 
 
-def _decode(path: Path, info: AudioInfo, channel: Channel) -> Waveform:
+def _decode(path: Path, info: AudioInfo, channel: Channel, at_once: int = _BLOCK_FRAMES) -> Iterator[Waveform]:
     """Block by block, so that memory follows what the file holds and not what its header claims."""
     import soundfile
 
-    blocks: list[Waveform] = []
+    if isinstance(channel, int) and not 0 <= channel < info.channels:
+        raise InputError(f"{path}: channel {channel} asked for, but the file has {info.channels} (numbered from 0)")
+    frames = 0
     try:
         with soundfile.SoundFile(str(path)) as file:
-            while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                blocks.append(_pick(block, channel))
+            while len(block := file.read(at_once, dtype="float32", always_2d=True)):
+                frames += len(block)
+                yield pick(block, channel)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{path}: broken after {sum(map(len, blocks))} frames ({_reason(error)})") from error
-    waveform = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        raise InputError(f"{path}: broken after {frames} frames ({_reason(error)})") from error
     slack = _LOSSY_SLACK_FRAMES if path.suffix.lower() == ".mp3" else 0
-    if len(waveform) < info.frames - slack:
+    if frames < info.frames - slack:
         raise InputError(
-            f"{path}: truncated, the header claims {info.frames} frames, the file holds {len(waveform)}; "
+            f"{path}: truncated, the header claims {info.frames} frames, the file holds {frames}; "
             f"accepted: a complete file"
         )
-    return waveform
 
 
-def _pick(block: npt.NDArray[np.float32], channel: Channel) -> Waveform:
-    """(frames, channels) -> (frames,)"""
+def pick(block: npt.NDArray[np.float32], channel: Channel) -> Waveform:
+    """One channel of several, or their mean: (frames, channels) -> (frames,)"""
     if isinstance(channel, int):
         return np.ascontiguousarray(block[:, channel])
     if channel != "mean":

@@ -3,13 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 import tinyscene
-from tinyscene.cli import data, export, fit, submission
+from tinyscene.cli import data, export, fit, run, submission
 from tinyscene.cli.options import (
     Cache,
     Data,
@@ -20,7 +20,6 @@ from tinyscene.cli.options import (
     Subset,
     TestFold,
     joined_seeds,
-    list_skipped,
     load_clips,
     narrow,
     print_run,
@@ -31,7 +30,6 @@ from tinyscene.cli.options import (
     write_json,
 )
 from tinyscene.errors import InputError
-from tinyscene.progress import track
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,6 +41,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(submission.app, name="submission")
 app.command("fit")(fit.fit)
 app.command("export")(export.export)
+app.command("run")(run.run)
 
 
 def _version(wanted: bool) -> None:
@@ -263,36 +262,6 @@ def compare(
         return
     for name, both in figures.items():
         screen().print(listing.differences(name, both))
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder with model.json and weights.safetensors.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of any rate and length.")],
-    skip_bad: SkipBad = False,
-    json_file: Json = None,
-) -> None:
-    """Name the scene of recordings."""
-    import tinyscene as ts
-    from tinyscene.cli import listing
-
-    classifier = ts.SceneClassifier.load(model)
-    predicted, skipped = {}, []
-    for file in track(files, "predicting", len(files)):
-        try:
-            predicted[str(file)] = classifier.predict(file)
-        except InputError as error:
-            if not skip_bad:
-                raise
-            skipped.append(str(error))
-    if json_file:
-        found: list[Any] = [
-            {"file": f, "label": p.label, "probabilities": p.probabilities} for f, p in predicted.items()
-        ]
-        write_json(found, json_file)
-    else:
-        screen().print(listing.predictions(predicted))
-    list_skipped(skipped)
 
 
 @app.command()

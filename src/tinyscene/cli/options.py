@@ -140,7 +140,7 @@ def print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Pat
         f"\nThe run is in {folder}: scorecard, receipt, recipe; pictures and model in {model}", highlight=False
     )
     screen().print(
-        f"Next:  {me} predict {model} RECORDING\n"
+        f"Next:  {me} run {model} RECORDING\n"
         f"       {me} count {model} --rules {rows[-1].rules.name}\n"
         f"       {me} show {name}\n"
         f"       {me} reproduce {name} --data ANOTHER_FOLDER",

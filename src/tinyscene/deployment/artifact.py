@@ -1,6 +1,7 @@
 """The exported file: written only if it computes what the classifier computes, and run on the runtime it is for."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -68,6 +69,11 @@ class Artifact:
         """The length of the clips that it takes; None where it takes any."""
         samples: int | None = self.facts["samples"]
         return samples
+
+    @property
+    def shortest_samples(self) -> int:
+        """Fewest samples that can be classified."""
+        return self.clip_samples or int(self.facts["shortest_samples"])
 
     @cached_property
     def certificate(self) -> Certificate:
@@ -156,11 +162,10 @@ class Artifact:
             InputError: the file or the samples can't be used, or are too short.
         """
         where, waveform = self._hears.waveform_of(source, sample_rate)
-        least = self.clip_samples or int(self.facts["shortest_samples"])
-        if len(waveform) < least:
+        if len(waveform) < self.shortest_samples:
             raise InputError(
                 f"{where}: {len(waveform) / self.sample_rate:.2f} s; accepted: at least "
-                f"{least / self.sample_rate:.2f} s"
+                f"{self.shortest_samples / self.sample_rate:.2f} s"
             )
         clips = waveform[None] if self.clip_samples is None else side_by_side(waveform, self.clip_samples)
         mean = np.mean([self.probabilities(clip[None])[0] for clip in clips], 0).tolist()
@@ -169,7 +174,7 @@ class Artifact:
 
     def ledger(self, clip_s: float) -> Ledger:
         """What the file costs for a clip of `clip_s` seconds, read from the file alone."""
-        samples = self.clip_samples or max(round(clip_s * self.sample_rate), int(self.facts["shortest_samples"]))
+        samples = self.clip_samples or max(round(clip_s * self.sample_rate), self.shortest_samples)
         if self.inside:
             return self.format.ledger(self.path, (1, samples))
         return self.format.ledger(self.path, tuple(self._hears.features(torch.zeros(1, samples)).shape))
@@ -182,8 +187,14 @@ class Artifact:
 
 def side_by_side(waveform: audio.Waveform, samples: int) -> Values:
     """(length,) -> (clips, samples): one after the other, the last one up to the end, so that it may overlap."""
-    starts = np.linspace(0, len(waveform) - samples, ceil(len(waveform) / samples)).round().astype(int)
-    return np.stack([waveform[start : start + samples] for start in starts])
+    return np.stack([waveform[start : start + samples] for start in clip_starts(len(waveform), samples)])
+
+
+def clip_starts(length: int, samples: int) -> Iterator[int]:
+    """Where the clips of `side_by_side` begin; their number, but not their list, grows with `length`."""
+    clips = ceil(length / samples)
+    step = (length - samples) / max(1, clips - 1)
+    return (round(clip * step) for clip in range(clips))
 
 
 class _Runtime(nn.Module):

@@ -8,15 +8,24 @@ hears. A front end streams if `reach_samples` says how far a frame hears. What l
 
 import copy
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from tinyscene.models.classifier import SceneClassifier
+
+
+class Waveforms(Protocol):
+    """A tensor (batch, samples), or what gives its stretches one after the other."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def __getitem__(self, part: tuple[slice, slice], /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,12 @@ def streams(classifier: "SceneClassifier") -> bool:
 
 
 @torch.inference_mode()
-def stream(classifier: "SceneClassifier", waveforms: Tensor, most: int) -> Tensor:
+def stream(classifier: "SceneClassifier", waveforms: Waveforms, most: int) -> Tensor:
     """Logits of a classifier that `streams`, as of the whole recording at once but for rounding.
 
     Args:
-        waveforms: (batch, samples), long enough for the network.
+        waveforms: (batch, samples), long enough for the network; it is asked for stretches in order, none of which
+            begins before the one before.
         most: frames of a chunk; see `chunks`.
 
     Returns:
@@ -108,7 +118,7 @@ def stream(classifier: "SceneClassifier", waveforms: Tensor, most: int) -> Tenso
     return logits
 
 
-def frames_of(classifier: "SceneClassifier", waveforms: Tensor, first: int, last: int) -> Tensor:
+def frames_of(classifier: "SceneClassifier", waveforms: Waveforms, first: int, last: int) -> Tensor:
     """Frames `first` to `last` of a recording's features, from the samples that they hear.
 
     (batch, samples) -> (batch, channels, bands, last - first)

@@ -1,0 +1,175 @@
+"""`tinyscene run`: a model or an exported file at work on recordings, on a stream or at the microphone."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tinyscene.cli.options import SkipBad, list_skipped
+from tinyscene.errors import InputError
+from tinyscene.progress import bar
+
+if TYPE_CHECKING:
+    from tinyscene.listening import Model
+    from tinyscene.listening.rows import Rows
+
+STDIN = "-"
+# Where an option has an effect.
+_PLACES = {
+    **dict.fromkeys(("every", "smooth", "mean_of"), "with --stream or --listen"),
+    **dict.fromkeys(("rate", "channels", "pcm"), "with --stream -"),
+    "device": "with --listen",
+}
+
+
+def run(
+    model: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An exported file, or a folder with model.json of a saved model.")
+    ],
+    recordings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RECORDING...", help="Sound files or folders of them; - is raw PCM on standard input."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Table to write, .csv or .jsonl [default: standard output].")] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="csv, jsonl or text [default: text on a terminal, else csv].")
+    ] = None,
+    clip_s: Annotated[float | None, typer.Option(help="Length of the clips to hear, if the model takes any.")] = None,
+    skip_bad: SkipBad = False,
+    stream: Annotated[bool, typer.Option("--stream", help="A decision a second over the last clip.")] = False,
+    listen: Annotated[bool, typer.Option("--listen", help="The same at the microphone; Ctrl-C ends it.")] = False,
+    every: Annotated[float | None, typer.Option(help="Seconds from decision to decision [default: 1].")] = None,
+    smooth: Annotated[
+        float | None, typer.Option(help="Time constant of the exponential mean in s; 0 for none [default: 3].")
+    ] = None,
+    mean_of: Annotated[str | None, typer.Option(help="What is smoothed: log or probability [default: log].")] = None,
+    rate: Annotated[int | None, typer.Option(help="Of raw PCM, in Hz [default: the model's].")] = None,
+    channels: Annotated[int | None, typer.Option(help="Of raw PCM, interleaved [default: 1].")] = None,
+    pcm: Annotated[str | None, typer.Option(help="Of raw PCM: s16le or f32le [default: s16le].")] = None,
+    device: Annotated[str | None, typer.Option(help="Number or name of the microphone.")] = None,
+) -> None:
+    """Name the scene of recordings of any length, of a stream second by second, or of what the microphone hears.
+
+    With --out, a run that was stopped and is started again goes on behind the last whole row.
+    """
+    from tinyscene.listening import open_model
+
+    heard = recordings or []
+    options = {"every": every, "smooth": smooth, "mean_of": mean_of, "device": device}
+    options |= {"rate": rate, "channels": channels, "pcm": pcm}
+    _refuse_mixtures(heard, stream, listen, options, skip_bad)
+    opened = open_model(model)
+    if not (stream or listen):
+        _recordings(opened, model, heard, out, form, clip_s, skip_bad)
+        return
+    from tinyscene.cli import stream as streams
+
+    source = streams.microphone(opened, device) if listen else streams.source(opened, heard[0], rate, channels, pcm)
+    streams.follow(opened, source, out, form, streams.Timing(clip_s, every, smooth, mean_of))
+
+
+def _refuse_mixtures(heard: list[str], stream: bool, listen: bool, options: dict[str, Any], skip_bad: bool) -> None:
+    """Options that go with another way to listen would have no effect."""
+    if stream and listen:
+        raise InputError("--stream with --listen; accepted: one of the two")
+    if listen and heard:
+        raise InputError(f"--listen with {heard[0]}; accepted: recordings, or the microphone")
+    if not listen and not heard:
+        raise InputError("nothing to hear; accepted: sound files or folders, --stream with -, or --listen")
+    if stream and len(heard) > 1:
+        raise InputError(f"--stream with {len(heard)} recordings; accepted: one, or - for standard input")
+    if STDIN in heard and not stream:
+        raise InputError("- without --stream; accepted: --stream -, or the names of sound files")
+    if skip_bad and (stream or listen):
+        raise InputError("--skip-bad with a stream; accepted: with recordings heard one by one")
+    fits = {"with --stream or --listen": stream or listen, "with --stream -": heard == [STDIN]}
+    fits["with --listen"] = listen
+    for name, value in options.items():
+        place = _PLACES[name]
+        if value is not None and not fits[place]:
+            raise InputError(f"--{name.replace('_', '-')} {value}; accepted: {place}")
+
+
+# One by one
+
+
+def _recordings(
+    model: "Model", path: Path, named: list[str], out: Path | None, form: str | None, clip_s: float | None, skip: bool
+) -> None:
+    from tinyscene.listening import predict
+    from tinyscene.listening.model import fingerprint
+    from tinyscene.listening.rows import row_of
+
+    key = fingerprint(path) + ("" if clip_s is None else f" {clip_s:g} s")
+    files, skipped, cut = _files(named), [], 0
+    with open_rows(model, out, form, key) as (rows, done):
+        left = [file for file in files if file not in done]
+        with bar("listening", len(files), done=len(files) - len(left), quiet=shown(out)) as advance:
+            for file in left:
+                try:
+                    heard = predict(model, Path(file), clip_s)
+                except InputError as error:
+                    if not skip:
+                        raise
+                    skipped.append(str(error))
+                else:
+                    cut += clip_s is None and model.clip_samples is None and heard.clips > 1
+                    rows.write(row_of(file, heard, key))
+                advance("")
+    if cut:
+        say(f"{cut} recordings beyond 30 s were heard as clips of 30 s side by side; --clip-s chooses the length")
+    list_skipped(skipped)
+
+
+def _files(named: list[str]) -> list[str]:
+    """Sound files by name, those of folders at any depth; each once."""
+    from tinyscene.audio import SUFFIXES
+    from tinyscene.data.folder import sound_files
+
+    files: dict[str, None] = {}
+    for name in named:
+        if not Path(name).is_dir():
+            files[name] = None
+            continue
+        found = dict.fromkeys(map(str, sound_files(Path(name))))
+        if not found:
+            raise InputError(f"{name}: a folder without a sound file; accepted: {', '.join(SUFFIXES)} at any depth")
+        files |= found
+    return list(files)
+
+
+@contextmanager
+def open_rows(
+    model: "Model", out: Path | None, form: str | None, key: str = "", *, streamed: bool = False
+) -> "Iterator[tuple[Rows, set[str]]]":
+    """Where rows go, and the recordings that are there already."""
+    from tinyscene.listening.rows import FORMS, Rows, columns_of, form_of, resumed
+
+    if form not in (None, "text", *FORMS) or (out and form not in (None, form_of(out))):
+        accepted = f".{form_of(out)} of {out} alone" if out else f"{', '.join(FORMS)} or text"
+        raise InputError(f"--format {form}; accepted: {accepted}")
+    columns = columns_of(model.classes, streamed=streamed)
+    if out is None:
+        yield Rows(sys.stdout, form or ("text" if sys.stdout.isatty() else "csv"), columns), set()
+    elif not streamed:
+        with resumed(out, columns, key) as (rows, done):
+            yield rows, done
+    else:
+        if out.exists():
+            raise InputError(f"{out}: is there already, and a stream can't be gone on with; accepted: another name")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("w", encoding="utf-8", newline="") as file:
+            yield Rows(file, form_of(out), columns), set()
+
+
+def shown(out: Path | None) -> bool:
+    """Whether rows come up on a terminal, where they are progress enough."""
+    return out is None and sys.stdout.isatty()
+
+
+def say(sentence: str) -> None:
+    Console(stderr=True, soft_wrap=True, markup=False).print(sentence, highlight=False)

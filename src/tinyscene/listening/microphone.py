@@ -1,0 +1,106 @@
+"""The microphone, by sounddevice (PortAudio)."""
+
+import queue
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinyscene import audio
+from tinyscene.errors import InputError
+
+# What a model that is too slow may lag behind; then sound is lost, and counted.
+_LAG_S = 30.0
+_SILENT_FOR_S = 5.0
+
+
+@dataclass
+class Microphone:
+    """Sound as it is heard, until the caller stops asking.
+
+    Attributes:
+        device: PortAudio's number of the device, or part of its name; the default one where None.
+        lost_blocks: of 0.05 s, that came while the model was too far behind.
+        overflows: how often PortAudio itself lost sound.
+    """
+
+    device: int | str | None = None
+    lost_blocks: int = field(default=0, init=False)
+    overflows: int = field(default=0, init=False)
+
+    BLOCK_S = 0.05
+
+    def blocks(self, sample_rate: int, channel: audio.Channel) -> Iterator[audio.Waveform]:
+        """One channel at `sample_rate` Hz, block by block; resampled where the device does not offer the rate.
+
+        Raises:
+            InputError: sounddevice or PortAudio is missing, or the device can't be opened or falls silent.
+        """
+        sounddevice = _sounddevice()
+        rate, channels = self._settings(sounddevice, sample_rate, channel)
+        heard = (audio.pick(block, channel) for block in self._captured(sounddevice, rate, channels))
+        return audio.resample_blocks(audio.finite(heard, "the microphone"), rate, sample_rate)
+
+    def _settings(self, sounddevice: Any, sample_rate: int, channel: audio.Channel) -> tuple[int, int]:
+        """Rate in Hz and number of channels to open the device with."""
+        try:
+            facts = sounddevice.query_devices(self.device, "input")
+        except (ValueError, sounddevice.PortAudioError) as error:
+            listed = str(sounddevice.query_devices()).strip() or "none at all"
+            raise InputError(
+                f"microphone {'' if self.device is None else self.device}: {error}; accepted: --device with the number "
+                f"or part of the name of one with inputs, of these:\n{listed}"
+            ) from error
+        there = int(facts["max_input_channels"])
+        if isinstance(channel, int) and channel >= there:
+            raise InputError(
+                f"microphone {facts['name']}: {there} channels, the model hears number {channel} (from 0); accepted: a "
+                f"device that has it"
+            )
+        channels = channel + 1 if isinstance(channel, int) else min(2, there)
+        try:
+            sounddevice.check_input_settings(device=self.device, channels=channels, samplerate=sample_rate)
+        except sounddevice.PortAudioError:
+            return round(facts["default_samplerate"]), channels
+        return sample_rate, channels
+
+    def _captured(self, sounddevice: Any, rate: int, channels: int) -> Iterator[audio.Waveform]:
+        """(frames, channels), as the device hands them over"""
+        waiting: queue.Queue[audio.Waveform] = queue.Queue(round(_LAG_S / self.BLOCK_S))
+
+        def take(block: audio.Waveform, frames: int, time: Any, status: Any) -> None:
+            self.overflows += bool(status.input_overflow)
+            try:
+                waiting.put_nowait(np.array(block, np.float32))  # PortAudio uses its buffer again
+            except queue.Full:
+                self.lost_blocks += 1
+
+        settings = {"device": self.device, "channels": channels, "samplerate": rate, "dtype": "float32"}
+        try:
+            stream = sounddevice.InputStream(**settings, blocksize=round(self.BLOCK_S * rate), callback=take)
+        except sounddevice.PortAudioError as error:
+            raise InputError(f"microphone: can't be opened ({error}); accepted: one that is free") from error
+        with stream:
+            while True:
+                try:
+                    yield waiting.get(timeout=_SILENT_FOR_S)
+                except queue.Empty:
+                    raise InputError(
+                        f"microphone: nothing came for {_SILENT_FOR_S:g} s; accepted: a device that stays connected"
+                    ) from None
+
+
+def _sounddevice() -> Any:
+    try:
+        import sounddevice
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "listening needs sounddevice, which is not installed; accepted: pip install 'tinyscene[listen]'"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"listening needs PortAudio, which sounddevice did not find ({error}); accepted: a system with it, as by "
+            f"apt install libportaudio2"
+        ) from error
+    return sounddevice

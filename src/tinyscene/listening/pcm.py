@@ -1,0 +1,96 @@
+"""Raw samples from a pipe, such as standard input."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from tinyscene import audio
+from tinyscene.errors import InputError
+
+# Type of a sample as it stands in the stream, and what stands for 1.0.
+ENCODINGS = {"s16le": ("<i2", 32_768.0), "f32le": ("<f4", 1.0)}
+_AT_ONCE = 1 << 16
+_HEADERS = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF"}
+
+
+class Bytes(Protocol):
+    """A buffered binary stream."""
+
+    def read1(self, size: int, /) -> bytes: ...
+
+
+@dataclass
+class Pcm:
+    """Raw PCM: interleaved samples without a header.
+
+    Attributes:
+        stream: where bytes come from.
+        rate: in Hz.
+        channels: interleaved in the stream.
+        encoding: s16le or f32le.
+        left_over: bytes at the end of the stream that are no whole frame (a sample of every channel); known once all
+            blocks are read.
+    """
+
+    stream: Bytes
+    rate: int
+    channels: int = 1
+    encoding: str = "s16le"
+    left_over: int = field(default=0, init=False)
+
+    NAME = "standard input"
+
+    def __post_init__(self) -> None:
+        if self.encoding not in ENCODINGS:
+            raise InputError(f"PCM {self.encoding!r}; accepted: {', '.join(ENCODINGS)}")
+        if self.rate < 1 or self.channels < 1:
+            raise InputError(f"PCM of {self.channels} channels at {self.rate} Hz; accepted: at least 1 of both")
+
+    def blocks(self, sample_rate: int, channel: audio.Channel) -> Iterator[audio.Waveform]:
+        """One channel at `sample_rate` Hz, block by block, as soon as the bytes are there.
+
+        Raises:
+            InputError: the channel is not there, a sample is not finite, or the stream begins with a file's header.
+        """
+        if isinstance(channel, int) and channel >= self.channels:
+            raise InputError(
+                f"{self.NAME}: {self.channels} channels, the model hears number {channel} (from 0); accepted: a stream "
+                f"that has it, and --channels"
+            )
+        own = audio.finite((audio.pick(frames, channel) for frames in self._frames()), self.NAME)
+        return audio.resample_blocks(own, self.rate, sample_rate)
+
+    def _frames(self) -> Iterator[audio.Waveform]:
+        """(frames, channels), each as many as have arrived"""
+        dtype, full = ENCODINGS[self.encoding]
+        frame = np.dtype(dtype).itemsize * self.channels
+        held = self._start()
+        # A pipe hands over any number of bytes: a frame may come in two pieces.
+        while True:
+            whole = len(held) // frame * frame
+            if whole:
+                samples = np.frombuffer(held[:whole], dtype).astype(np.float32)
+                yield samples.reshape(-1, self.channels) / np.float32(full)
+            held = held[whole:]
+            piece = self.stream.read1(_AT_ONCE)
+            if not piece:
+                break
+            held += piece
+        self.left_over = len(held)
+
+    def _start(self) -> bytes:
+        """The first four bytes, which tell a file from samples."""
+        start = b""
+        while len(start) < 4 and (piece := self.stream.read1(4 - len(start))):
+            start += piece
+        self._refuse_header(start)
+        return start
+
+    def _refuse_header(self, start: bytes) -> None:
+        if start in _HEADERS:
+            raise InputError(
+                f"{self.NAME}: begins as a file ({_HEADERS[start]}); accepted: raw PCM, as from `ffmpeg -i FILE -f "
+                f"s16le -`, or the file's name"
+            )

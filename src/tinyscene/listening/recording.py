@@ -1,0 +1,126 @@
+"""One decision for a whole recording, in memory that does not grow with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tinyscene import audio
+from tinyscene.deployment.artifact import clip_starts
+from tinyscene.errors import InputError
+from tinyscene.listening.model import Model, SavedModel, clip_of
+from tinyscene.listening.tape import Tape
+from tinyscene.models.classifier import Prediction
+from tinyscene.models.streaming import stream, streams
+
+# As `SceneClassifier.predict`: longer recordings are heard in chunks or clips of this length.
+WHOLE_S = 30.0
+
+Mean = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a recording was taken for, and how.
+
+    Attributes:
+        prediction: the scene and the probability of every class.
+        seconds: length of the recording.
+        clips: how many clips were heard side by side; 1 for a recording heard in one piece.
+    """
+
+    prediction: Prediction
+    seconds: float
+    clips: int
+
+
+def predict(model: Model, path: Path, clip_s: float | None = None) -> Heard:
+    """Name the scene of a sound file of any length, as `Artifact.predict` and `SceneClassifier.predict` do.
+
+    A model for clips of one length hears clips side by side, the last one up to the recording's end, and the mean of
+    their probabilities counts. One for any length hears the recording in one piece; beyond 30 s chunk by chunk, to the
+    same result, where it is a saved model that streams (`models/streaming.py`), and else as clips of 30 s side by
+    side, which `SceneClassifier.predict` does not do.
+
+    Args:
+        model: what listens.
+        path: a sound file of any rate and channel count.
+        clip_s: hear clips of so many seconds side by side, where the model takes any length and the recording is
+            longer.
+
+    Raises:
+        InputError: the file can't be used, or is too short; or the model does not take such clips.
+    """
+    clip = clip_of(model, clip_s)
+    info = audio.probe(path)
+    length = audio.resampled_length(info.frames, info.sample_rate, model.sample_rate)
+    try:
+        return _hear(model, path, clip, length)
+    except _OtherLengthError as other:  # the header of an MP3 is an estimate
+        return _hear(model, path, clip, other.length)
+
+
+class _OtherLengthError(Exception):
+    """A recording is not as long as was thought; where clips begin depends on that."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+
+def _hear(model: Model, path: Path, clip: int | None, length: int) -> Heard:
+    rate = model.sample_rate
+    tape = Tape(audio.read_blocks(path, rate, model.channel))
+    least = max(model.shortest_samples, round(audio.SHORTEST_S * rate))
+    found, clips = (None, 0) if length < least else _probabilities(model, tape, clip, length)
+    if tape.run_out() != length:
+        raise _OtherLengthError(tape.length)
+    if found is None:
+        raise InputError(f"{path}: {length / rate:.2f} s; accepted: at least {least / rate:.2f} s")
+    audio.check_sound(tape.sounding, str(path))
+    best = model.classes[int(found.argmax())]
+    return Heard(Prediction(best, dict(zip(model.classes, found.tolist(), strict=True))), length / rate, clips)
+
+
+def _probabilities(model: Model, tape: Tape, clip: int | None, length: int) -> tuple[Mean | None, int]:
+    """(classes,), and from how many clips; None where the recording turned out to be shorter than `length`."""
+    most = round(WHOLE_S * model.sample_rate)
+    if clip is None and length > most and isinstance(model, SavedModel) and streams(model.classifier):
+        return _chunk_by_chunk(model, tape, length, most), 1
+    clip = min(clip or most, length) if model.clip_samples is None else model.clip_samples
+    total, clips = np.zeros(len(model.classes)), 0
+    for start in clip_starts(length, clip):
+        waveform = tape.cut(start, start + clip)
+        if len(waveform) < clip:
+            return None, 0
+        total += model.probabilities(waveform[None])[0]
+        clips += 1
+    return total / clips, clips
+
+
+def _chunk_by_chunk(model: SavedModel, tape: Tape, length: int, most: int) -> Mean | None:
+    chunk_frames = int(model.classifier.frontend.frames(most))  # type: ignore[operator]
+    logits = stream(model.classifier, _AsTensor(tape, length), chunk_frames)
+    found: Mean = logits.double().softmax(-1)[0].cpu().numpy()
+    return found
+
+
+class _AsTensor:
+    """A tape as waveforms of shape (1, length), of which stretches are asked for in order."""
+
+    def __init__(self, tape: Tape, length: int) -> None:
+        self._tape, self._length = tape, length
+
+    @property
+    def shape(self) -> Sequence[int]:
+        return (1, self._length)
+
+    def __getitem__(self, part: tuple[slice, slice], /) -> Tensor:
+        start, end = part[1].start, min(part[1].stop, self._length)
+        waveform = self._tape.cut(start, end)
+        if len(waveform) < end - start:
+            raise _OtherLengthError(self._tape.run_out())
+        return torch.from_numpy(np.require(waveform, requirements=["C", "W"]))[None]

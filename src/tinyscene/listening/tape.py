@@ -1,0 +1,66 @@
+"""A recording as it comes in, of which no more is kept than is still to be heard."""
+
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+
+from tinyscene.audio import Waveform
+
+
+class Tape:
+    """Stretches of a recording, one after the other; each may overlap the one before.
+
+    Args:
+        blocks: the recording, in order, each of shape (samples,).
+
+    Attributes:
+        most_held: the largest number of samples that it kept at a time.
+        sounding: whether a sample so far differed from zero.
+    """
+
+    def __init__(self, blocks: Iterable[Waveform]) -> None:
+        self._blocks = iter(blocks)
+        self._held: deque[Waveform] = deque()
+        self._first = 0
+        self.length = 0
+        """Samples so far."""
+        self.most_held = 0
+        self.sounding = False
+
+    def cut(self, start: int, end: int) -> Waveform:
+        """Samples `start` to `end`, as soon as they are there; fewer where the recording ends.
+
+        What lies before `start` is forgotten: no later stretch may begin before it.
+        """
+        if start < self._first:
+            raise ValueError(f"samples from {start} on, but those before {self._first} are gone")
+        self._forget(start)
+        while self.length < end and self._pull():
+            self._forget(start)
+        held = np.concatenate(self._held) if self._held else np.zeros(0, np.float32)
+        return held[max(0, start - self._first) : max(0, end - self._first)]
+
+    def run_out(self) -> int:
+        """Let the rest go by; gives the length of the whole in samples."""
+        while self._pull():
+            self._forget(self.length)
+        return self.length
+
+    @property
+    def _kept(self) -> int:
+        return self.length - self._first
+
+    def _pull(self) -> bool:
+        block = next(self._blocks, None)
+        if block is None:
+            return False
+        self._held.append(block)
+        self.length += len(block)
+        self.sounding = self.sounding or bool(block.any())
+        self.most_held = max(self.most_held, self._kept)
+        return True
+
+    def _forget(self, start: int) -> None:
+        while self._held and self._first + len(self._held[0]) <= start:
+            self._first += len(self._held.popleft())
