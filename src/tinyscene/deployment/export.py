@@ -110,7 +110,7 @@ def _certified(
     format_.check(form, file)
     runners = list(format_.runners(file).values())
     reference, layers = Reference(classifier, form.front_end == "inside"), format_.layers_by_kernel(file)
-    found = compare(reference, runners, given, layers, format_.rounds_otherwise)
+    found = compare(reference, runners, given, layers, format_.rounds_otherwise, format_.steps)
     if found.faults:
         raise InputError(
             f"the file does not compute what the classifier computes: {'; '.join(found.faults)}; accepted: a network "

@@ -30,6 +30,8 @@ class LiteRT(Format):
 
     suffix, runtime, extra = ".tflite", "LiteRT", "litert"
     ways, rounds_otherwise = (CHANNELS_LAST, AS_TORCH), True
+    # An average is rounded to the scale of what goes in, and then to that of what comes out.
+    steps = 2.0
 
     def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
         _require("litert_torch")

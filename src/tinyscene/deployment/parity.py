@@ -54,6 +54,7 @@ class Parity:
             at where kernels are over the bound that round as no torch does.
         agreement: share of clips with the same decision, ties included.
         ties: clips whose decision differs, but between classes that the classifier has within their bound.
+        steps: accepted at 8 bits in any case, as the format's kernels round.
         over, plainest_over: clips beyond their bound, as users run the file, and the plainest way.
         plainest_agreement: as `agreement`, the plainest way.
         blind: share of clips on which probabilities are too sharp to compare anything but the decision.
@@ -76,6 +77,7 @@ class Parity:
     integer_layers: int
     float_layers: int
     by_kind: dict[str, float] = field(default_factory=dict)
+    steps: float = STEP_BOUND
     over: int = 0
     plainest_over: int = 0
     plainest_agreement: float = 1.0
@@ -90,7 +92,7 @@ class Parity:
     @property
     def bound(self) -> float:
         """The largest difference that is accepted on any clip, in `unit`s."""
-        return float(bound(self.int8, np.float64(self.own)))
+        return float(bound(self.int8, np.float64(self.own), self.steps))
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -116,10 +118,14 @@ class Parity:
         return {**asdict(self), "bound": self.bound}
 
 
-def bound(int8: bool, own: Any) -> Any:
-    """The largest difference that is accepted where torch differs from itself by `own`, of any shape."""
+def bound(int8: bool, own: Any, steps: float = STEP_BOUND) -> Any:
+    """The largest difference that is accepted where torch differs from itself by `own`, of any shape.
+
+    Args:
+        steps: accepted at 8 bits in any case.
+    """
     if int8:
-        return np.clip(OWN_ALLOWANCE * own, STEP_BOUND, MOST_STEPS) * _ROUNDED
+        return np.clip(OWN_ALLOWANCE * own, steps, MOST_STEPS) * _ROUNDED
     return np.clip(FLOAT_ALLOWANCE * own, FLOAT_BOUND, MOST_FLOAT) * _ROUNDED
 
 
@@ -215,6 +221,7 @@ def compare(
     probes: Sequence[Probe],
     layers: tuple[int, int],
     rounds_otherwise: bool,
+    steps: float = STEP_BOUND,
 ) -> Parity:
     """Run the classifier and the file on the same inputs.
 
@@ -222,6 +229,7 @@ def compare(
         runners: from the plainest way to run the file to the one that users get.
         layers: with weights, run on integers and in float.
         rounds_otherwise: whether the plainest way's integer kernels round as no torch does.
+        steps: accepted at 8 bits in any case.
 
     Raises:
         InputError: the runtime can't run the file on one of the inputs.
@@ -242,7 +250,7 @@ def compare(
         own = np.max([np.abs(np.concatenate(other) - ours).max(1) / step for other in others], 0)
         # Logits differ by whole steps, of which the logarithms of probabilities show a part.
         own = np.ceil(own - 1e-3) if int8 else own
-    accepted = bound(int8, own)
+    accepted = bound(int8, own, steps)
     if int8 and rounds_otherwise and not np.all(exact <= accepted):
         unrounded = np.concatenate([reference.says_unrounded(given) for given in inputs])
         rounding = min(float(np.abs(unrounded - ours).max() / step), MOST_ROUNDING)
@@ -266,6 +274,7 @@ def compare(
         integer_layers=layers[0],
         float_layers=layers[1],
         by_kind={str(kind): float(np.maximum(exact, off)[kinds == kind].max()) for kind in dict.fromkeys(kinds)},
+        steps=steps,
         over=int((~(off <= accepted)).sum()),
         plainest_over=int((~(exact <= plainest)).sum()),
         plainest_agreement=_decisions(ours, made[0], plainest * step)[0],
