@@ -159,7 +159,7 @@ def open_rows(
         with resumed(out, columns, key) as (rows, done):
             yield rows, done
     else:
-        if out.exists():
+        if out.exists() and out.stat().st_size:
             raise InputError(f"{out}: is there already, and a stream can't be gone on with; accepted: another name")
         out.parent.mkdir(parents=True, exist_ok=True)
         with out.open("w", encoding="utf-8", newline="") as file:

@@ -62,12 +62,13 @@ class Rows:
 
     def __init__(self, stream: TextIO, form: str, columns: Sequence[str], *, begun: bool = False) -> None:
         self._stream, self._form = stream, form
-        if form == "csv" and not begun:
-            self._put(_csv_line(columns))
+        self._header = _csv_line(columns) if form == "csv" and not begun else ""
 
     def write(self, row: Row) -> None:
         lines = {"csv": _csv_line_of, "jsonl": _json_line, "text": _text_line, "live": _live_line}
-        self._put(lines[self._form](row))
+        # Where no row comes, the header would hide that nothing was heard.
+        self._put(self._header + lines[self._form](row))
+        self._header = ""
 
     def _put(self, line: str) -> None:
         self._stream.write(line)
