@@ -1,6 +1,6 @@
 """Trained systems as files: python results/artifacts.py --data $ESC10 RUN...
 
-Of each run that `tinyscene reproduce` left, the variant that ends at int8 (the last one where none does) is exported as it
+Of each run of `tinyscene reproduce`, the variant that ends at int8 (the last one where none does) is exported as it
 was before 8 bits, and at 8 bits: for every runtime, its front end outside and inside. Every file is compared with its
 classifier on clips of the test split, counted, judged and timed; one that is refused keeps its row, with the reason.
 
@@ -80,7 +80,7 @@ class Model:
 
 def models(run: Path) -> list[Model]:
     """The last in floating point and the last at int8, of the variant that ends at int8 or of the last variant."""
-    rows = json.loads((run / "scorecard.json").read_text())
+    rows = json.loads((run / "scorecard.json").read_text())["rows"]
     ends = {row["variant"]: json.loads((run / row["model"] / "model.json").read_text()).get("int8") for row in rows}
     variant = next((name for name, int8 in ends.items() if int8), list(ends)[-1])
     last: dict[bool, Model] = {}
