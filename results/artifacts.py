@@ -80,7 +80,8 @@ class Model:
 
 def models(run: Path) -> list[Model]:
     """The last in floating point and the last at int8, of the variant that ends at int8 or of the last variant."""
-    rows = json.loads((run / "scorecard.json").read_text())["rows"]
+    card = json.loads((run / "scorecard.json").read_text())
+    rows = [{"system": card["system"], **row} for row in card["rows"]]
     ends = {row["variant"]: json.loads((run / row["model"] / "model.json").read_text()).get("int8") for row in rows}
     variant = next((name for name, int8 in ends.items() if int8), list(ends)[-1])
     last: dict[bool, Model] = {}

@@ -45,7 +45,7 @@ def serve(opener: Opener, threads: int, pipe: Connection) -> None:
         _serve(opener, threads, pipe)
     except InputError as error:
         pipe.send(str(error))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         pass  # nobody is left to measure for
     except Exception as error:  # of a runtime, any
         pipe.send(f"{type(error).__name__}: {error}")
