@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from tinyscene import SceneClassifier
+from tinyscene import Quantize, Run, SceneClassifier, evaluate
 from tinyscene.accounting import get_convention
 from tinyscene.cli.options import load_clips
 from tinyscene.data import Clips, decode
@@ -78,18 +78,31 @@ class Model:
         return clips
 
 
-def models(run: Path) -> list[Model]:
+def models(run: Path, data: Path) -> list[Model]:
     """The last in floating point and the last at int8, of the variant that ends at int8 or of the last variant."""
     card = json.loads((run / "scorecard.json").read_text())
-    rows = [{"system": card["system"], **row} for row in card["rows"]]
-    ends = {row["variant"]: json.loads((run / row["model"] / "model.json").read_text()).get("int8") for row in rows}
+    rows = [{"system": card["system"], **row} for row in card["rows"] if row["seed"] == card["rows"][0]["seed"]]
+    int8 = {row["model"]: json.loads((run / row["model"] / "model.json").read_text()).get("int8") for row in rows}
+    ends = {row["variant"]: int8[row["model"]] for row in rows}
     variant = next((name for name, int8 in ends.items() if int8), list(ends)[-1])
-    last: dict[bool, Model] = {}
-    for row in rows:
-        if row["variant"] == variant and row["seed"] == rows[0]["seed"]:
-            model = Model(run, row, SceneClassifier.load(run / row["model"]))
-            last[model.classifier.precision == "int8"] = model
-    return list(last.values())
+    last = {bool(int8[row["model"]]): row for row in rows if row["variant"] == variant}
+    found = [Model(run, last[False], SceneClassifier.load(run / last[False]["model"]))]
+    return [*found, at_int8(found[0], last[True], data)] if True in last else found
+
+
+def at_int8(trained: Model, row: dict[str, Any], data: Path) -> Model:
+    """The run's own int8 model; where this version can't read it, the float one quantized after training."""
+    try:
+        return Model(trained.run, row, SceneClassifier.load(trained.run / row["model"]))
+    except InputError as error:
+        print(f"{error}; quantized anew, after training", file=sys.stderr, flush=True)
+    clips, folder = trained.clips(data), WORK / f"{row['system']}-requantized"
+    run = Run(row["seed"], folder / "run", quiet=True)
+    classifier = Quantize()(trained.classifier, clips.development, run).eval()
+    scores = evaluate(classifier, clips.test, run)
+    classifier.save(folder)
+    anew = {"stage": "Quantize, after training", "accuracy": scores.accuracy, "model": str(folder.resolve())}
+    return Model(trained.run, row | anew, classifier)
 
 
 def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) -> dict[str, Any]:
@@ -217,7 +230,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="Folder of a `tinyscene reproduce`.")
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for model in [model for run in given.runs for model in models(run)]:
+    for model in (model for run in given.runs for model in models(run, given.data)):
         rows += rows_of(model, given.data)
         names = dict.fromkeys(name for row in rows for name in row)
         with (given.into / f"artifacts-{rows[0]['dataset']}.csv").open("w", newline="") as file:
