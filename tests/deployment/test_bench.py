@@ -3,23 +3,27 @@
 import importlib.metadata
 import json
 import os
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import StringIO
+from multiprocessing import Pipe
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from scene_files import CLIP_S, at
 
 from tinyscene.cli import bench as verb
 from tinyscene.cli import main
 from tinyscene.deployment import FORMATS, Artifact, bench
 from tinyscene.deployment.bench import Measured, OpenFile, OpenModel, Timing, measure
-from tinyscene.deployment.bench_process import Opened
+from tinyscene.deployment.bench_process import Opened, serve
 from tinyscene.errors import InputError
 
 MIB = 1024**2
@@ -60,8 +64,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Measure
     turns = tmp_path_factory.mktemp("turns") / "turns.txt"
     openers = {
         "quick": Planted(turns=turns),
-        "slow": Planted(sleep_s=0.02, opens_s=0.5, turns=turns),
-        "large": Planted(holds_mib=200),
+        "slow and large": Planted(sleep_s=0.02, opens_s=0.5, holds_mib=200, turns=turns),
         "ends": Planted(ends=True),
         "refuses": Planted(refuses="its runtime is missing; accepted: another"),
     }
@@ -74,7 +77,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Measure
 
 def test_a_delay_is_seen_where_it_is(planted: tuple[dict[str, Measured], list[list[str]]]) -> None:
     found, _ = planted
-    slow, quick = found["slow"], found["quick"]
+    slow, quick = found["slow and large"], found["quick"]
     assert slow.clip is not None
     assert quick.clip is not None
     assert slow.load_ms is not None
@@ -106,9 +109,9 @@ def test_each_has_its_own_process_and_threads_and_turns_come_in_no_fixed_order(
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_memory_is_what_the_process_itself_takes(planted: tuple[dict[str, Measured], list[list[str]]]) -> None:
     found, _ = planted
-    assert found["large"].peak_bytes is not None
+    assert found["slow and large"].peak_bytes is not None
     assert found["quick"].peak_bytes is not None
-    assert 200 * MIB <= found["large"].peak_bytes < 230 * MIB
+    assert 200 * MIB <= found["slow and large"].peak_bytes < 230 * MIB
     assert 0 <= found["quick"].peak_bytes < 30 * MIB
 
 
@@ -199,26 +202,33 @@ def test_what_is_opened_says_what_the_classifier_says(exported: Callable[[str, s
     np.testing.assert_allclose(torch.tensor(file.network()).softmax(-1), file.clip(), atol=1e-6)  # type: ignore[call-overload]
 
 
-def test_the_table_and_what_it_says_to_wrong_input(
+def test_the_table_shows_what_there_is() -> None:
+    facts = {"runtime": "Abacus 1", "precision": "int8", "front_end": "inside", "clip_s": 1.0, "bytes": 12_345}
+    rows = [
+        Measured("a.abc", 1, facts, 1.0, 25.0, Timing(2.0, 1.5, 2.5, 9), Timing(1.0, 0.5, 1.5, 9), 3 * MIB),
+        Measured("b.abc", 1, facts, 1.0, 25.0, Timing(0.5, 0.25, 0.75, 9)),
+        Measured("c.abc", 1, fault="Abacus is not installed"),
+    ]
+    said = StringIO()
+    Console(file=said, width=200).print(verb.table_of(rows, "title"))
+    first, second, third = [line for line in said.getvalue().splitlines() if ".abc" in line]
+    for what in ("Abacus 1", "12,345", "2.000 (1.500-2.500)", "1.000 (0.500-1.500)", " 3.0 ", " 25 "):
+        assert what in first
+    assert " 4.00 " in second
+    assert "not measured" in third
+
+
+def test_what_it_says_to_wrong_input(
     tinyscene: Callable[..., tuple[int, str]], exported: Callable[[str, str], Artifact], tmp_path: Path
 ) -> None:
-    files = [exported("baseline2021", precision).path for precision in ("float32", "int8")]
-    status, said = tinyscene("bench", *files, "--rounds", 1, "--runs", 1, "--threads", 1, 2)
-    assert status == 0
-    for what in ("network, ms", "RAM, MiB", "float32", "int8", *(FORMATS[file.suffix].runtime for file in files)):
-        assert what in said
-    foreign = tmp_path / f"foreign{files[0].suffix}"
-    foreign.write_bytes(b"nothing")
-    status, said = tinyscene("bench", foreign, "--rounds", 1)
-    assert status == 2
-    assert "was not measured" in said
+    file = exported("baseline2021", "float32").path
     for wrong in (
         (tmp_path / "missing.onnx",),
         (tmp_path / "scene.wav",),
         (tmp_path,),
-        (files[0], "--keep", tmp_path),
-        (files[0], "--threads", "0"),
-        (files[0], "--clip-s", "0"),
+        (file, "--keep", tmp_path),
+        (file, "--threads", "0"),
+        (file, "--clip-s", "0"),
         (tmp_path, "--runtimes", "abacus"),
         (tmp_path, "--runtimes", "all"),
     ):
@@ -227,27 +237,17 @@ def test_the_table_and_what_it_says_to_wrong_input(
         assert "accepted" in said, wrong
 
 
-def test_no_process_is_left_when_the_measuring_one_is_killed(tmp_path: Path) -> None:
-    turns = tmp_path / "turns.txt"
-    script = tmp_path / "measuring.py"
-    script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom test_bench import Planted\n"
-        "from tinyscene.deployment.bench import measure\n"
-        "if __name__ == '__main__':\n"
-        "    measure({'x': Planted(turns=Path(sys.argv[1]), sleep_s=0.01)}, rounds=10**6, quiet=True)\n"
-    )
-    places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    with subprocess.Popen(
-        [sys.executable, str(script), str(turns)], env={**os.environ, "PYTHONPATH": places}
-    ) as parent:
-        while not turns.is_file():
-            time.sleep(0.05)
-            assert parent.poll() is None
-        parent.kill()
-    child = turns.read_text().split()[0]
-    for _ in range(100):
-        if not Path(f"/proc/{child}").exists() or "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
-            break
-        time.sleep(0.05)
+@pytest.mark.parametrize("heard", [0, 1])
+def test_a_process_ends_when_the_one_that_measures_is_gone(heard: int) -> None:
+    """Before it has said anything, and after."""
+    ours, theirs = Pipe()
+    handler, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    if not heard:
+        ours.close()
     else:
-        pytest.fail(f"process {child} is still there")
+        Thread(target=lambda: (ours.recv(), ours.close())).start()
+    try:
+        serve(Planted(), 1, theirs)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        torch.set_num_threads(threads)

@@ -60,7 +60,7 @@ def bench(
             into = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             openers, faults = measuring.export_all(files, _formats(runtimes), into, clip_s)
         found = measuring.measure(openers, counts, rounds, runs)
-    found += [measuring.Measured(name, count, fault=why) for count in counts for name, why in faults.items()]
+    found += [measuring.Measured(name, counts[0], fault=why) for name, why in faults.items()]
     place = {"machine": machine(), "python": platform.python_version(), "rounds": rounds, "runs": runs}
     if json_file:
         write_json({**place, "rows": [row.to_json() | ratios(row, found) for row in found]}, json_file)
@@ -116,7 +116,7 @@ def table_of(found: "list[Measured]", title: str) -> "Table":
     from rich.table import Table
 
     table = Table(title=title)
-    table.add_column("file", overflow="fold")
+    table.add_column("file", overflow="fold", min_width=24)
     for heading in ("runtime", "weights", "front end"):
         table.add_column(heading)
     for heading in ("clip, s", "threads", "network, ms", "x", "clip, ms", "x", "cold, ms", "RAM, MiB", "file, B"):
