@@ -114,7 +114,8 @@ def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) 
     print(f"{model.name} {form}{suffix}", file=sys.stderr, flush=True)
     started = datetime.now(UTC)
     try:
-        found = figures(export(model.classifier, path, front_end=form, clips=clips.test, clip_s=clip_s), model.rules)
+        artifact = export(model.classifier, path, front_end=form, clips=clips.test, clip_s=clip_s)
+        found = figures(artifact, model.rules, clip_s)
     except InputError as error:
         found = {"fault": str(error).replace(f"{WORK}/", "")}
     finished = datetime.now(UTC)
@@ -136,10 +137,10 @@ def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) 
     return row
 
 
-def figures(artifact: Artifact, rules: Rules) -> dict[str, Any]:
-    """Of a file: its certificate, its ledger, and the edition's verdict of that."""
-    found, ledger = artifact.parity, artifact.ledger(rules.clip_s)
-    verdict = rules.judge(ledger)
+def figures(artifact: Artifact, rules: Rules, clip_s: float) -> dict[str, Any]:
+    """Of a file: its certificate, its ledger, and the edition's verdict, of the edition's clips where it takes any."""
+    found, ledger = artifact.parity, artifact.ledger(clip_s)
+    verdict = rules.judge(artifact.ledger(rules.clip_s))
     return {
         "runtime": artifact.certificate.runtime,
         "way": artifact.certificate.way,
