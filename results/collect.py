@@ -1,6 +1,7 @@
 """Take run folders into results/, and write RESULTS.md anew: python results/collect.py RUN...
 
-Each run becomes SYSTEM-DATASET.csv, a row a stage, with the command, commit, seed and machine that gave it.
+Each run becomes SYSTEM-DATASET.csv, a row a stage, with the command, commit, seed and machine that gave it. The files'
+table, artifacts-DATASET.csv, comes from artifacts.py.
 """
 
 import csv
@@ -111,13 +112,72 @@ def printed(row: dict[str, str]) -> str:
     return ", ".join([*size, *filter(None, (accuracy, loss))])
 
 
+ARTIFACT_HEADS = (
+    "network",
+    "file",
+    "front end",
+    "difference: largest, mean",
+    "same decisions",
+    "accuracy %: file, model",
+    "B",
+    "ms a clip (10-90 %)",
+    "network alone, ms",
+    "activations, B",
+    "verdict",
+)
+
+
+def artifact_table(path: Path) -> list[str]:
+    """Systems by formats as Markdown: what a file is found to be, or why there is none."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [f"## Files of the five systems, {rows[0]['dataset'].split('-')[0]}", ""]
+    lines += [f"| {' | '.join(ARTIFACT_HEADS)} |", "|" + "---|" * len(ARTIFACT_HEADS)]
+    faults: list[str] = []
+    for row in rows:
+        if row["fault"]:
+            faults.append(f"{row['system']}, {row['weights_at']}, {row['format']}, {row['front_end']}: {row['fault']}")
+        lines.append(f"| {' | '.join(artifact_cells(row, len(faults)))} |")
+    lines += ["", *(f"{number}. {fault}" for number, fault in enumerate(faults, 1))]
+    for trained in dict.fromkeys(row["trained"] for row in rows):
+        lines.append(f"- trained by `{trained.replace('; commit ', '`; commit ')}")
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
+    first = rows[0]
+    facts = f"`{first['command']}`; commit {commits}, {first['machine']}, torch {first['torch']}, seed {first['seed']}"
+    return [*lines, "", f"{facts}, {first['finished'][:10]}.", ""]
+
+
+def artifact_cells(row: dict[str, str], fault: int) -> list[str]:
+    """One file's cells; of the network in torch, its time; of a refused file, the number of its reason."""
+    network = f"{row['system']} {row['variant']}, {row['weights_at']}, {float(row['clip_s']):.2f} s"
+    if row["fault"]:
+        return [network, row["format"], row["front_end"], f"refused ({fault})", *[""] * (len(ARTIFACT_HEADS) - 4)]
+    taken = [f"{float(row['clip_ms']):.1f} ({float(row['clip_ms_p10']):.1f}-{float(row['clip_ms_p90']):.1f})"]
+    taken += [f"{float(row['network_ms']):.1f}" if row["network_ms"] else ""]
+    if not row["unit"]:
+        return [network, "in torch", "", "", "", f"{100 * float(row['model_accuracy']):.1f}", "", *taken, "", ""]
+    sign, unit = (".2f", "steps") if row["unit"] == "output steps" else (".0e", "of the largest logit")
+    return [
+        network,
+        row["format"],
+        row["front_end"],
+        f"{max(float(row['exact']), float(row['largest'])):{sign}}, {float(row['mean']):{sign}} {unit}",
+        f"{100 * float(row['agreement']):.0f} %" + (f", {row['ties']} ties" if row["ties"] != "0" else ""),
+        ", ".join(f"{100 * float(row[name]):.1f}" for name in ("file_accuracy", "accuracy")),
+        f"{int(row['file_bytes']):,}",
+        *taken,
+        f"{int(row['peak_ram_bytes']):,}",
+        f"{row['rules']}: {row['verdict']}",
+    ]
+
+
 def main() -> None:
     """Take the runs that were named, then write RESULTS.md from all tables."""
     for run in sys.argv[1:]:
         take(Path(run))
     lines = ["# Results", "", (HERE / "intro.md").read_text().strip(), ""]
     for path in sorted(HERE.glob("*.csv")):
-        lines += table(path)
+        lines += artifact_table(path) if path.name.startswith("artifacts-") else table(path)
     (HERE / "RESULTS.md").write_text("\n".join(lines))
 
 

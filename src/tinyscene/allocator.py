@@ -1,7 +1,7 @@
 """The C library's allocator, told to keep what is freed.
 
 glibc hands large blocks back to the kernel at once and asks for them again a moment later, every page to be cleared
-first: in a training on CPU, half of the time and more (benchmarks/RESULTS.md).
+first: in a training on CPU, up to half of the time (benchmarks/RESULTS.md).
 """
 
 import ctypes

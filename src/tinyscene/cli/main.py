@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import tinyscene
-from tinyscene.cli import data, export, fit, run, submission
+from tinyscene.cli import bench, data, export, fit, run, submission
 from tinyscene.cli.options import (
     Cache,
     Data,
@@ -19,7 +19,7 @@ from tinyscene.cli.options import (
     SkipBad,
     Subset,
     TestFold,
-    joined_seeds,
+    joined_numbers,
     load_clips,
     narrow,
     print_run,
@@ -42,6 +42,7 @@ app.add_typer(submission.app, name="submission")
 app.command("fit")(fit.fit)
 app.command("export")(export.export)
 app.command("run")(run.run)
+app.command("bench")(bench.bench)
 
 
 def _version(wanted: bool) -> None:
@@ -62,7 +63,7 @@ def options(
 def main() -> None:
     """Run a verb; wrong input is one sentence and status 2."""
     try:
-        app(joined_seeds(sys.argv[1:]), prog_name="tinyscene")
+        app(joined_numbers(sys.argv[1:]), prog_name="tinyscene")
     except InputError as error:
         refuse(str(error))
     except OSError as error:

@@ -73,13 +73,19 @@ def recipe(system: str, variants: list[str] | None, changes: list[str] | None, e
 
 def seeds_of(text: str) -> tuple[int, ...]:
     """Seeds as they are typed."""
+    return whole_numbers("--seeds", text, at_least=0)
+
+
+def whole_numbers(option: str, text: str, at_least: int) -> tuple[int, ...]:
+    """An option's numbers as they are typed. Raises InputError where one is none, or too small."""
     try:
-        seeds = tuple(int(seed) for seed in text.replace(",", " ").split())
+        numbers = tuple(int(number) for number in text.replace(",", " ").split())
     except ValueError:
-        seeds = ()
-    if not seeds or min(seeds) < 0:
-        raise InputError(f'--seeds "{text}"; accepted: whole numbers from 0, such as "0 1 2"')
-    return seeds
+        numbers = ()
+    if not numbers or min(numbers) < at_least:
+        example = " ".join(str(at_least + i) for i in range(3))
+        raise InputError(f'{option} "{text}"; accepted: whole numbers from {at_least}, such as "{example}"')
+    return numbers
 
 
 def screen() -> Console:
@@ -111,13 +117,15 @@ def write_json(value: Any, target: str) -> None:
         raise InputError(f"--json {target}: can't be written ({error.strerror}); accepted: a file, or -") from error
 
 
-def joined_seeds(arguments: list[str]) -> list[str]:
-    """`--seeds 0 1 2` as one value, which is how it reads best and what the parser can't take."""
-    if "--seeds" not in arguments:
-        return arguments
-    first = arguments.index("--seeds") + 1
-    numbers = list(takewhile(str.isdigit, arguments[first:]))
-    return [*arguments[:first], " ".join(numbers), *arguments[first + len(numbers) :]] if numbers else arguments
+def joined_numbers(arguments: list[str]) -> list[str]:
+    """`--seeds 0 1 2` and `--threads 1 2` as one value, which is how it reads best and what the parser can't take."""
+    for option in ("--seeds", "--threads"):
+        if option in arguments:
+            first = arguments.index(option) + 1
+            numbers = list(takewhile(str.isdigit, arguments[first:]))
+            if numbers:
+                arguments = [*arguments[:first], " ".join(numbers), *arguments[first + len(numbers) :]]
+    return arguments
 
 
 def print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Path, json_file: str | None) -> None:

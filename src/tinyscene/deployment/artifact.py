@@ -30,19 +30,21 @@ class Artifact:
     Attributes:
         path: of the file.
         described: its metadata.
+        threads: that its runtime may take; 0 leaves it to the runtime.
     """
 
     path: Path
     described: dict[str, str]
+    threads: int = 0
 
     @classmethod
-    def load(cls, path: str | Path) -> "Artifact":
+    def load(cls, path: str | Path, threads: int = 0) -> "Artifact":
         """Open a file that `export` wrote. Raises InputError for another."""
         path = Path(path)
         metadata = format_of(path).metadata(path)
         try:
             json.loads(metadata[MODEL])["front_end"]
-            return cls(path, metadata)
+            return cls(path, metadata, threads)
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(
                 f"{path}: no file of tinyscene ({error!r} in its metadata); accepted: one that export wrote"
@@ -88,7 +90,7 @@ class Artifact:
     @cached_property
     def run(self) -> Runner:
         """Its input in, its output out: (batch, ...) -> (batch, classes)"""
-        return list(self.format.runners(self.path, threads=0).values())[-1]
+        return self.format.runner(self.path, self.threads)
 
     @cached_property
     def classifier(self) -> SceneClassifier:

@@ -53,6 +53,10 @@ class Format(ABC):
         refuses the file; a runner does where it refuses the input.
         """
 
+    def runner(self, path: Path, threads: int = 1) -> Runner:
+        """The last of `runners`; a format that can open it alone does. 0 threads leaves their number to the runtime."""
+        return list(self.runners(path, threads).values())[-1]
+
     @abstractmethod
     def check(self, form: Form, path: Path) -> None:
         """Raise InputError where the file's tensors are not those of `form`, or it can't be counted."""

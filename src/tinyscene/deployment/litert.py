@@ -76,8 +76,11 @@ class LiteRT(Format):
     def runners(self, path: Path, threads: int = 1) -> dict[str, Runner]:
         return {
             "reference kernels": _runner(path, reference=True, threads=threads),
-            "XNNPACK": _runner(path, reference=False, threads=threads),
+            "XNNPACK": self.runner(path, threads),
         }
+
+    def runner(self, path: Path, threads: int = 1) -> Runner:
+        return _runner(path, reference=False, threads=threads)
 
     def layers_by_kernel(self, path: Path) -> tuple[int, int]:
         kinds = [dtype for name, dtype in _layers(path) if name in _WEIGHTED]

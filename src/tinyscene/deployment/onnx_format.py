@@ -34,8 +34,11 @@ class Onnx(Format):
         # One thread unless more are asked for: how a sum is split must not depend on the machine.
         return {
             "node by node": _runner(path, optimized=False, threads=threads),
-            "optimised": _runner(path, optimized=True, threads=threads),
+            "optimised": self.runner(path, threads),
         }
+
+    def runner(self, path: Path, threads: int = 1) -> Runner:
+        return _runner(path, optimized=True, threads=threads)
 
     def check(self, form: Form, path: Path) -> None:
         """Every tensor that the file shares with the network is the same, bit for bit, and all of it can be seen."""
