@@ -23,7 +23,7 @@ from tinyscene.cli import bench as verb
 from tinyscene.cli import main
 from tinyscene.deployment import FORMATS, Artifact, bench
 from tinyscene.deployment.bench import Measured, OpenFile, OpenModel, Timing, measure
-from tinyscene.deployment.bench_process import Opened, serve
+from tinyscene.deployment.bench_process import WARM_UP, Opened, serve
 from tinyscene.errors import InputError
 
 MIB = 1024**2
@@ -100,7 +100,7 @@ def test_each_has_its_own_process_and_threads_and_turns_come_in_no_fixed_order(
     quick, slow = dict.fromkeys(process for process, *_ in lines)
     assert str(os.getpid()) not in (quick, slow)
     # Three runs a turn: one is not timed. Before the turns: the first run, then the warm-up.
-    turns = [process for process, *_ in lines][2 * 4 :: 3]
+    turns = [process for process, *_ in lines][2 * (1 + WARM_UP) :: 3]
     firsts = turns[::2]
     assert {quick, slow} == set(firsts)
     assert [{a, b} for a, b in zip(turns[::2], turns[1::2], strict=True)] == [{quick, slow}] * 6

@@ -59,10 +59,11 @@ def _serve(opener: Opener, threads: int, pipe: Connection) -> None:
     ready = time.perf_counter()
     opened.clip()
     first = time.perf_counter()
-    pipe.send({"load_s": ready - started, "cold_s": first - started, "facts": opened.facts})
     ways = {"clip": opened.clip} | ({"network": opened.network} if opened.network else {})
     for way in ways.values():
         _seconds(way, WARM_UP)
+    # Said when all is warm, so that no other's turn begins before.
+    pipe.send({"load_s": ready - started, "cold_s": first - started, "facts": opened.facts})
     while runs := pipe.recv():
         # The first run after the others had their turns finds the caches full of theirs.
         pipe.send({name: _seconds(way, runs + 1)[1:] for name, way in ways.items()})
