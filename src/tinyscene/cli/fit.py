@@ -55,7 +55,7 @@ def fit(
     kB are 1000 B, KB 1024 B. Networks of the menu are scaled to the budget, pruned to it and quantized; after each of
     three rungs of training, the better half by log loss on the validation part goes on. The last one is trained anew
     on the training and the validation part, and only then scored on the test part. A file over the budget is never
-    delivered. How long it will take is said at the start; small sets take some 20 minutes.
+    delivered. How long it will take is said at the start; small sets take some 25 minutes of one core.
 
     Killed and started again, it goes on. The folder receives model/, scene.onnx, pareto.png and pareto.csv with all
     that was tried, scorecard and receipt.

@@ -6,7 +6,7 @@ candidates begin; after each rung the better half goes on from where it stopped 
 Talwalkar, AISTATS 2016), by the log loss on the validation part. The one that is left is trained anew on the training
 and the validation part together, for all epochs, and ends with quantization-aware training.
 
-    tinyscene fit --data $ESC10 --under 64kB --macs 10M      # about 20 minutes of one core
+    tinyscene fit --data $ESC10 --under 64kB --macs 10M      # about 25 minutes of one core
 
 No report: a recipe of ours. `se_resnet` is left out, since torch 2.13 was seen to crash in the backward pass of a
 narrow one on a CPU; `aemnet`, `baseline2021` and the `tandem` cost too many MACs for what they keep at small widths.
