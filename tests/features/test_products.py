@@ -77,3 +77,10 @@ def test_zeros_beside_the_bands_are_not_stored() -> None:
     frontend: Any = FRONTENDS_OF["cp_mobile"]()
     held = sum(tensor.numel() for name, tensor in as_products(frontend).named_buffers() if name.startswith("bands_"))
     assert held < frontend.weights.numel() / 10
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_no_constant_is_a_view_of_a_larger_one(name: str) -> None:
+    """ExecuTorch would store what it is a view of."""
+    for tensor in as_products(FRONTENDS_OF[name]()).buffers():
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()

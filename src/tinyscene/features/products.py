@@ -67,7 +67,7 @@ class SpectrogramByProducts(nn.Module):
         self.register_buffer("place", torch.from_numpy(place[self.first : last]), persistent=False)
 
     def _constant(self, name: str, values: Tensor | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Tensor:
-        tensor = torch.as_tensor(values, dtype=torch.float32).contiguous()
+        tensor = torch.as_tensor(values, dtype=torch.float32).contiguous().clone()  # a view would be stored whole
         self.register_buffer(name, tensor, persistent=False)
         return tensor
 
