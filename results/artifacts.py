@@ -234,7 +234,9 @@ def main() -> None:
     for model in (model for run in given.runs for model in models(run, given.data)):
         rows += rows_of(model, given.data)
         names = dict.fromkeys(name for row in rows for name in row)
-        with (given.into / f"artifacts-{rows[0]['dataset']}.csv").open("w", newline="") as file:
+        # Pieces of a data set's clips stand with the clips.
+        dataset = rows[0]["dataset"].partition("-")[0]
+        with (given.into / f"artifacts-{dataset}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
