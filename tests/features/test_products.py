@@ -84,3 +84,13 @@ def test_no_constant_is_a_view_of_a_larger_one(name: str) -> None:
     """ExecuTorch would store what it is a view of."""
     for tensor in as_products(FRONTENDS_OF[name]()).buffers():
         assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_no_padding_is_negative(name: str) -> None:
+    """ExecuTorch can't run one that is."""
+    frontend: Any = FRONTENDS_OF[name]()
+    waveforms = torch.zeros(1, frontend.sample_rate)
+    graph = torch.export.export(as_products(frontend), (waveforms,)).graph
+    paddings = [node.args[1] for node in graph.nodes if node.target == torch.ops.aten.pad.default]
+    assert paddings and all(many >= 0 for padding in paddings for many in padding)

@@ -88,7 +88,10 @@ class SpectrogramByProducts(nn.Module):
         # A window shorter than the transform stands in its middle.
         before = (self.n_fft // 2 if self.frontend.center else 0) - (self.n_fft - window) // 2
         total = (frames + several - 1) * self.hop
-        hops = F.pad(waveforms, (before, total - before - length)).reshape(waveforms.shape[0], -1, self.hop)
+        # ExecuTorch has no padding by less than nothing.
+        heard = waveforms[..., max(0, -before) : total - before]
+        around = max(0, before), max(0, total - before - length)
+        hops = F.pad(heard, around).reshape(waveforms.shape[0], -1, self.hop)
         shifted = [hops[:, place : place + frames] for place in range(several)]
         return torch.cat(shifted, -1)[..., :window] * self.window
 
