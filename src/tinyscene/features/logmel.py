@@ -99,9 +99,9 @@ class LogMel(BandSpectrogram):
         """Frames that a waveform of so many samples gives."""
         return super().frames(samples) - int(self.drop_last_frame)
 
-    def levels(self, bands: Tensor) -> Tensor:
+    def levels(self, sums: Tensor) -> Tensor:
         """Weighted sums (batch, n_mels, frames) -> the same shape, on a logarithmic scale"""
-        scaled = super().levels(bands)
+        scaled = super().levels(sums)
         return scaled - scaled.mean(-1, keepdim=True) if self.subtract_mean else scaled
 
 

@@ -33,7 +33,7 @@ class SpectrogramByProducts(nn.Module):
     def __init__(self, frontend: BandSpectrogram) -> None:
         super().__init__()
         n_fft, window = frontend.n_fft, frontend.win_length
-        self.frontend, self.hop, self.n_fft = copy.deepcopy(frontend), frontend.hop_length, n_fft
+        self.frontend, self.hop, self.hops = copy.deepcopy(frontend), frontend.hop_length, -(-window // frontend.hop_length)
         # A file would hold them unused, and for many bands they outweigh the network.
         for unused in ("window", "weights"):
             self.frontend.register_buffer(unused, None, persistent=False)
@@ -73,27 +73,37 @@ class SpectrogramByProducts(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, 1, bands, frames)"""
+        length, frames = waveforms.shape[-1], self.frontend.frames(waveforms.shape[-1])
+        before, total = self.frontend.lead, self.samples(frames)
+        # ExecuTorch has no padding by less than nothing.
+        heard = waveforms[..., max(0, -before) : total - before]
+        around = max(0, before), max(0, total - before - length)
+        return self.scaled(self.sums(F.pad(heard, around)))
+
+    def samples(self, frames: int) -> int:
+        """Samples that `sums` takes for so many frames: whole hops."""
+        return (frames + self.hops - 1) * self.hop
+
+    def sums(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, frames, bands): see `BandSpectrogram.sums`; the first frame begins at once"""
         spectrum = self._spectrum(self._framed(waveforms))
         spectrum = spectrum if self.frontend.power == 2 else spectrum.sqrt()
         bands = [
             F.linear(spectrum[..., low - self.first : high - self.first], getattr(self, f"bands_{number}"))
             for number, (low, high) in enumerate(self.blocks)
         ]
-        return self.frontend.levels(torch.cat(bands, -1).transpose(1, 2)).unsqueeze(1)
+        return torch.cat(bands, -1)
+
+    def scaled(self, sums: Tensor) -> Tensor:
+        """(batch, frames, bands) -> (batch, 1, bands, frames), on the front end's scale"""
+        return self.frontend.levels(sums.transpose(1, 2)).unsqueeze(1)
 
     def _framed(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, frames, window): hops side by side, as no runtime has a sliding window."""
-        length, window = waveforms.shape[-1], self.window.shape[0]
-        frames, several = self.frontend.frames(length), math.ceil(window / self.hop)
-        # A window shorter than the transform stands in its middle.
-        before = (self.n_fft // 2 if self.frontend.center else 0) - (self.n_fft - window) // 2
-        total = (frames + several - 1) * self.hop
-        # ExecuTorch has no padding by less than nothing.
-        heard = waveforms[..., max(0, -before) : total - before]
-        around = max(0, before), max(0, total - before - length)
-        hops = F.pad(heard, around).reshape(waveforms.shape[0], -1, self.hop)
-        shifted = [hops[:, place : place + frames] for place in range(several)]
-        return torch.cat(shifted, -1)[..., :window] * self.window
+        hops = waveforms.reshape(waveforms.shape[0], -1, self.hop)
+        frames = hops.shape[1] - self.hops + 1
+        shifted = [hops[:, place : place + frames] for place in range(self.hops)]
+        return torch.cat(shifted, -1)[..., : self.window.shape[0]] * self.window
 
     def _spectrum(self, frames: Tensor) -> Tensor:
         """(batch, frames, window) -> (batch, frames, bins), energies"""

@@ -99,16 +99,23 @@ class BandSpectrogram(nn.Module):
         return 1 + (samples + self._padding - self.n_fft) // self.hop_length
 
     @property
+    def lead(self) -> int:
+        """Samples that the first frame's window begins before the waveform; below 0 where it begins within it."""
+        # A window shorter than the transform stands in its middle.
+        return (self.n_fft // 2 if self.center else 0) - (self.n_fft - self.win_length) // 2
+
+    @property
     def _padding(self) -> int:
         """Zeros that centring adds, at both ends together: one less than `n_fft` where that is odd."""
         return 2 * (self.n_fft // 2) if self.center else 0
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, 1, bands, frames)"""
-        return torch.cat([self._spectrogram(some) for some in torch.split(waveforms, _CLIPS_A_STEP)]).unsqueeze(1)
+        some = torch.split(waveforms, _CLIPS_A_STEP)
+        return torch.cat([self.levels(self.sums(part)) for part in some]).unsqueeze(1)
 
-    def _spectrogram(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, bands, frames)"""
+    def sums(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, bands, frames), weighted sums over the bins, not yet on the front end's scale"""
         stft = torch.stft(
             waveforms,
             self.n_fft,
@@ -121,8 +128,8 @@ class BandSpectrogram(nn.Module):
         )
         stft = stft[..., : self.frames(waveforms.shape[-1])]
         spectrum = torch.view_as_real(stft).square().sum(-1) if self.power == 2 else stft.abs()
-        return self.levels(self.weights @ spectrum)
+        return self.weights @ spectrum
 
-    def levels(self, bands: Tensor) -> Tensor:
+    def levels(self, sums: Tensor) -> Tensor:
         """Weighted sums (batch, bands, frames) -> the same shape, on the front end's scale"""
-        return bands if self.log_factor is None else (bands + self.floor).log() * self.log_factor
+        return sums if self.log_factor is None else (sums + self.floor).log() * self.log_factor
