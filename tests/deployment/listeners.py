@@ -12,6 +12,7 @@ class Ear:
     """Probabilities from four weighted sums over the clip, so that no two clips, and no order, sound the same."""
 
     classes = ("bus", "park", "tram", "a, b")
+    step_samples = None
 
     def __init__(self, clip_samples: int | None = 4000, sample_rate: int = 8000) -> None:
         self.clip_samples, self.sample_rate, self.channel = clip_samples, sample_rate, "mean"

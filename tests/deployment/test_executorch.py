@@ -66,7 +66,7 @@ def inputs(name: str, front_end: str) -> torch.Tensor:
 def check(form: Form, path: Path, given: torch.Tensor) -> None:
     with torch.inference_mode():
         wanted = form.module(given).numpy()
-    found = FORMAT.runners(path)["xnnpack"](given.numpy())
+    (found,) = FORMAT.runners(path)["xnnpack"](given.numpy())
     assert found.dtype == np.float32
     assert found.shape == wanted.shape
     # Logits that hardly move could not tell.
@@ -119,12 +119,12 @@ def test_threads_change_nothing_and_other_shapes_are_refused(written: Written) -
     _, path = written(*FEW[0])
     given = inputs("baseline2021", "outside").numpy()
     one, two = (FORMAT.runners(path, threads)["xnnpack"] for threads in (1, 2))
-    first = one(given)
-    np.testing.assert_array_equal(two(given), first)
-    np.testing.assert_array_equal(one(given), first)
-    assert one(given[:0]).shape == (0, len(CLASSES))
+    (first,) = one(given)
+    np.testing.assert_array_equal(two(given)[0], first)
+    np.testing.assert_array_equal(one(given)[0], first)
+    assert one(given[:0])[0].shape == (0, len(CLASSES))
     # The same values under strides that axes of one band or clip leave free.
-    np.testing.assert_array_equal(one(np.moveaxis(np.moveaxis(given, 1, 3).copy(), 3, 1)), first)
+    np.testing.assert_array_equal(one(np.moveaxis(np.moveaxis(given, 1, 3).copy(), 3, 1))[0], first)
     with pytest.raises(InputError, match=r"runs on \(any batch, 1, 40, 25\)"):
         one(given[..., :20])
 

@@ -14,6 +14,8 @@ import torch
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from scene_files import BANDS, CASES, CLASSES, CLIP_S, PRECISIONS, SMALL, at
+from torch import nn
+from torch.nn import functional
 
 import tinyscene as ts
 from tinyscene import audio
@@ -24,6 +26,7 @@ from tinyscene.deployment.described import describe
 from tinyscene.deployment.forms import form_of
 from tinyscene.deployment.parity import FLOAT_BOUND, Parity, _decisions, bound, compare
 from tinyscene.deployment.probes import Probe
+from tinyscene.deployment.reference import Reference, _RunningMeans
 from tinyscene.deployment.write import onnx_model
 from tinyscene.errors import InputError
 from tinyscene.rules import get_rules
@@ -325,9 +328,42 @@ class Said:
     def ends(self, made: np.ndarray) -> np.ndarray:
         return made
 
+    def runs(self, run: Callable[[np.ndarray], np.ndarray], given: np.ndarray) -> np.ndarray:
+        return run(given)
+
     def beside(self, theirs: np.ndarray) -> Parity:
         probe = Probe(np.zeros((len(self.ours), 1), np.float32), ("noise",) * len(self.ours))
         return compare(self, [lambda given: theirs[given]] * 2, [probe], (0, 1), False)  # type: ignore[arg-type,list-item]
+
+
+class Average(nn.Module):
+    """Logits from the mean of a map: what a running sum of its values loses is the same on every runtime."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, 1, bands, frames) -> (batch, 3)"""
+        mean = functional.adaptive_avg_pool2d(features, 1).flatten(1)
+        return torch.cat([mean, mean - 1, 2 * mean], 1)
+
+
+def running_sum(features: np.ndarray) -> tuple[np.ndarray]:
+    values = features.reshape(len(features), -1)
+    mean = np.cumsum(values, 1, dtype=np.float32)[:, -1:] / np.float32(values.shape[1])
+    return (np.concatenate([mean, mean - 1, 2 * mean], 1),)
+
+
+def test_runtimes_may_average_by_a_running_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 50 s of silence, every value alike, it is off by more than the bound on floats; torch sums up in pairs."""
+    of = at("baseline2021", "float32")
+    classifier = ts.SceneClassifier(of.frontend, Average(), CLASSES, of.standardize)
+    reference = Reference(classifier, form_of(classifier, "outside", 400_000))
+    probe = Probe(np.zeros((1, 400_000), np.float32), ("silence",))
+    found = compare(reference, [running_sum], [probe], (0, 1), rounds_otherwise=False)
+    assert found.largest > FLOAT_BOUND
+    assert found.faults == ()
+    monkeypatch.setattr(
+        _RunningMeans, "__torch_dispatch__", lambda self, func, types, args=(), kw=None: func(*args, **(kw or {}))
+    )
+    assert compare(reference, [running_sum], [probe], (0, 1), rounds_otherwise=False).faults
 
 
 def test_every_clip_is_held_to_its_own_bound() -> None:

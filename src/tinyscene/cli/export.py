@@ -25,6 +25,9 @@ def export(
     dataset: Dataset = None,
     split: Annotated[str, typer.Option(help="Of the recordings: train, validation, test or all.")] = "test",
     clip_s: Annotated[float, typer.Option(help="Length of the clips that the file is for, in seconds.")] = 1.0,
+    step_s: Annotated[
+        float | None, typer.Option(help="Hear a recording in steps of so many seconds, with a state; front end inside.")
+    ] = None,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     json_file: Json = None,
@@ -33,7 +36,8 @@ def export(
 
     The file is run beside the model before it gets its name; one that computes anything else is not kept. What was
     found stands beside it: FILE.json. A file takes clips of --clip-s seconds; an ONNX file with the front end outside
-    takes any.
+    takes any. With --step-s it takes the next samples and its state, and gives the probabilities of the last --clip-s
+    seconds with the state after them.
     """
     import tinyscene as ts
     from tinyscene.accounting import count
@@ -46,7 +50,7 @@ def export(
     clips = load_clips(data, dataset, rate, skip_bad, cache, None, None, channel) if data else None
     if clips is not None and split != "all":
         clips = getattr(clips, split)
-    artifact = ts.export(classifier, file, front_end=front_end, clips=clips, clip_s=clip_s)  # type: ignore[arg-type]
+    artifact = ts.export(classifier, file, front_end=front_end, clips=clips, clip_s=clip_s, step_s=step_s)  # type: ignore[arg-type]
     ledger = artifact.ledger(clip_s)
     trained = count(classifier.network, classifier.example(clip_s), precision=ledger.precision)
     # Names are kept by ONNX alone.
@@ -77,6 +81,12 @@ def _costs(ledger: "Ledger", trained: "Ledger") -> str:
     return "\n".join(rows + ([f"the front end inside: {inside:,} B, not counted above"] if inside else []))
 
 
+def _takes(artifact: "Artifact") -> str:
+    if artifact.step_samples:
+        return f"the next {artifact.step_samples:,} samples and a state to probabilities"
+    return "waveform to probabilities" if artifact.inside else "features to logits"
+
+
 def table_of(artifact: "Artifact") -> "Table":
     """How far the file is from the model."""
     from rich.table import Table
@@ -88,7 +98,7 @@ def table_of(artifact: "Artifact") -> "Table":
     table.add_column("unit")
     rows: list[tuple[str, Any, str]] = [
         ("runtime", certificate.runtime, certificate.way),
-        ("front end", certificate.front_end, "waveform to probabilities" if artifact.inside else "features to logits"),
+        ("front end", certificate.front_end, _takes(artifact)),
         ("largest difference, plainest kernels", f"{found.exact:.2g}", found.unit),
         ("largest difference, as users run it", f"{found.largest:.2g}", found.unit),
         ("99.9th percentile", f"{found.p999:.2g}", found.unit),

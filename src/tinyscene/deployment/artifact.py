@@ -19,6 +19,7 @@ from tinyscene.deployment.described import MODEL, classifier_of
 from tinyscene.deployment.formats import Format, Runner, Values
 from tinyscene.deployment.menu import format_of
 from tinyscene.deployment.parity import Parity
+from tinyscene.deployment.stream import Stream, in_whole_steps
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import Prediction, SceneClassifier
 
@@ -73,6 +74,18 @@ class Artifact:
         return samples
 
     @property
+    def step_samples(self) -> int | None:
+        """How many samples a stream takes at a time; None for a file that takes clips."""
+        samples: int | None = self.facts.get("step_samples")
+        return samples
+
+    def stream(self, recordings: int = 1) -> Stream:
+        """Begin to listen to so many recordings at once. Raises InputError for a file that takes clips."""
+        if self.step_samples is None:
+            raise InputError(f"{self.path}: takes clips as a whole; accepted: a file exported with step_s")
+        return Stream(self.run, self.step_samples, int(self.facts["state_size"]), recordings)
+
+    @property
     def shortest_samples(self) -> int:
         """Fewest samples that can be classified."""
         return self.clip_samples or int(self.facts["shortest_samples"])
@@ -89,7 +102,7 @@ class Artifact:
 
     @cached_property
     def run(self) -> Runner:
-        """Its input in, its output out: (batch, ...) -> (batch, classes)"""
+        """Its inputs in, its outputs out, each (batch, ...)"""
         return self.format.runner(self.path, self.threads)
 
     @cached_property
@@ -143,16 +156,23 @@ class Artifact:
 
     @torch.inference_mode()
     def probabilities(self, waveforms: Values) -> Values:
-        """(batch, samples) -> (batch, classes); as many samples as `clip_samples` says."""
+        """(batch, samples) -> (batch, classes); as many samples as `clip_samples` says.
+
+        A stream hears each clip after silence, step by step to its end.
+        """
         if self.clip_samples is not None and waveforms.shape[-1] != self.clip_samples:
             raise InputError(
                 f"{self.path}: given {waveforms.shape[-1]} samples; accepted: {self.clip_samples}, for which the file "
                 f"was made"
             )
+        if self.step_samples:
+            return self.stream(len(waveforms)).through(in_whole_steps(waveforms, self.step_samples))
         if self.inside:
-            return self.run(waveforms)
+            (made,) = self.run(waveforms)
+            return made
         features = self._hears.features(torch.from_numpy(np.ascontiguousarray(waveforms, np.float32)))
-        return torch.from_numpy(self.run(features.numpy())).softmax(-1).numpy()
+        (made,) = self.run(features.numpy())
+        return torch.from_numpy(made).softmax(-1).numpy()
 
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
         """Name the scene of a sound file or of samples of shape (samples,) at `sample_rate` Hz.
@@ -178,7 +198,7 @@ class Artifact:
         """What the file costs for a clip of `clip_s` seconds, read from the file alone."""
         samples = self.clip_samples or max(round(clip_s * self.sample_rate), self.shortest_samples)
         if self.inside:
-            return self.format.ledger(self.path, (1, samples))
+            return self.format.ledger(self.path, (1, self.step_samples or samples))
         return self.format.ledger(self.path, tuple(self._hears.features(torch.zeros(1, samples)).shape))
 
     @property
@@ -213,4 +233,5 @@ class _Runtime(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes)"""
-        return torch.from_numpy(self.run(features.detach().cpu().numpy()))
+        (made,) = self.run(features.detach().cpu().numpy())
+        return torch.from_numpy(made)

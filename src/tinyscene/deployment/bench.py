@@ -93,7 +93,7 @@ class OpenFile:
         run, network = artifact.run, None
         if not artifact.inside:
             features = artifact.classifier.features(torch.from_numpy(waveform)).numpy()
-            network = lambda: run(features)  # noqa: E731
+            network = lambda: run(features)[0]  # noqa: E731
         return Opened(lambda: artifact.probabilities(waveform), network, facts)
 
 

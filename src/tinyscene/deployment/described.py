@@ -1,6 +1,7 @@
 """What a file says of itself: front end, standardization, classes and form, each JSON."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,19 @@ def describe(classifier: SceneClassifier, form: Form, any_length: bool) -> dict[
             "shortest_samples": classifier.shortest_samples,
             "front_end": form.front_end,
             "samples": form.samples if fixed else None,
+            "step_samples": form.step_samples or None,
+            "state_size": form.examples[-1].shape[1] if form.step_samples else None,
         },
         MEAN: _numbers(classifier.standardize.mean),
         STD: _numbers(classifier.standardize.std),
         MASKS: kept,
     }
     return {key: json.dumps(value, separators=(",", ":")) for key, value in described.items()}
+
+
+def inputs_of(described: Mapping[str, str]) -> int:
+    """How many inputs a file has, as it says itself: a stream's state, which begins with zeros, is the second."""
+    return 2 if json.loads(described.get(MODEL, "{}")).get("step_samples") else 1
 
 
 def classifier_of(described: dict[str, str], network: nn.Module) -> SceneClassifier:

@@ -37,13 +37,14 @@ class ExecuTorch(Format):
                 raise InputError(f"metadata {key!r}; accepted in a .pte file: identifiers other than {METHOD!r}")
         exir = _installed("executorch.exir")
         partitioner = _installed("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
-        example = torch.zeros(form.example.shape)
+        # Strides of axes of length one are free in torch, and would be taken for another order of axes.
+        examples = tuple(torch.zeros(example.shape) for example in form.examples)
         try:
             with silence(native=True), torch.no_grad():
                 from tinyscene.deployment.portable import module_of
 
                 edge = exir.to_edge_transform_and_lower(
-                    torch.export.export(module_of(form, stored=True), (example,)),
+                    torch.export.export(module_of(form, stored=True), examples),
                     partitioner=[partitioner],
                     # It knows no quantized operations, and refuses them.
                     compile_config=exir.EdgeCompileConfig(_check_ir_validity=False),
@@ -110,34 +111,39 @@ class _Runner:
             self.loaded, self.program = _Runner.generation, _program(self.path)
             try:
                 self.method = self.program.load_method(METHOD)
-                self.shape = tuple(self.method.metadata.input_tensor_meta(0).sizes())
-                self.classes = int(self.method.metadata.output_tensor_meta(0).sizes()[-1])
+                meta = self.method.metadata
+                self.shapes = [tuple(meta.input_tensor_meta(i).sizes()) for i in range(meta.num_inputs())]
+                self.widths = [int(meta.output_tensor_meta(i).sizes()[-1]) for i in range(meta.num_outputs())]
             except (RuntimeError, KeyError) as error:
                 raise InputError(
                     f"{self.path}: ExecuTorch can't load it ({_reason(error)}); accepted: a file that export wrote"
                 ) from error
 
-    def __call__(self, values: Values) -> Values:
-        if values.shape[1:] != self.shape[1:]:
-            raise InputError(
-                f"{self.path}: runs on (any batch, {', '.join(map(str, self.shape[1:]))}), not on {values.shape}; "
-                f"accepted: clips of the length that it was exported for"
-            )
+    def __call__(self, *given: Values) -> tuple[Values, ...]:
+        for values, shape in zip(given, self.shapes, strict=True):
+            if values.shape[1:] != shape[1:]:
+                raise InputError(
+                    f"{self.path}: runs on (any batch, {', '.join(map(str, shape[1:]))}), not on {values.shape}; "
+                    f"accepted: clips of the length that it was exported for"
+                )
         if self.loaded != _Runner.generation:
             self._load()
         # Strides of axes of length one are free in torch; ExecuTorch would take some for another order of axes.
-        given = torch.empty(self.shape)
+        inputs = [torch.empty(shape) for shape in self.shapes]
         made = []
-        for clip in values:
-            given[0] = torch.as_tensor(clip)
+        for clip in zip(*given, strict=True):
+            for tensor, values in zip(inputs, clip, strict=True):
+                tensor[0] = torch.as_tensor(values)
             try:
-                (output,) = self.method.execute([given])
+                outputs = self.method.execute(inputs)
             except RuntimeError as error:
                 raise InputError(
                     f"{self.path}: ExecuTorch can't run it ({_reason(error)}); accepted: a file that export checked"
                 ) from error
-            made.append(np.array(output.numpy()))
-        return np.concatenate(made) if made else np.zeros((0, self.classes), np.float32)
+            made.append([np.array(output.numpy()) for output in outputs])
+        if not made:
+            return tuple(np.zeros((0, width), np.float32) for width in self.widths)
+        return tuple(np.concatenate(output) for output in zip(*made, strict=True))
 
 
 def _program(path: Path) -> Any:

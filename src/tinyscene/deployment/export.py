@@ -3,7 +3,7 @@
 import copy
 import json
 from importlib.metadata import version
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 
 from tinyscene.data import Clips
@@ -14,8 +14,9 @@ from tinyscene.deployment.described import describe
 from tinyscene.deployment.formats import Format
 from tinyscene.deployment.forms import Form, FrontEnd, form_of
 from tinyscene.deployment.menu import format_of
-from tinyscene.deployment.parity import Reference, compare
+from tinyscene.deployment.parity import compare
 from tinyscene.deployment.probes import Probe
+from tinyscene.deployment.reference import Reference
 from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
@@ -29,6 +30,7 @@ def export(
     front_end: FrontEnd = "outside",
     clips: Clips | None = None,
     clip_s: float = 1.0,
+    step_s: float | None = None,
 ) -> Artifact:
     """Write a classifier as one file, run the file beside it, and keep the file only if both say the same.
 
@@ -40,6 +42,9 @@ def export(
         front_end: inside, the file takes waveforms and gives probabilities; outside, standardized features and logits.
         clips: recordings to compare on, beside generated sounds; best ones that were held out.
         clip_s: length of the clips that the file is for. ONNX files with the front end outside take any.
+        step_s: the file hears a recording in steps of this length, to the nearest whole hop, and carries a state:
+            probabilities of the last `clip_s` seconds at every step. The front end is inside then. See
+            `StreamingFrontEnd` for what a stream hears otherwise than a clip does.
 
     Raises:
         InputError: another suffix, a place or a network that can't be written, or a file that differs; none is left
@@ -60,15 +65,36 @@ def export(
             f"network needs"
         )
     samples = max(samples, least)
+    step_samples = _step_samples(classifier, front_end, samples, step_s)
     given = probes.generated(samples, any_length)
+    if step_samples:
+        given += probes.generated(round(probes.LONGER * samples), any_length=False)
     if clips is not None:
         given += probes.of_clips(classifier, clips, None if any_length else samples)
     try:
-        return write_checked(classifier, format_, path, form_of(classifier, front_end, samples), given, clips)
+        form = form_of(classifier, front_end, samples, step_samples)
+        return write_checked(classifier, format_, path, form, given, clips)
     except OSError as error:
         raise InputError(
             f"{path}: can't be written ({error.strerror or error}); accepted: a name in a folder that can be, with room"
         ) from error
+
+
+def _step_samples(classifier: SceneClassifier, front_end: FrontEnd, samples: int, step_s: float | None) -> int:
+    """Whole hops; 0 where the file takes clips. Raises InputError for a step that the clip does not hold."""
+    if step_s is None:
+        return 0
+    if front_end != "inside":
+        raise InputError(f"export was given step_s={step_s:g} and front_end={front_end!r}; accepted: inside")
+    hop, rate = int(classifier.frontend.hop_length), classifier.sample_rate  # type: ignore[arg-type]
+    longest = (int(classifier.frontend.frames(samples)) - 1) * hop  # type: ignore[operator]
+    step_samples = round(step_s * rate / hop) * hop if isfinite(step_s) else 0
+    if not 0 < step_samples <= longest:
+        raise InputError(
+            f"steps of {step_s:g} s; accepted: from {hop / rate:.3g} s, a hop of the front end, to "
+            f"{longest / rate:.3g} s, all but one of the clip's frames"
+        )
+    return step_samples
 
 
 def write_checked(
@@ -109,7 +135,7 @@ def _certified(
     """Run a file beside its classifier. Raises InputError, saying what differs."""
     format_.check(form, file)
     runners = list(format_.runners(file).values())
-    reference, layers = Reference(classifier, form.front_end == "inside"), format_.layers_by_kernel(file)
+    reference, layers = Reference(classifier, form), format_.layers_by_kernel(file)
     found = compare(reference, runners, given, layers, format_.rounds_otherwise, format_.steps)
     if found.faults:
         raise InputError(

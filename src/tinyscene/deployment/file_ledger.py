@@ -222,12 +222,12 @@ def _storages(graph: Graph, shapes: dict[str, tuple[Shape, int]]) -> Trace:
             trace.values[keys[held]] = prod(shape) * itemsize
         return keys[held]
 
-    trace.inputs = (key(graph.input),)
+    trace.inputs = tuple(key(name) for name in graph.inputs)
     for node in graph.nodes:
         if node.output[0] in graph.activations and node.op_type not in _VIEWS:
             reads = tuple(key(name) for name in node.input if name in graph.activations)
             trace.steps.append(Step(reads, tuple(key(name) for name in node.output if name in graph.activations)))
-    trace.outputs = (key(graph.output),)
+    trace.outputs = tuple(key(name) for name in graph.outputs)
     return trace
 
 

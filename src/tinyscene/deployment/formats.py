@@ -12,8 +12,8 @@ from tinyscene.accounting import Ledger
 from tinyscene.deployment.forms import Form
 
 Values = npt.NDArray[np.float32]
-# A batch of inputs in, as many outputs out.
-Runner = Callable[[Values], Values]
+# A batch of each input in, in order; as many of each output out.
+Runner = Callable[..., tuple[Values, ...]]
 
 
 class Format(ABC):

@@ -1,4 +1,4 @@
-"""What a file computes: logits from features, or probabilities from a waveform, with all that lies between."""
+"""What a file computes: logits from features, or probabilities from a waveform or from its next samples."""
 
 import copy
 from dataclasses import dataclass
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.features.products import as_products
+from tinyscene.features.streaming import StreamingFrontEnd
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.quantized import Int8Network
 
 FrontEnd = Literal["inside", "outside"]
+STREAM_INPUTS, STREAM_OUTPUTS = ("samples", "state"), ("probabilities", "next_state")
 
 
 class WaveformClassifier(nn.Module):
@@ -28,6 +30,24 @@ class WaveformClassifier(nn.Module):
         return probabilities
 
 
+class StreamingClassifier(nn.Module):
+    """The next samples in, with the state; probabilities of the clip that ends with them out, with the next state.
+
+    Args:
+        frames, step_samples: see `StreamingFrontEnd`.
+    """
+
+    def __init__(self, classifier: SceneClassifier, frames: int, step_samples: int) -> None:
+        super().__init__()
+        self.frontend = StreamingFrontEnd(classifier.frontend, frames, step_samples)
+        self.standardize, self.network = classifier.standardize, classifier.network
+
+    def forward(self, samples: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, step_samples), (batch, state_size) -> (batch, classes), (batch, state_size)"""
+        features, after = self.frontend(samples, state)
+        return self.network(self.standardize(features)).softmax(-1), after
+
+
 class _Wide(nn.Module):
     """The same module, weights of 16 bits computed at 32: see `SceneClassifier.classify`."""
 
@@ -35,10 +55,10 @@ class _Wide(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, given: Tensor) -> Tensor:
+    def forward(self, *given: Tensor) -> Tensor | tuple[Tensor, ...]:
         state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
         wide = {name: tensor.float() for name, tensor in state.items() if tensor.dtype == torch.float16}
-        made: Tensor = torch.func.functional_call(self.module, wide, (given,))
+        made: Tensor | tuple[Tensor, ...] = torch.func.functional_call(self.module, wide, given)
         return made
 
 
@@ -48,45 +68,63 @@ class Form:
 
     Attributes:
         module: on the CPU, contiguous, in evaluation mode; its tensors stand under `PREFIX`.
-        example: an input of one clip.
+        examples: inputs of one clip, or of one step.
         front_end: inside takes waveforms (batch, samples) and gives probabilities; outside takes standardized features
             (batch, channels, bands, frames) and gives logits.
         samples: length of the clips, if it is to be one length.
+        step_samples: takes so many samples (batch, step_samples) at a time, with a state; 0 takes clips as a whole.
     """
 
     module: nn.Module
-    example: Tensor
+    examples: tuple[Tensor, ...]
     front_end: FrontEnd
     samples: int
+    step_samples: int = 0
 
     PREFIX = "module."
 
     @property
-    def input(self) -> str:
-        return "waveforms" if self.front_end == "inside" else "features"
+    def example(self) -> Tensor:
+        """The first of its inputs."""
+        return self.examples[0]
 
     @property
-    def output(self) -> str:
-        return "probabilities" if self.front_end == "inside" else "logits"
+    def inputs(self) -> tuple[str, ...]:
+        """Their names."""
+        if self.step_samples:
+            return STREAM_INPUTS
+        return ("waveforms",) if self.front_end == "inside" else ("features",)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Their names."""
+        if self.step_samples:
+            return STREAM_OUTPUTS
+        return ("probabilities",) if self.front_end == "inside" else ("logits",)
 
     @property
     def network(self) -> nn.Module:
         """The network, without what stands around it."""
         held: nn.Module = self.module.module  # type: ignore[assignment]
-        return held.network if isinstance(held, WaveformClassifier) else held
+        return held.network if self.front_end == "inside" else held  # type: ignore[return-value]
 
     @property
     def int8(self) -> bool:
         return isinstance(self.network, Int8Network)
 
 
-def form_of(classifier: SceneClassifier, front_end: FrontEnd, samples: int) -> Form:
+def form_of(classifier: SceneClassifier, front_end: FrontEnd, samples: int, step_samples: int = 0) -> Form:
     """The form of a classifier for clips of so many samples; the classifier is left unchanged."""
     # A pooling of channels-last tensors would be written as a gather of strides.
     own = copy.deepcopy(classifier).cpu().eval()
     own.network.to(memory_format=torch.contiguous_format)
     waveforms = torch.zeros(1, samples)
+    if step_samples:
+        frames = int(own.frontend.frames(samples))  # type: ignore[operator]
+        stream = StreamingClassifier(own, frames, step_samples)
+        examples = torch.zeros(1, step_samples), torch.zeros(1, stream.frontend.state_size)
+        return Form(_Wide(stream).eval(), examples, front_end, samples, step_samples)
     if front_end == "inside":
-        return Form(_Wide(WaveformClassifier(own)).eval(), waveforms, front_end, samples)
+        return Form(_Wide(WaveformClassifier(own)).eval(), (waveforms,), front_end, samples)
     with torch.no_grad():
-        return Form(_Wide(own.network).eval(), torch.zeros_like(own.features(waveforms)), front_end, samples)
+        return Form(_Wide(own.network).eval(), (torch.zeros_like(own.features(waveforms)),), front_end, samples)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tinyscene.deployment.described import inputs_of
 from tinyscene.deployment.frontend_constants import is_of_frontend
 from tinyscene.deployment.runtime import refusals, session
 from tinyscene.errors import InputError
@@ -74,12 +75,12 @@ class Graph:
         return list(self.model.graph.node)
 
     @property
-    def input(self) -> str:
-        return next(iter(_inputs(self.model)))
+    def inputs(self) -> list[str]:
+        return _inputs(self.model)
 
     @property
-    def output(self) -> str:
-        return str(self.model.graph.output[0].name)
+    def outputs(self) -> list[str]:
+        return [value.name for value in self.model.graph.output]
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -102,7 +103,7 @@ class Graph:
     @cached_property
     def activations(self) -> set[str]:
         """Values that depend on the input and reach the output."""
-        depend = {self.input}
+        depend = set(self.inputs)
         for node in self.nodes:
             if node.op_type != "Shape" and depend.intersection(node.input):
                 depend.update(node.output)
@@ -111,7 +112,7 @@ class Graph:
     @cached_property
     def live(self) -> set[str]:
         """Values that the output is computed from, or shaped by."""
-        needed = {self.output}
+        needed = set(self.outputs)
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
                 needed.update([*node.input, *node.output])
@@ -141,6 +142,8 @@ class Graph:
     def shapes(self, input_shape: Shape) -> dict[str, tuple[Shape, int]]:
         """Shape and bytes a value of all that is computed or stored, for an input of this shape, as ONNX Runtime says.
 
+        A stream's state has the shape that the file gives it.
+
         Raises:
             InputError: the graph can't take it.
         """
@@ -151,13 +154,16 @@ class Graph:
         names = sorted(_data(self.model) & self.makers.keys())
         del opened.graph.output[:]
         opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        silent = np.zeros(input_shape, np.float32)
+        silent = {self.inputs[0]: np.zeros(input_shape, np.float32)}
+        for value in [value for value in opened.graph.input if value.name in self.inputs[1:]]:
+            sizes = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+            silent[value.name] = np.zeros((input_shape[0], *sizes[1:]), np.float32)
         try:
-            made = session(opened.SerializeToString(), optimized=False).run(names, {self.input: silent})
+            made = session(opened.SerializeToString(), optimized=False).run(names, silent)
         except refusals() as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"{self.path}: no input of shape {input_shape} ({reason}); {_ACCEPTED}") from error
-        arrays = {self.input: silent, **self.stored, **dict(zip(names, made, strict=True))}
+        arrays = {**silent, **self.stored, **dict(zip(names, made, strict=True))}
         return {name: (array.shape, array.dtype.itemsize) for name, array in arrays.items()}
 
 
@@ -201,7 +207,7 @@ def _faults(model: "onnx.ModelProto") -> Iterator[str]:
     graph, kinds = model.graph, onnx.AttributeProto
     if not graph.node or not graph.output:
         yield "holds no graph"
-    if len(inputs := _inputs(model)) != 1:
+    if len(inputs := _inputs(model)) != inputs_of(metadata_of(model)):
         yield f"reads {len(inputs)} inputs ({', '.join(inputs)}), and weights could be among them"
     if model.functions:
         yield f"calls functions of its own ({model.functions[0].name})"

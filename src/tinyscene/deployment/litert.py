@@ -45,7 +45,7 @@ class LiteRT(Format):
             static = PT2EQuantizer().set_global(get_symmetric_quantization_config())
             config = QuantConfig(pt2e_quantizer=static) if form.int8 else None
             try:
-                converted = litert_torch.convert(module, (form.example,), quant_config=config)
+                converted = litert_torch.convert(module, form.examples, quant_config=config)
                 converted.export(str(path))
             except Exception as error:  # the converter raises what lies beneath it, of any type
                 raise InputError(
@@ -133,19 +133,21 @@ def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
 
 def _runner(path: Path, *, reference: bool, threads: int) -> Runner:
     opened = _interpreter(path, reference=reference, threads=threads)
-    (given_as,), (made_as,) = opened.get_input_details(), opened.get_output_details()
+    given_as, made_as = opened.get_input_details(), opened.get_output_details()
 
-    def run(given: Values) -> Values:
-        if tuple(given.shape[1:]) != tuple(given_as["shape"][1:]):
-            raise InputError(
-                f"{path}: given {given.shape[1:]}; accepted: {tuple(given_as['shape'][1:])}, for which it was made"
-            )
+    def run(*given: Values) -> tuple[Values, ...]:
+        for values, detail in zip(given, given_as, strict=True):
+            if tuple(values.shape[1:]) != tuple(detail["shape"][1:]):
+                raise InputError(
+                    f"{path}: given {values.shape[1:]}; accepted: {tuple(detail['shape'][1:])}, for which it was made"
+                )
         made = []
-        for one in np.asarray(given, np.float32):
-            opened.set_tensor(given_as["index"], _quantized(one[None], given_as))
+        for clip in zip(*(np.asarray(values, np.float32) for values in given), strict=True):
+            for one, detail in zip(clip, given_as, strict=True):
+                opened.set_tensor(detail["index"], _quantized(one[None], detail))
             opened.invoke()
-            made.append(_dequantized(opened.get_tensor(made_as["index"]), made_as))
-        return np.concatenate(made)
+            made.append([_dequantized(opened.get_tensor(detail["index"]), detail) for detail in made_as])
+        return tuple(np.concatenate(output) for output in zip(*made, strict=True))
 
     return run
 

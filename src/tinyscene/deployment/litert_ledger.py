@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tinyscene.accounting import LayerRow, Ledger, Role, TensorRow
 from tinyscene.accounting.memory import peak_values
+from tinyscene.deployment.described import inputs_of
 from tinyscene.deployment.frontend_constants import is_of_frontend
 from tinyscene.deployment.litert import METADATA_PREFIX, read_model
 from tinyscene.deployment.node_macs import RULES, Call
@@ -103,6 +104,10 @@ class File:
             for entry in model.metadata or []
             if entry.name.decode().startswith(METADATA_PREFIX)
         }
+        if len(self.inputs) != inputs_of(self.metadata):
+            raise InputError(
+                f"{path}: reads {len(self.inputs)} inputs, and weights could be among them; accepted: a file of export"
+            )
         types = {value: name for name, value in vars(_schema().TensorType).items() if isinstance(value, int)}
         self.dtypes = [np.dtype(types[t.type].lower().replace("bool", "bool_")) for t in graph.tensors]
         self.constants: dict[int, Array] = {}
@@ -212,8 +217,6 @@ def _faults(model: Any, operators: list[str]) -> Iterator[str]:
     for graph in model.subgraphs:
         if any(getattr(tensor, "sparsity", None) is not None for tensor in graph.tensors):
             yield "stores sparse tensors"
-        if len(graph.inputs) != 1:
-            yield f"reads {len(graph.inputs)} inputs, and weights could be among them"
 
 
 def _tensor_rows(file: File) -> Iterator[TensorRow]:

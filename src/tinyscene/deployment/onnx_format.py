@@ -73,17 +73,19 @@ def _runner(path: Path, *, optimized: bool, threads: int) -> Runner:
         opened = session(path, optimized=optimized, threads=threads)
     except refusals() as error:
         raise InputError(f"{path}: ONNX Runtime can't run it ({_reason(error)}); accepted: another file") from error
-    name = opened.get_inputs()[0].name
+    names = [value.name for value in opened.get_inputs()]
 
-    def run(given: Values) -> Values:
+    def run(*given: Values) -> tuple[Values, ...]:
         try:
-            made: Values = opened.run(None, {name: np.ascontiguousarray(given, np.float32)})[0]
+            inputs = [np.ascontiguousarray(values, np.float32) for values in given]
+            made: list[Values] = opened.run(None, dict(zip(names, inputs, strict=True)))
         except refusals() as error:
+            shapes = " and ".join(str(values.shape) for values in given)
             raise InputError(
-                f"ONNX Runtime can't run the file on {given.shape} ({_reason(error)}); accepted: a network that runs "
+                f"ONNX Runtime can't run the file on {shapes} ({_reason(error)}); accepted: a network that runs "
                 f"on any batch and on the lengths of the clips given"
             ) from error
-        return made
+        return tuple(made)
 
     return run
 

@@ -1,18 +1,14 @@
 """Whether a file computes what the classifier computes: both are run, and what they say is compared."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, fx
 
 from tinyscene.deployment.formats import Runner, Values
 from tinyscene.deployment.probes import Probe
-from tinyscene.features.products import as_products
-from tinyscene.models.classifier import SceneClassifier
+from tinyscene.deployment.reference import LEAST_PROBABILITY, Reference
 from tinyscene.models.quantized import Int8Network
 
 # Of the largest logit: sums of float32 in another order, over as many layers as these networks have.
@@ -32,10 +28,6 @@ MOST_STEPS, MOST_FLOAT, MOST_ROUNDING = 16.0, 1e-2, 64.0
 MOST_BLIND = 0.5
 # Output steps are differences of float32 numbers: 1.0000004 is one.
 _ROUNDED = 1 + 1e-3
-# What float32 and other libraries' exponential functions leave open before a rounding.
-_UP = 1 + 2.0**-20
-# Probabilities are compared by their logarithms, which are logits but for a constant; float32 ends here.
-_LEAST_PROBABILITY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -129,92 +121,6 @@ def bound(int8: bool, own: Any, steps: float = STEP_BOUND) -> Any:
     return np.clip(FLOAT_ALLOWANCE * own, FLOAT_BOUND, MOST_FLOAT) * _ROUNDED
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What the classifier says to what a file is given.
-
-    Attributes:
-        inside: the file takes waveforms and gives probabilities, not features and logits.
-    """
-
-    classifier: SceneClassifier
-    inside: bool
-
-    def given(self, probe: Probe) -> Values:
-        """The file's input: waveforms (batch, samples), or standardized features (batch, channels, bands, frames)"""
-        return probe.waveforms if self.inside else self._features(probe.waveforms).numpy()
-
-    @torch.inference_mode()
-    def says(self, given: Values) -> Values:
-        """Logits, or logarithms of probabilities: (batch, classes)"""
-        features = self._features(given) if self.inside else torch.from_numpy(given)
-        return self._ends(self.classifier.classify(features))
-
-    @torch.inference_mode()
-    def says_otherwise(self, given: Values) -> list[Values]:
-        """The same with other sums: at 64 bits, without oneDNN, a breath to either side, the front end by products."""
-        network, said = self.classifier.network, []
-        for features in self._features_otherwise(given) if self.inside else [torch.from_numpy(given)]:
-            if isinstance(network, Int8Network):
-                said += [self._ends(self.classifier.classify(features)), self._ends(self._without_onednn(features))]
-                said += [self._ends(_Rounded(network, by).run(features)) for by in (_UP, 1 / _UP)]
-            else:
-                said.append(self._ends(copy.deepcopy(network).double()(features.double()).float()))
-        return said
-
-    @torch.inference_mode()
-    def says_unrounded(self, given: Values) -> Values:
-        """What an int8 classifier would say if no activation were rounded."""
-        features = self._features(given) if self.inside else torch.from_numpy(given)
-        network: Any = self.classifier.network
-        return self._ends(_Rounded(network, None).run(features))
-
-    def _features_otherwise(self, waveforms: Values) -> list[Tensor]:
-        frontend, standardize = self.classifier.frontend, self.classifier.standardize
-        given = torch.from_numpy(waveforms)
-        wide = copy.deepcopy(standardize).double()(copy.deepcopy(frontend).double()(given.double()))
-        return [wide.float(), standardize(as_products(frontend)(given))]
-
-    def _without_onednn(self, features: Tensor) -> Tensor:
-        before = torch._C._get_mkldnn_enabled()
-        torch._C._set_mkldnn_enabled(False)
-        try:
-            return self.classifier.classify(features)
-        finally:
-            torch._C._set_mkldnn_enabled(before)
-
-    def ends(self, made: Values) -> Values:
-        """What a file gave, to be compared: probabilities become logarithms."""
-        return np.log(np.maximum(made, _LEAST_PROBABILITY)) if self.inside else made
-
-    def _ends(self, logits: Tensor) -> Values:
-        return self.ends(logits.softmax(-1).numpy()) if self.inside else logits.numpy()
-
-    @torch.inference_mode()
-    def _features(self, waveforms: Values) -> Tensor:
-        features: Tensor = self.classifier.features(torch.from_numpy(np.ascontiguousarray(waveforms, np.float32)))
-        return features
-
-
-class _Rounded(fx.Interpreter):
-    """An int8 network's graph, activations multiplied by a number before they are rounded, or cut and not rounded."""
-
-    def __init__(self, network: Any, by: float | None) -> None:
-        super().__init__(network, graph=network.graph)
-        self.by = by
-
-    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rounds = torch.ops.quantized_decomposed
-        if target == rounds.quantize_per_tensor.tensor:
-            given, scale, zero_point, low, high, _ = args
-            if self.by is None:
-                return given.clamp((low - zero_point.float()) * scale, (high - zero_point.float()) * scale)
-            args = (given * self.by, *args[1:])
-        elif self.by is None and target == rounds.dequantize_per_tensor.tensor:
-            return args[0]
-        return super().call_function(target, args, kwargs)
-
-
 def compare(
     reference: Reference,
     runners: Sequence[Runner],
@@ -242,7 +148,10 @@ def compare(
         step = network.output_step or float(np.ptp(ours)) / 255
     else:
         step = float(np.abs(ours).max()) or 1.0
-    made = [np.concatenate([reference.ends(run(given)) for given in inputs]) for run in (runners[0], runners[-1])]
+    made = [
+        np.concatenate([reference.ends(reference.runs(run, given)) for given in inputs])
+        for run in (runners[0], runners[-1])
+    ]
     exact, off = (np.abs(theirs - ours).max(1) / step for theirs in made)
     own, rounding = np.zeros(len(ours)), 0.0
     if not max(exact.max(), off.max()) <= bound(int8, 0.0):
@@ -278,7 +187,7 @@ def compare(
         over=int((~(off <= accepted)).sum()),
         plainest_over=int((~(exact <= plainest)).sum()),
         plainest_agreement=_decisions(ours, made[0], plainest * step)[0],
-        blind=float((second <= np.log(_LEAST_PROBABILITY)).mean()) if reference.inside else 0.0,
+        blind=float((second <= np.log(LEAST_PROBABILITY)).mean()) if reference.inside else 0.0,
         **_accuracies(ours, made[-1], probes),
     )
 

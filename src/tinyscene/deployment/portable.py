@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from tinyscene.deployment.forms import Form, WaveformClassifier
+from tinyscene.deployment.forms import Form
 from tinyscene.models.fake_quantize import aten, q
 from tinyscene.models.quantized import Int8Network
 from tinyscene.models.tensors import get_tensor, set_tensor
@@ -48,7 +48,7 @@ def module_of(form: Form, *, stored: bool) -> nn.Module:
     module: Any = copy.deepcopy(form.module).float()
     if form.int8:
         network = portable(form.network, stored=stored)  # type: ignore[arg-type]
-        if isinstance(module.module, WaveformClassifier):
+        if form.front_end == "inside":
             module.module.network = network
         else:
             module.module = network

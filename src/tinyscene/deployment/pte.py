@@ -88,14 +88,14 @@ class Pte:
     """What a file holds.
 
     Attributes:
-        input: shape of what the method takes.
+        inputs: shapes of what the method takes.
         planned_bytes: memory that the program itself asks for; XNNPACK's comes on top.
         nodes: in the order in which they run.
         stored: constants by key.
     """
 
     path: Path
-    input: Shape
+    inputs: list[Shape]
     planned_bytes: int
     nodes: list[Node] = field(default_factory=list)
     stored: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
@@ -133,8 +133,8 @@ class _Reader:
         self.named = (
             {key: bytes(named.buffers[entry.buffer_index]) for key, entry in named.pte_data.items()} if named else {}
         )
-        (given,) = self.plan.inputs
-        self.pte = Pte(path, tuple(self.plan.values[given].val.sizes), sum(self.plan.non_const_buffer_sizes[1:]))
+        inputs = [tuple(self.plan.values[given].val.sizes) for given in self.plan.inputs]
+        self.pte = Pte(path, inputs, sum(self.plan.non_const_buffer_sizes[1:]))
 
     def read(self) -> Pte:
         (chain,) = self.plan.chains

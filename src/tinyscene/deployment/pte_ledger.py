@@ -10,6 +10,7 @@ import numpy as np
 
 from tinyscene.accounting import LayerRow, Ledger, Role, TensorRow
 from tinyscene.accounting.memory import peak_values
+from tinyscene.deployment.described import inputs_of
 from tinyscene.deployment.frontend_constants import is_of_frontend
 from tinyscene.deployment.node_macs import RULES, Call
 from tinyscene.deployment.pte import Node, Pte, Shape, Value, read
@@ -61,15 +62,19 @@ def ledger_of_pte(path: Path, input_shape: Shape, described: Mapping[str, str]) 
         InputError: a file that can't be counted (`pte.read`), or for another input.
     """
     pte = read(path)
-    if tuple(input_shape) != pte.input:
-        raise InputError(f"{path}: no input of shape {tuple(input_shape)}; accepted: {pte.input}, its one input")
+    if len(pte.inputs) != inputs_of(described):
+        raise InputError(
+            f"{path}: reads {len(pte.inputs)} inputs, and weights could be among them; accepted: a file of export"
+        )
+    if tuple(input_shape) != pte.inputs[0]:
+        raise InputError(f"{path}: no input of shape {tuple(input_shape)}; accepted: {pte.inputs[0]}")
     frontend = {key for key, values in pte.stored.items() if is_of_frontend(values, described)}
     rows = tuple(_tensor_rows(pte, frontend))
     int8 = any(row.role == "weight" and row.dtype == "int8" for row in rows)
     return Ledger(
         tensors=rows,
         layers=tuple(_layer_rows(pte, _before_network(pte, frontend))),
-        input_shape=pte.input,
+        input_shape=pte.inputs[0],
         peak_ram_bytes=pte.planned_bytes + max(map(_peak, _graphs(pte)), default=0),
         precision="int8" if int8 else "float32",
     )

@@ -25,27 +25,28 @@ def onnx_model(form: Form) -> "onnx.ModelProto":
     Raises:
         InputError: the network can't be translated, or runs on one batch size alone.
     """
-    example, name = form.example, type(form.network).__name__
+    examples, name = list(form.examples), type(form.network).__name__
     free = {0: torch.export.Dim.AUTO}
     if form.front_end == "outside":
         free[3] = torch.export.Dim.AUTO
         # Where poolings leave a single frame, the exporter would take it for a constant. It still does so to
         # `BCResNetMod` at twice the shortest length, and no more at three times; one to spare.
-        frames = max(example.shape[3], 4 * int(getattr(form.network, "shortest_frames", 1)))
-        example = torch.zeros(*example.shape[:3], frames)
-    example = torch.cat([example, example])
+        *shape, frames = form.example.shape
+        frames = max(frames, 4 * int(getattr(form.network, "shortest_frames", 1)))
+        examples = [torch.zeros(*shape, frames)]
+    batches = tuple(torch.cat([example, example]) for example in examples)
     try:
         with silence(), torch.no_grad():
             # Captured here: torch.onnx wants lengths of 0 and 1 as well, and can't solve what poolings need for them.
-            captured = torch.export.export(form.module, (example,), dynamic_shapes=(free,))
+            captured = torch.export.export(form.module, batches, dynamic_shapes=((free,) * len(batches),))
             program = torch.onnx.export(
                 captured,
                 dynamo=True,
                 optimize=False,
                 verbose=False,
                 opset_version=OPSET,
-                input_names=[form.input],
-                output_names=[form.output],
+                input_names=list(form.inputs),
+                output_names=list(form.outputs),
                 custom_translation_table=_float_table() | (_int8_table() if form.int8 else {}),
             )
             assert program is not None
@@ -144,16 +145,18 @@ def _drop_empty_biases(model: Any, stored: set[str]) -> None:
 
 
 def _name_axes(model: "onnx.ModelProto", network: str) -> None:
-    given, made = model.graph.input[0], model.graph.output[0]
-    dimensions = given.type.tensor_type.shape.dim
-    if not dimensions[0].dim_param:
-        raise InputError(f"{network} runs on batches of {dimensions[0].dim_value} alone; accepted: any batch size")
-    names = {dimensions[0].dim_param: "batch"}
-    if len(dimensions) == 4 and dimensions[3].dim_param:
-        names[dimensions[3].dim_param] = "frames"
-    for dimension in [*dimensions, *made.type.tensor_type.shape.dim]:
-        if dimension.dim_param:
-            dimension.dim_param = names.get(dimension.dim_param, dimension.dim_param)
+    names: dict[str, str] = {}
+    for given in model.graph.input:
+        dimensions = given.type.tensor_type.shape.dim
+        if not dimensions[0].dim_param:
+            raise InputError(f"{network} runs on batches of {dimensions[0].dim_value} alone; accepted: any batch size")
+        names[dimensions[0].dim_param] = "batch"
+        if len(dimensions) == 4 and dimensions[3].dim_param:
+            names[dimensions[3].dim_param] = "frames"
+    for value in [*model.graph.input, *model.graph.output]:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_param = names.get(dimension.dim_param, dimension.dim_param)
     # Shapes of what lies between still have the exporter's names, and runtimes work them out themselves.
     del model.graph.value_info[:]
 

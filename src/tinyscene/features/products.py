@@ -33,7 +33,8 @@ class SpectrogramByProducts(nn.Module):
     def __init__(self, frontend: BandSpectrogram) -> None:
         super().__init__()
         n_fft, window = frontend.n_fft, frontend.win_length
-        self.frontend, self.hop, self.hops = copy.deepcopy(frontend), frontend.hop_length, -(-window // frontend.hop_length)
+        self.frontend, self.hop = copy.deepcopy(frontend), frontend.hop_length
+        self.hops = math.ceil(window / self.hop)
         # A file would hold them unused, and for many bands they outweigh the network.
         for unused in ("window", "weights"):
             self.frontend.register_buffer(unused, None, persistent=False)

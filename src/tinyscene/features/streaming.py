@@ -1,5 +1,7 @@
 """A front end that hears a recording in steps: the features of the clip that ends now, each frame computed once."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,7 +39,7 @@ class StreamingFrontEnd(nn.Module):
         if step_samples % hop or not hop <= step_samples < frames * hop:
             raise InputError(
                 f"steps of {step_samples} samples; accepted: a multiple of {hop} (the hop) from {hop} to "
-                f"{(frames - 1) * hop}, below the clip of {frames} frames"
+                f"{(frames - 1) * hop}, all but one of the clip's {frames} frames"
             )
         new = step_samples // hop
         self.kept = (frames - new) * frontend.bands
@@ -67,9 +69,9 @@ def in_one_piece(frontend: nn.Module, waveforms: Tensor, frames: int) -> Tensor:
     frames). The samples are whole hops."""
     if not isinstance(frontend, BandSpectrogram):
         return frontend(F.pad(waveforms, (frames - waveforms.shape[-1], 0)))  # type: ignore[no-any-return]
-    hop, window = frontend.hop_length, frontend.win_length
+    hop, window_hops = frontend.hop_length, math.ceil(frontend.win_length / frontend.hop_length)
     # Silence before, so that there are frames enough, and hops end with the recording.
-    silence = (frames + -(-window // hop)) * hop - frontend.lead
+    silence = (frames + window_hops) * hop - frontend.lead
     first = waveforms.shape[-1] // hop + 1
     length = silence + waveforms.shape[-1]
     # What follows is heard by none of them: some front ends leave out a share of a recording's last frames.

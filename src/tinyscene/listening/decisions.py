@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from math import exp, isfinite
+from math import ceil, exp, isfinite
 from typing import Literal, get_args
 
 import numpy as np
@@ -93,7 +93,9 @@ def decisions(
 ) -> Iterator[Decision]:
     """A decision over every clip that ends `every_s` later than the one before, the first as soon as one is full.
 
-    Each is what the model says of these samples alone. What is kept of the recording is one clip and one block.
+    Each is what the model says of these samples alone. What is kept of the recording is one clip and one block. A file
+    exported with `step_s` keeps its state instead, and hears every sample once: its decisions come after whole steps,
+    the number of them nearest to `every_s`, and its frames are not padded where a clip begins and ends.
 
     Args:
         model: what listens.
@@ -114,7 +116,8 @@ def decisions(
         )
     if not (isfinite(every_s) and every_s * rate >= 1):
         raise InputError(f"a decision every {every_s} s; accepted: more than 0, such as 1")
-    return _clip_by_clip(model, Tape(blocks), clip, every_s, smoothing or Smoothing(), where)
+    each = _step_by_step if model.step_samples else _clip_by_clip
+    return each(model, Tape(blocks), clip, every_s, smoothing or Smoothing(), where)
 
 
 def _clip_by_clip(
@@ -128,6 +131,27 @@ def _clip_by_clip(
             break
         alone = model.probabilities(waveform[None])[0].astype(np.float64)
         yield _decision(model.classes, (start + clip) / rate, alone, smooth(alone))
+    _check_length(tape, clip, rate, where)
+
+
+def _step_by_step(
+    model: Model, tape: Tape, clip: int, every_s: float, smoothing: Smoothing, where: str
+) -> Iterator[Decision]:
+    rate, size = model.sample_rate, model.step_samples or 1
+    steps = max(1, round(every_s * rate / size))
+    smooth, stream = smoothing.every(steps * size / rate), model.stream()
+    for step in count(1):
+        end = step * size
+        samples = tape.cut(end - size, end)
+        if len(samples) < size:
+            break
+        alone = stream(samples[None])[0].astype(np.float64)
+        if end >= clip and (step - ceil(clip / size)) % steps == 0:
+            yield _decision(model.classes, end / rate, alone, smooth(alone))
+    _check_length(tape, ceil(clip / size) * size, rate, where)
+
+
+def _check_length(tape: Tape, clip: int, rate: int, where: str) -> None:
     if tape.length < clip:
         raise InputError(f"{where}: {tape.length / rate:.2f} s; accepted: at least {clip / rate:.2f} s, one clip")
 

@@ -11,6 +11,7 @@ import torch
 from tinyscene.audio import Channel
 from tinyscene.deployment import FORMATS, Artifact
 from tinyscene.deployment.formats import Values
+from tinyscene.deployment.stream import Stream
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 
@@ -24,6 +25,7 @@ class Model(Protocol):
         classes: in the order of its probabilities.
         clip_samples: the length of the clips that it takes; None where it takes any.
         shortest_samples: fewest samples that it takes.
+        step_samples: that a stream takes at a time; None for a model that takes clips.
     """
 
     @property
@@ -36,6 +38,12 @@ class Model(Protocol):
     def clip_samples(self) -> int | None: ...
     @property
     def shortest_samples(self) -> int: ...
+    @property
+    def step_samples(self) -> int | None: ...
+
+    def stream(self) -> Stream:
+        """Begin to listen to a recording step by step."""
+        ...
 
     def probabilities(self, waveforms: Values) -> Values:
         """(batch, samples) -> (batch, classes)"""
@@ -49,6 +57,11 @@ class SavedModel:
     classifier: SceneClassifier
 
     clip_samples = None
+    step_samples = None
+
+    def stream(self) -> Stream:
+        """Raises InputError: a saved model takes clips."""
+        raise InputError("a saved model takes clips as a whole; accepted: a file exported with step_s")
 
     @property
     def sample_rate(self) -> int:

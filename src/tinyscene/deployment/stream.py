@@ -1,0 +1,39 @@
+"""A recording heard step by step, by a file that carries a state."""
+
+import numpy as np
+
+from tinyscene.deployment.formats import Runner, Values
+from tinyscene.errors import InputError
+
+
+class Stream:
+    """Samples in as they come, probabilities of the clip that ends with them out; before the first, there was silence.
+
+    Args:
+        run: of a file that takes samples and a state.
+        step_samples: that it takes at a time.
+        state_size: numbers in its state.
+        recordings: heard at once, each with its own state.
+    """
+
+    def __init__(self, run: Runner, step_samples: int, state_size: int, recordings: int = 1) -> None:
+        self.run, self.step_samples = run, step_samples
+        self.state: Values = np.zeros((recordings, state_size), np.float32)
+
+    def __call__(self, samples: Values) -> Values:
+        """(recordings, step_samples) -> (recordings, classes)"""
+        if samples.shape != (len(self.state), self.step_samples):
+            raise InputError(f"given {samples.shape} samples; accepted: {(len(self.state), self.step_samples)}, a step")
+        probabilities, self.state = self.run(samples, self.state)
+        return probabilities
+
+    def through(self, waveforms: Values) -> Values:
+        """(recordings, a whole number of steps) -> (recordings, classes), at their end"""
+        for start in range(0, waveforms.shape[1], self.step_samples):
+            probabilities = self(waveforms[:, start : start + self.step_samples])
+        return probabilities
+
+
+def in_whole_steps(waveforms: Values, step_samples: int) -> Values:
+    """(batch, samples) -> (batch, whole steps), silence before"""
+    return np.pad(waveforms, ((0, 0), (-waveforms.shape[1] % step_samples, 0)))

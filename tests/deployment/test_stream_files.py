@@ -1,0 +1,174 @@
+"""Files that carry a state, against the classifier on the whole recording."""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from listeners import noise
+from scene_files import CLASSES, CLIP_S, SMALL, at
+
+from soak import SOAK
+from tinyscene.accounting import count
+from tinyscene.deployment import Artifact, export, onnx_format
+from tinyscene.errors import InputError
+from tinyscene.features.streaming import StreamingFrontEnd, in_one_piece
+from tinyscene.listening import Smoothing, decisions
+from tinyscene.models.classifier import SceneClassifier
+
+RATE, STEP_S = 8000, 0.15
+RUNTIMES = [
+    pytest.param(suffix, marks=pytest.mark.skipif(find_spec(module) is None, reason=f"{module} is not installed"))
+    for suffix, module in ((".onnx", "onnxruntime"), (".tflite", "litert_torch"), (".pte", "executorch"))
+]
+CASES = [(name, "int8" if name in ("cp_mobile", "moments_linear", "aemnet") else "float32") for name in SMALL]
+if not SOAK:
+    CASES = [case for case in CASES if case[0] in ("cp_mobile", "moments_linear", "aemnet", "baseline2021")]
+
+Streamed = Callable[..., Artifact]
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> Streamed:
+    """streamed("cp_mobile", "int8", ".onnx"): its file, written once."""
+    folder = tmp_path_factory.mktemp("streamed")
+
+    @cache
+    def write(name: str = "cp_mobile", precision: str = "int8", suffix: str = ".onnx") -> Artifact:
+        path = folder / f"{name}-{precision}{suffix}"
+        return export(at(name, precision), path, front_end="inside", clip_s=CLIP_S, step_s=STEP_S)
+
+    return write
+
+
+@torch.inference_mode()
+def says(classifier: SceneClassifier, heard: np.ndarray) -> np.ndarray:
+    """The classifier's probabilities of the clip that ends `heard`, its frames those of the recording."""
+    frontend = classifier.frontend
+    frames = in_one_piece(frontend, torch.from_numpy(heard), frontend.frames(round(CLIP_S * RATE)))  # type: ignore[operator]
+    return classifier.classify(classifier.standardize(frames)).softmax(-1).numpy()
+
+
+@pytest.mark.parametrize("suffix", RUNTIMES)
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_every_step_says_what_the_whole_recording_says(
+    streamed: Streamed, name: str, precision: str, suffix: str
+) -> None:
+    file, classifier = Artifact.load(streamed(name, precision, suffix).path), at(name, precision)
+    assert file.parity.faults == ()
+    size = file.step_samples or 0
+    assert size == round(STEP_S * RATE)
+    heard, stream = noise(11 * size)[None], file.stream()
+    for end in range(size, 11 * size + 1, size):
+        found, expected = stream(heard[:, end - size : end]), says(classifier, heard[:, :end])
+        # A step of an int8 output may fall on the other side.
+        accepted = file.parity.bound * file.parity.step if precision == "int8" else 1e-3
+        np.testing.assert_allclose(np.log(found), np.log(expected), rtol=0, atol=accepted)
+        np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_recordings_side_by_side(streamed: Streamed) -> None:
+    file = streamed()
+    size = file.step_samples or 0
+    waveforms = np.stack([noise(8 * size, seed) for seed in range(3)])
+    together = file.stream(3).through(waveforms)
+    for waveform, found in zip(waveforms, together, strict=True):
+        np.testing.assert_array_equal(file.stream().through(waveform[None])[0], found)
+
+
+def test_a_clip_is_heard_after_silence(streamed: Streamed) -> None:
+    """Clips of a file are 0.6 s, four steps: of what came before, nothing is left."""
+    file, classifier = streamed("baseline2021", "float32"), at("baseline2021", "float32")
+    clip = noise(round(CLIP_S * RATE))
+    np.testing.assert_allclose(file.probabilities(clip[None]), says(classifier, clip[None]), rtol=1e-3)
+    assert file.predict(clip, RATE).label in CLASSES
+    silent = np.concatenate([np.zeros(file.step_samples or 0, np.float32), clip])
+    np.testing.assert_allclose(file.stream().through(silent[None]), file.probabilities(clip[None]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", RUNTIMES)
+def test_the_ledger_is_that_of_the_network(streamed: Streamed, suffix: str) -> None:
+    file, classifier = streamed("baseline2021", "float32", suffix), at("baseline2021", "float32")
+    found, trained = file.ledger(CLIP_S), count(classifier.network, classifier.example(CLIP_S))
+    assert found.macs["conv_only"] == trained.macs["conv_only"]
+    assert sum(row.values for row in found.tensors if row.role in ("weight", "bias")) >= 0.99 * sum(
+        row.values for row in trained.tensors if row.role in ("weight", "bias")
+    )
+    # Two states live while the second is made.
+    assert found.peak_ram_bytes >= 2 * 4 * int(file.facts["state_size"])
+
+
+def test_a_second_input_that_is_no_state_is_refused(streamed: Streamed, tmp_path: Path) -> None:
+    model = onnx.load(streamed().path)
+    for entry in model.metadata_props:
+        entry.value = re.sub(r'"step_samples":\d+', '"step_samples":null', entry.value)
+    onnx.save(model, tmp_path / "scene.onnx")
+    with pytest.raises(InputError, match=r"reads 2 inputs \(samples, state\), and weights could be among them"):
+        Artifact.load(tmp_path / "scene.onnx").ledger(CLIP_S)
+
+
+def test_a_state_that_is_lost_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted fault: the file gives back the state that it was given."""
+    forward = StreamingFrontEnd.forward
+
+    def forgets(self: StreamingFrontEnd, samples: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return forward(self, samples, state)[0], state * 1.0
+
+    written = onnx_format.onnx_model
+
+    def planted(form: object) -> onnx.ModelProto:
+        with monkeypatch.context() as patch:
+            patch.setattr(StreamingFrontEnd, "forward", forgets)
+            return written(form)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(onnx_format, "onnx_model", planted)
+    with pytest.raises(InputError, match="does not compute what the classifier computes"):
+        export(at("cp_mobile", "int8"), tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S, step_s=STEP_S)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_decision_every_so_many_steps(streamed: Streamed) -> None:
+    file = streamed()
+    size, sound = file.step_samples or 0, noise(RATE * 3)
+    blocks = [sound[start : start + 777] for start in range(0, len(sound), 777)]
+    made = list(decisions(file, iter(blocks), every_s=0.31, smoothing=Smoothing(0)))
+    assert [decision.time_s for decision in made] == pytest.approx([0.6 + 0.3 * k for k in range(len(made))])
+    assert len(made) == 9
+    for decision in made:
+        heard = sound[None, : round(decision.time_s * RATE)]
+        expected = file.stream().through(heard[:, : len(heard[0]) // size * size])[0]
+        assert list(decision.probabilities.values()) == pytest.approx(expected.tolist())
+
+
+def test_a_recording_shorter_than_a_clip_is_refused(streamed: Streamed) -> None:
+    with pytest.raises(InputError, match=r"the recording: 0.50 s; accepted: at least 0.60 s, one clip"):
+        list(decisions(streamed(), iter([noise(4000)])))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"step_s": 0.15}, "front_end='outside'; accepted: inside"),
+        (
+            {"step_s": 0.7, "front_end": "inside"},
+            "steps of 0.7 s; accepted: from 0.025 s, a hop.* to 0.6 s, all but one",
+        ),
+        ({"step_s": 0.001, "front_end": "inside"}, "steps of 0.001 s; accepted: from 0.025 s"),
+        ({"step_s": float("nan"), "front_end": "inside"}, "steps of nan s; accepted: from 0.025 s"),
+    ],
+)
+def test_steps_that_can_t_be(tmp_path: Path, given: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        export(at("cp_mobile", "float32"), tmp_path / "scene.onnx", clip_s=0.6, **given)  # type: ignore[arg-type]
+
+
+def test_files_and_steps_that_don_t_fit(streamed: Streamed, inside: Artifact) -> None:
+    with pytest.raises(InputError, match="takes clips as a whole; accepted: a file exported with step_s"):
+        inside.stream()
+    with pytest.raises(InputError, match=r"given \(1, 7\) samples; accepted: \(1, 1200\), a step"):
+        streamed().stream()(np.zeros((1, 7), np.float32))
