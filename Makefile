@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format bench soak clean
+.PHONY: demo test test-runtimes check format bench soak clean
 
 demo: .venv/installed
 	$(BIN)/tinyscene demo
@@ -14,6 +14,10 @@ test: .venv/tested
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# LiteRT and ExecuTorch files on their own runtimes, which `make test` leaves out: some 2 GB more.
+test-runtimes: .venv/runtimes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/deployment
 
 # What a developer runs in between: the same, on what is installed already.
 check: test
@@ -42,6 +46,10 @@ soak: .venv/tested
 
 .venv/tested: .venv/installed
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+.venv/runtimes: .venv/tested
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[litert,executorch,listen]"
 	touch $@
 
 clean:

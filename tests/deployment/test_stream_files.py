@@ -16,6 +16,7 @@ from scene_files import CLASSES, CLIP_S, SMALL, at
 from soak import SOAK
 from tinyscene.accounting import count
 from tinyscene.deployment import Artifact, export, onnx_format
+from tinyscene.deployment.bench import OpenFile
 from tinyscene.errors import InputError
 from tinyscene.features.streaming import StreamingFrontEnd, in_one_piece
 from tinyscene.listening import Smoothing, decisions
@@ -143,6 +144,13 @@ def test_a_decision_every_so_many_steps(streamed: Streamed) -> None:
         heard = sound[None, : round(decision.time_s * RATE)]
         expected = file.stream().through(heard[:, : len(heard[0]) // size * size])[0]
         assert list(decision.probabilities.values()) == pytest.approx(expected.tolist())
+
+
+def test_bench_times_a_step(streamed: Streamed) -> None:
+    opened = OpenFile(streamed().path, clip_s=1.0)(threads=1)
+    assert opened.facts["front_end"] == "inside, steps of 0.15 s"
+    assert opened.network is None
+    assert opened.clip().shape == (1, len(CLASSES))
 
 
 def test_a_recording_shorter_than_a_clip_is_refused(streamed: Streamed) -> None:

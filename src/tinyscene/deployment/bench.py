@@ -50,7 +50,7 @@ class Measured:
         facts: runtime, precision, front_end, clip_s and bytes, where it could be opened.
         load_ms: opening it, with what its runtime imports.
         cold_ms: opening it, and the first clip.
-        clip: from waveform to probabilities, warm; a front end that is outside runs in torch.
+        clip: from waveform to probabilities, warm; a front end that is outside runs in torch. Of a stream, one step.
         network: from features to logits, warm; None where it can't be run alone.
         peak_bytes: of resident memory, above what the process held before opening; None where there is no /proc.
         fault: why there are no figures; empty where there are.
@@ -90,6 +90,10 @@ class OpenFile:
             "clip_s": samples / rate,
             "bytes": artifact.bytes_on_disk,
         }
+        if artifact.step_samples:
+            stream, step = artifact.stream(), _noise(artifact.step_samples)
+            facts["front_end"] = f"inside, steps of {artifact.step_samples / rate:.3g} s"
+            return Opened(lambda: stream(step), None, facts)
         run, network = artifact.run, None
         if not artifact.inside:
             features = artifact.classifier.features(torch.from_numpy(waveform)).numpy()
