@@ -29,6 +29,7 @@ from tinyscene.deployment.probes import Probe
 from tinyscene.deployment.reference import Reference, _RunningMeans
 from tinyscene.deployment.write import onnx_model
 from tinyscene.errors import InputError
+from tinyscene.models import masks
 from tinyscene.rules import get_rules
 from tinyscene.systems.count import count_model
 
@@ -364,6 +365,33 @@ def test_runtimes_may_average_by_a_running_sum(monkeypatch: pytest.MonkeyPatch) 
         _RunningMeans, "__torch_dispatch__", lambda self, func, types, args=(), kw=None: func(*args, **(kw or {}))
     )
     assert compare(reference, [running_sum], [probe], (0, 1), rounds_otherwise=False).faults
+
+
+def test_running_means_are_means() -> None:
+    given = torch.rand(2, 3, 4, 500, generator=torch.Generator().manual_seed(0)) + 1
+
+    def statistics() -> list[torch.Tensor]:
+        both = [torch.var_mean(given, 3, correction=0, keepdim=True), torch.var_mean(given, (-3, 2), correction=0)]
+        return [*both[0], *both[1], given.mean((0, -2)), given.mean(1, keepdim=True), given.mean(), given.var(3)]
+
+    with torch.no_grad():
+        expected = statistics()
+        with _RunningMeans():  # type: ignore[no-untyped-call]
+            found = statistics()
+    assert any(not torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_no_file_holds_masks() -> None:
+    """ExecuTorch would store what nothing reads."""
+    pruned = copy.deepcopy(at("baseline2021", "float32"))
+    weight = next(name for name, _ in pruned.network.named_parameters() if name.endswith("weight"))
+    kept = torch.rand_like(pruned.network.get_parameter(weight)) > 0.5
+    masks.attach(pruned.network, weight, kept)
+    held = form_of(pruned, "outside", 8000).network.state_dict()
+    assert held.keys() == at("baseline2021", "float32").network.state_dict().keys()
+    torch.testing.assert_close(held[weight], pruned.network.get_parameter(weight).detach())
+    assert masks.masks_of(pruned.network).keys() == {weight}
 
 
 def test_every_clip_is_held_to_its_own_bound() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tinyscene.features.products import as_products
 from tinyscene.features.streaming import StreamingFrontEnd
+from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.quantized import Int8Network
 
@@ -118,6 +119,8 @@ def form_of(classifier: SceneClassifier, front_end: FrontEnd, samples: int, step
     # A pooling of channels-last tensors would be written as a gather of strides.
     own = copy.deepcopy(classifier).cpu().eval()
     own.network.to(memory_format=torch.contiguous_format)
+    # Nothing reads them, and ExecuTorch would store them.
+    masks.drop(own.network)
     waveforms = torch.zeros(1, samples)
     if step_samples:
         frames = int(own.frontend.frames(samples))  # type: ignore[operator]

@@ -149,10 +149,18 @@ class _RunningMeans(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Means as plain kernels take them: a running sum, whose roundings don't average out where values are alike."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func != torch.ops.aten.mean.dim or not args[1]:
-            return func(*args, **(kwargs or {}))
-        given, axes, keep = args[0], sorted(axis % args[0].ndim for axis in args[1]), len(args) > 2 and args[2]
-        last = list(range(-len(axes), 0))
-        values = given.movedim(axes, last).flatten(-len(axes)).numpy()
-        mean = torch.from_numpy(np.cumsum(values, -1, dtype=np.float32)[..., -1] / np.float32(values.shape[-1]))
-        return mean.reshape([1 if axis in axes else size for axis, size in enumerate(given.shape)]) if keep else mean
+        aten, options = torch.ops.aten, kwargs or {}
+        if func == aten.mean.dim and args[1]:
+            return _running_mean(args[0], args[1], len(args) > 2 and args[2])
+        if func == aten.var_mean.correction and options.get("correction") == 0:
+            mean = _running_mean(args[0], args[1], keep=True)
+            variance = _running_mean((args[0] - mean).square(), args[1], options.get("keepdim", False))
+            return variance, mean.reshape(variance.shape)
+        return func(*args, **options)
+
+
+def _running_mean(given: Tensor, axes: list[int], keep: bool) -> Tensor:
+    axes = sorted(axis % given.ndim for axis in axes)
+    values = given.movedim(axes, list(range(-len(axes), 0))).flatten(-len(axes)).numpy()
+    mean = torch.from_numpy(np.cumsum(values, -1, dtype=np.float32)[..., -1] / np.float32(values.shape[-1]))
+    return mean.reshape([1 if axis in axes else size for axis, size in enumerate(given.shape)]) if keep else mean

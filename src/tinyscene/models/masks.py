@@ -39,6 +39,13 @@ def apply(pairs: list[tuple[Tensor, Tensor]]) -> None:
         parameter.masked_fill_(gone, 0.0)
 
 
+def drop(network: nn.Module) -> None:
+    """Forget the masks; what they removed stays zero."""
+    for path in masks_of(network):
+        owner, _, name = path.rpartition(".")
+        delattr(network.get_submodule(owner), name + SUFFIX)
+
+
 def register(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Register masks for those that stand among saved `tensors`, to be filled by load_state_dict."""
     held = dict(network.state_dict())
