@@ -68,9 +68,9 @@ class Reference:
                 said += [self._ends(_Rounded(network, by).run(features)) for by in (_UP, 1 / _UP)]
             else:
                 said.append(self._ends(copy.deepcopy(network).double()(features.double()).float()))
-                # Within inference mode, and on what was made there, poolings don't come as means.
-                with torch.inference_mode(False), torch.no_grad(), _RunningMeans():  # type: ignore[no-untyped-call]
-                    said.append(self._ends(self.classifier.classify(features.clone())))
+            # Within inference mode, and on what was made there, poolings don't come as means.
+            with torch.inference_mode(False), torch.no_grad(), _RunningMeans():  # type: ignore[no-untyped-call]
+                said.append(self._ends(self.classifier.classify(features.clone())))
         return said
 
     @torch.inference_mode()
