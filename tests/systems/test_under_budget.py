@@ -20,6 +20,7 @@ from tinyscene import Budget, Fit, InputError, SceneClassifier, evaluate, fit_un
 from tinyscene.accounting import total
 from tinyscene.audio import Waveform
 from tinyscene.cli import main
+from tinyscene.compression import BudgetPruning
 from tinyscene.data import Clips, Waveforms, load
 from tinyscene.deployment import Artifact
 from tinyscene.errors import OutOfReachError
@@ -311,20 +312,33 @@ def test_a_winner_that_cannot_be_pruned_in_the_end_makes_room_for_the_next(done:
     assert json.loads((folder / "receipt.json").read_text())["settings"]["winner"] == found.winner.candidate.name
 
 
-def test_a_rung_that_nobody_passes_is_gone_through_by_those_that_waited(done: Done, tmp_path: Path) -> None:
+def test_a_rung_that_nobody_passes_is_gone_through_by_those_that_waited(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The better half of the first rung fails in the second one: the other half goes on."""
     folder, winner = Path(shutil.copytree(done.found.folder, tmp_path / "run")), done.found.winner.candidate
     for stage in folder.glob("search/stages/2-prune*"):
         shutil.rmtree(stage)
-    with cannot_be_pruned(lambda made, _: filters_of(made) == winner.arguments["filters"]):
-        found = run(done.clips, folder)
-    other = found.winner.candidate.name
-    assert [(trial.rung, trial.candidate.name == other) for trial in found.tried[1:]] == [
+    searched: list[Any] = []
+
+    def stop(*given: Any) -> None:
+        searched.extend(given)
+        raise InterruptedError
+
+    monkeypatch.setattr(fitting, "_final", stop)
+    with (
+        cannot_be_pruned(lambda made, _: filters_of(made) == winner.arguments["filters"]),
+        pytest.raises(InterruptedError),
+    ):
+        run(done.clips, folder)
+    tried, _, _, left_out, _ = searched
+    assert [(trial.rung, trial.candidate == winner) for trial in tried] == [
         (1, True),
-        (2, True),
-        (3, True),
+        (1, False),
+        (2, False),
+        (3, False),
     ]
-    assert left_out_of(folder) == [("2", winner.name, REASON)]
+    assert [(one.rung, one.name, one.reason) for one in left_out] == [(2, winner.name, REASON)]
 
 
 def test_where_none_can_be_pruned_all_reasons_are_given(done: Done, tmp_path: Path) -> None:
@@ -342,6 +356,24 @@ def test_pruning_that_ends_out_of_reach_says_so() -> None:
     classifier = build("baseline2020", {"filters": (8, 16), "dense": 50, "bands": 64}, ("a", "b"))
     with pytest.raises(OutOfReachError, match="with one channel a layer .*; accepted: at least"):
         PruneUnder(Budget(macs=1_000).rules(1.0, ("a", "b"))).shape(classifier)
+
+
+def test_a_pruning_that_fits_is_kept_where_a_smaller_one_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = build("baseline2020", {"filters": (8, 16), "dense": 50, "bands": 64}, ("a", "b"))
+    original, calls = BudgetPruning.shape, []
+
+    def once(stage: BudgetPruning, given: SceneClassifier) -> SceneClassifier:
+        calls.append(stage)
+        if len(calls) > 1:
+            raise InputError("one channel a layer costs more")
+        return original(stage, given)
+
+    monkeypatch.setattr(BudgetPruning, "shape", once)
+    # Twice the budget can't be used up: it looks for more.
+    monkeypatch.setattr("tinyscene.systems.prune_under._USED", 2.0)
+    rules = Budget(bytes=4_000).rules(1.0, ("a", "b"))
+    assert rules.judge(deployed_ledger(PruneUnder(rules).shape(classifier), 1.0)).passed
+    assert len(calls) == 2
 
 
 SECONDS = [0.02, 0.01, 0.04]
