@@ -1,7 +1,7 @@
 """The six editions, each a value.
 
 The organisers published a validator for every edition up to 2024, and for 2025 an inference package; their code was
-read, and run on what `build` writes; none of it is copied. Where a fact is in neither, it stands under `unverified`.
+read, and its checks, typed anew, were run on what `build` writes; none of it is here. Where a fact is in neither, it stands under `unverified`.
 """
 
 from tinyscene.errors import InputError
