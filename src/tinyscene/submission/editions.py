@@ -1,7 +1,8 @@
 """The six editions, each a value.
 
 The organisers published a validator for every edition up to 2024, and for 2025 an inference package; their code was
-read, and its checks, typed anew, were run on what `build` writes; none of it is here. Where a fact is in neither, it stands under `unverified`.
+read, and its checks, typed anew, were run on what `build` writes; none of it is here. Where a fact is in neither, it
+stands under `unverified`.
 """
 
 from tinyscene.errors import InputError
