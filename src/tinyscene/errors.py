@@ -1,4 +1,4 @@
-"""The one error that a person can cause."""
+"""The one error that a person can cause, and its one kind that a search goes on after."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints it as one sentence and leaves with status 2.
     """
+
+
+class OutOfReachError(InputError):
+    """A network that can't be brought under its limits; another one may be."""

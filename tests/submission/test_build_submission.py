@@ -16,6 +16,7 @@ from tinyscene.errors import InputError
 from tinyscene.rules import RULES
 from tinyscene.submission import EDITIONS, build, check, get_edition
 from tinyscene.submission.complexity import figures, ledgers_of
+from tinyscene.submission.team import read_team
 
 YEARS = [int(year) for year in EDITIONS]
 CLASSES = ["airport", "bus", "metro", "metro_station", "park", "public_square", "shopping_mall"]
@@ -185,7 +186,11 @@ def test_a_folder_is_not_overwritten_unasked(submitted, tmp_path):
         InputError, match=r"out: mine.txt would be deleted; accepted with --overwrite: a folder with a sub"
     ):
         build(built.runs, built.edition, **given, overwrite=True)
-    (out / "mine.txt").rename(out / "old.zip")
+    # Somebody's zip is not one of ours.
+    (out / "mine.txt").rename(out / "data.zip")
+    with pytest.raises(InputError, match=r"out: data.zip would be deleted"):
+        build(built.runs, built.edition, **given, overwrite=True)
+    (out / "data.zip").rename(out / "Hu_JKU_task1.zip")
     build(built.runs, built.edition, **given, overwrite=True)
     assert sorted(path.name for path in out.iterdir()) == ["VanHove_JKU_task1.zip", "task1"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -216,6 +221,9 @@ def test_an_example_of_the_authors_file_is_written_and_its_placeholders_are_refu
         ("abbreviation: JKU", "short: JKU", r"has no affiliation.abbreviation"),
         ("lastname: Van Hove", "lastname: 范", "accepted: both with letters from a to z"),
         ("authors:", "authors: [", r"authors.yaml:\d+: .*accepted: YAML in UTF-8"),
+        ("authors:", "a: &a [*a]\nauthors:", r"authors.yaml: is nested too deeply, or holds itself; accepted: YAML"),
+        ("lastname: Van Hove", "lastname: No", r"authors\[1\].lastname is False; accepted: text, in quotes"),
+        ("description:", "description: CNN\n  old:", r"systems\[0\].description is 'CNN'; accepted: a block of fields"),
     ],
 )
 def test_broken_authors_files(submitted, tmp_path, old, new, said):
@@ -224,6 +232,12 @@ def test_broken_authors_files(submitted, tmp_path, old, new, said):
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(InputError, match=said):
         build(built.runs, built.edition, audio=built.audio, authors=path, out=tmp_path / "out", quiet=True)
+
+
+def test_letters_under_accents_stay_in_the_label(submitted, tmp_path):
+    path = authors_file(tmp_path / "authors.yaml", get_edition(2021))
+    path.write_text(path.read_text().replace("Van Hove", "Müller-Núñez").replace("JKU", "ÉTS"))
+    assert read_team(path, get_edition(2021), 2).name == "Muller-Nunez_ETS"
 
 
 def test_runs_that_do_not_fit_the_edition(submitted, tmp_path):

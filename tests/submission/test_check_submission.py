@@ -1,8 +1,14 @@
 """Submissions of every edition, spoilt in one way after the other: each is refused with a reason of its own."""
 
+import itertools
 import json
+import os
+import random
 import re
 import shutil
+import struct
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +21,7 @@ from small_submissions import CLIPS, classifier
 
 from tinyscene.errors import InputError
 from tinyscene.submission import EDITIONS, Problem, check, get_edition
+from tinyscene.submission.meta import check_meta
 from tinyscene.submission.output import check_output, write_output
 from tinyscene.submission.problems import Report
 
@@ -88,7 +95,91 @@ def meta_text(old: str, new: str) -> Spoil:
     return spoil
 
 
+def bytes_of_output(edit: Callable[[bytes], bytes]) -> Spoil:
+    return lambda built: output_of(built).write_bytes(edit(output_of(built).read_bytes()))
+
+
+def before_meta(text: str) -> Spoil:
+    """Put a line of YAML before all others."""
+
+    def spoil(built):
+        (file,) = built.place().glob("*.meta.yaml")
+        file.write_text(f"{text}\n{file.read_text()}")
+
+    return spoil
+
+
+def at_another_place(built):
+    shutil.copytree(built.place(), built.out / "again" / built.place().name)
+
+
+# Nine lines of ten references each: 10^9 values.
+BOMB = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10))])
+
 WAYS: dict[str, tuple[Spoil, str]] = {
+    "a byte order mark": (
+        bytes_of_output(lambda text: b"\xef\xbb\xbf" + text),
+        r"output\S*.csv, row 1: begins with a byte order mark; accepted: text in UTF-8 without",
+    ),
+    "carriage returns alone": (
+        bytes_of_output(lambda text: text.replace(b"\n", b"\r")),
+        r"output\S*.csv: can't be read \(new-line character.*; accepted: text in UTF-8",
+    ),
+    "a space in the header": (
+        rows(lambda t: [[f"{t[0][0]} ", *t[0][1:]], *t[1:]]),
+        r"row 1: no column filename, but 'filename '; accepted: the columns filename",
+    ),
+    "an empty row": (rows(lambda t: [*t[:3], [""], *t[3:]]), r"row 4: 0 cells; accepted: \d+, as in the header"),
+    "a number as Python writes it": (cells(3, 2, "1_0e-1"), r"row 4, (airport|indoor): '1_0e-1'; accepted: a prob"),
+    "a space before the scene": (
+        rows(lambda t: [*t[:2], [t[2][0], f" {t[2][1]}", *t[2][2:]], *t[3:]]),
+        r"row 3, scene_label: ' \w+'; accepted: one of ",
+    ),
+    "YAML that grows": (before_meta(BOMB), r"meta.yaml: comes to more than 100,000 values; accepted: YAML"),
+    "YAML that holds itself": (before_meta("a: &a [*a]"), r"meta.yaml: is nested too deeply, or holds itself; acc"),
+    "YAML nested deeply": (before_meta(f"a: {'[' * 999}{']' * 999}"), r"meta.yaml: is nested too deeply"),
+    "YAML that calls": (
+        before_meta("a: !!python/object/apply:os.mkdir [called]"),
+        r"meta.yaml, row 1: could not determine a constructor .*os.mkdir'; accepted: YAML",
+    ),
+    "no day of the calendar": (before_meta("a: 2021-13-45"), r"meta.yaml, row 1: '2021-13-45': month must be in 1..12"),
+    "a number beyond Python": (before_meta(f"a: {'9' * 5000}"), r"meta.yaml, row 1: '9{79}\.\.\.: Exceeds the limit"),
+    "a number beyond floats": (
+        field("system.complexity.total_parameters", 10**400),
+        r"system.complexity.total_parameters: 10{79}\.\.\.; accepted: a whole number above 0",
+    ),
+    "a number beyond writing": (
+        meta_text("total_parameters: ", f"total_parameters: 0x{'f' * 5000} #"),
+        r"system.complexity.total_parameters: a number of thousands of digits; accepted: a whole number above 0",
+    ),
+    "half a parameter": (
+        field("system.complexity.total_parameters", 1234.5),
+        r"system.complexity.total_parameters: 1234.5; accepted: a whole number above 0",
+    ),
+    "a list for a block": (
+        field("system.description", ["CNN"]),
+        r"system.description: \['CNN'\]; accepted: a block with input_sampling_rate",
+    ),
+    "datasets in words": (
+        field("system.external_datasets", "AudioSet"),
+        r"system.external_datasets: 'AudioSet'; accepted: a list, each with name",
+    ),
+    "an affiliation in words": (
+        field("submission.authors.0.affiliation", "JKU"),
+        r"submission.authors\[0\].affiliation: 'JKU'; accepted: a block with abbreviation",
+    ),
+    "a name that YAML takes for false": (
+        field("submission.authors.0.lastname", False),
+        r"submission.authors\[0\].lastname: False; accepted: text, in quotes where YAML",
+    ),
+    "corresponding in words": (
+        field("submission.authors.0.corresponding", "false"),
+        r"submission.authors\[0\].corresponding: 'false'; accepted: true or false, without quotes",
+    ),
+    "a system that stands twice": (
+        at_another_place,
+        r"_1.meta.yaml: stands already as again/\S+.meta.yaml; accepted: every system once",
+    ),
     "a row is missing": (rows(lambda t: t[:4] + t[5:]), r"1 of 12 clips are missing: audio/3.wav; accepted: a row for"),
     "a row stands twice": (
         rows(lambda t: [*t, t[3]]),
@@ -106,7 +197,10 @@ WAYS: dict[str, tuple[Spoil, str]] = {
         rows(lambda t: [[",".join(r)] for r in t]),
         r"row 1: one cell, with no tab in it; accepted: the columns",
     ),
-    "one more column": (rows(lambda t: [[*r, "x"] for r in t]), r"row 1: the column x as well; accepted: the columns"),
+    "one more column": (
+        rows(lambda t: [[*r, "x"] for r in t]),
+        r"row 1: the column 'x' as well; accepted: the columns",
+    ),
     "a cell too few": (
         rows(lambda t: [*t[:5], t[5][:-1], *t[6:]]),
         r"row 6: \d+ cells; accepted: \d+, as in the header",
@@ -161,7 +255,7 @@ WAYS: dict[str, tuple[Spoil, str]] = {
     ),
     "complexity in words": (
         field("system.complexity.total_parameters", "1.7k"),
-        r"system.complexity.total_parameters: '1.7k'; accepted: a number above 0",
+        r"system.complexity.total_parameters: '1.7k'; accepted: a whole number above 0",
     ),
     "accuracy as a share too large": (
         field("results.development_dataset", lambda value: json.loads(json.dumps(value).replace("null", "4772", 1))),
@@ -185,6 +279,36 @@ def test_a_spoilt_submission_is_refused_with_its_reason(submitted, tmp_path, yea
     assert any(re.search(reason, problem.text) for problem in report.problems), report.text
     # Nothing is said of what was not touched.
     assert not any(re.search(r"task1[ab]?_2", problem.text) for problem in report.problems), report.text
+
+
+def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(found for key, one in inner for found in paths_in(one, (*path, key)))][not path :]
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_whatever_stands_in_a_field_is_answered(submitted, year):
+    built = submitted(year)
+    (file,) = built.place().glob("*.meta.yaml")
+    text = file.read_text()
+    odd = [None, True, -1, 10**400, float("nan"), "", "x", [], [None], {}, {"a": None}, [[1]], {1: [2]}]
+    every = [*itertools.product(paths_in(yaml.safe_load(text)), odd)]
+    for path, value in random.Random(year).sample(every, 300):
+        meta = yaml.load(text, yaml.CSafeLoader)
+        block = meta
+        for key in path[:-1]:
+            block = block[key]
+        block[path[-1]] = value
+        stated, problems = check_meta(meta, "a", built.place().name, built.edition)
+        assert all(problem.text for problem in problems)
+        assert set(stated) <= set(built.edition.complexity)
+
+
+def test_weights_that_are_not_zero_are_not_more_than_all(submitted, tmp_path):
+    built = submitted(2022).copied(tmp_path / "out")
+    field("system.complexity.total_parameters_non_zero", 99_999)(built)
+    (problem,) = checked(built).problems
+    assert re.search(r"non_zero: 99,999; accepted: at most total_parameters, [\d,]+$", problem.text)
 
 
 @pytest.mark.parametrize("year", YEARS)
@@ -249,7 +373,17 @@ def test_without_a_list_the_official_number_is_known(submitted):
     assert [(problem.given, problem.accepted) for problem in report.problems] == 2 * [
         (f"{CLIPS} clips", "118,800, as the official evaluation set has")
     ]
+    assert [problem.where for problem in report.problems] == ["", ""], "they are named as the official ones"
     assert "file names were not compared with the evaluation list" in report.notes[0]
+
+
+def test_without_a_list_the_official_names_are_known(submitted, tmp_path):
+    built = submitted(2020).copied(tmp_path / "out")
+    for row, name in enumerate(("audio/8640.wav", "audio/03.wav", "audio/4.mp3", "airport-1.wav"), 1):
+        cells(row, 0, name)(built)
+    named = [problem for problem in check(built.out, built.edition).problems if problem.where]
+    assert [problem.where for problem in named] == [f"row {row}, filename" for row in (2, 3, 4, 5)]
+    assert {problem.accepted for problem in named} == {"0.wav to 8639.wav, as the official files are named"}
 
 
 def test_what_was_not_looked_at_is_said(submitted, tmp_path):
@@ -282,10 +416,95 @@ def test_a_zip_with_files_at_another_depth(submitted, tmp_path, year):
     assert len(report.problems) == len(list(built.place().iterdir()))
 
 
+def zipped(path: Path, names: list[str], text: str = "") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, text)
+    return path
+
+
+def with_bytes(path: Path, old: bytes, new: bytes) -> Path:
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    return path
+
+
+def of_stated_size(path: Path) -> Path:
+    """A hundred bytes that its directory says to be 3.9 GB."""
+    held = zipped(path, ["a.csv"], "x" * 100)
+    return with_bytes(held, struct.pack("<I", 100), struct.pack("<I", 3_900_000_000))
+
+
+def with_broken_data(path: Path) -> Path:
+    held = bytearray(zipped(path, ["task1/a.csv"], "text" * 100).read_bytes())
+    held[45:49] = b"\xff\xff\xff\xff"
+    path.write_bytes(held)
+    return path
+
+
+ZIPS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "out of it": (lambda path: zipped(path, ["../a.csv"]), r"'../a.csv' leads elsewhere; accepted: names inside"),
+    "deep out of it": (lambda path: zipped(path, ["task1/../../a.csv"]), "leads elsewhere"),
+    "from the root": (lambda path: zipped(path, ["/tmp/a.csv"]), r"'/tmp/a.csv' leads elsewhere"),
+    "of another system": (lambda path: zipped(path, ["task1\\a.csv"]), "leads elsewhere"),
+    "on a drive": (lambda path: zipped(path, ["C:/a.csv"]), "leads elsewhere"),
+    "twice": (
+        lambda path: with_bytes(zipped(path, ["task1/a", "task1/b"]), b"task1/b", b"task1/a"),
+        r"'task1/a' stands twice; accepted: every file once",
+    ),
+    "too large": (of_stated_size, r"holds 1 files of 3.9 GB; accepted: 10,000 files of 2 GB at most"),
+    "too many": (lambda path: zipped(path, [f"{n}" for n in range(10_001)]), r"holds 10,001 files of 0.0 GB"),
+    "a file and a folder": (lambda path: zipped(path, ["a", "a/b"]), r"can't be opened .*; accepted: a whole .zip"),
+    "broken": (with_broken_data, r"can't be opened .*; accepted: a whole .zip without password"),
+    "of another kind": (
+        lambda path: with_bytes(
+            zipped(path, ["a"]), b"PK\x01\x02\x14\x03\x14\x00\x00\x00\x08", b"PK\x01\x02\x14\x03\x14\x00\x00\x00\x63"
+        ),
+        r"can't be opened .*; accepted: a whole .zip",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ZIPS)
+def test_a_zip_that_is_not_to_be_unpacked(tmp_path, monkeypatch, way):
+    (place := tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    make, reason = ZIPS[way]
+    package = make(tmp_path / "theirs.zip")
+    with pytest.raises(InputError, match=rf"theirs.zip: .*{reason}"):
+        check(package, get_edition(2022))
+    assert sorted(tmp_path.rglob("*")) == [package, place], "nothing is left, inside or outside"
+
+
+def test_a_fault_of_ours_is_not_the_zips(submitted, tmp_path, monkeypatch):
+    """A crash while the zip is open is not taken for one of the zip."""
+
+    def crash(*_: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(sys.modules[check.__module__], "check_meta", crash)
+    (archive,) = submitted(2023).out.glob("*.zip")
+    with pytest.raises(RuntimeError, match="ours"):
+        check(archive, get_edition(2023))
+
+
+def test_a_zip_in_a_zip_is_unexpected(submitted, tmp_path):
+    archive = zipped(tmp_path / "outer.zip", ["task1/inner.zip"], "x")
+    (first, *_) = check(archive, get_edition(2023)).problems
+    assert (first.file, first.given) == ("task1/inner.zip", "unexpected")
+
+
+def test_a_name_that_cannot_be_printed(submitted, tmp_path):
+    built = submitted(2022).copied(tmp_path / "out")
+    (built.place() / os.fsdecode(b"\xff.txt")).write_text("x")
+    (problem,) = checked(built).problems
+    assert problem.text.encode().startswith(b"task1/")
+
+
 def test_what_is_no_package_at_all(submitted, tmp_path):
     edition = get_edition(2023)
     (tmp_path / "a.zip").write_text("no zip")
-    with pytest.raises(InputError, match=r"a.zip: can't be opened .*; accepted: a .zip without password"):
+    with pytest.raises(InputError, match=r"a.zip: can't be opened .*; accepted: a whole .zip without password"):
         check(tmp_path / "a.zip", edition)
     with pytest.raises(InputError, match=r"b.zip: no such file or folder"):
         check(tmp_path / "b.zip", edition)

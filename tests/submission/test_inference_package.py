@@ -17,7 +17,7 @@ from small_submissions import classifier, runs
 import tinyscene
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.models.preparation import prepare
-from tinyscene.submission import check, get_edition, inference
+from tinyscene.submission import check, get_edition, inference, run_package
 from tinyscene.submission.package import needed_sources, write_package
 
 DEVICES = ["a", "b", "s1", "unknown"]
@@ -75,7 +75,7 @@ WAYS = [
     (
         "else copy.deepcopy(network)",
         "else Hidden(network)",
-        r"_2.py, .*no parameters|_2.meta.yaml, .*0, as counted from the package",
+        r"_2.py, device a, b, .*without parameters|_2.meta.yaml, .*0, as counted from the package",
     ),
     (
         "load_by_device(folder)",
@@ -83,6 +83,22 @@ WAYS = [
         r"_1.meta.yaml, .* stated; accepted: [\d,]+, as counted from the package|_1.py, predict, \d+.wav: its prob",
     ),
     ("model.class_order\n", "model.class_order, 1\n", r"_2.py, predict: ValueError: too many values to unpack"),
+    (
+        ".classify(batch).float()",
+        ".classify(batch).float().mul(float('nan'))",
+        r"_1.py, predict, \d+.wav: its .* nan from",
+    ),
+    (
+        "model.class_order\n",
+        "torch.arange(10)\n",
+        r"_2.py, predict: the classes tensor\(0\), .*; accepted: the classes",
+    ),
+    (
+        "import copy\n",
+        "import copy, os\nprint('no' * 10**6)\nos.write(1, b'\\xff')\nos.write(2, b'bye \\xff\\n')\nos._exit(3)\n",
+        r"_1.py: ended with status 3: bye \ufffd; accepted: a package that runs",
+    ),
+    ("import copy\n", "import copy\nimport tinyscene\n", r"_2.py, import: ModuleNotFoundError: .*tinyscene.*_2.py:8\)"),
 ]
 
 
@@ -97,6 +113,32 @@ def test_a_spoilt_package_is_refused_with_its_reason(submitted, tmp_path, ways):
     for _, _, said in ways:
         assert any(re.search(said, problem.text) for problem in problems), problems
     assert all(any(re.search(said, problem.text) for _, _, said in ways) for problem in problems), problems
+
+
+def test_a_package_that_does_not_end(submitted, tmp_path, monkeypatch):
+    """Nor does what it started; the other system is looked at all the same, and nothing is written beside it."""
+    built = submitted(2025).copied(tmp_path / "out")
+    text = module_of(built, 1).read_text()
+    endless = f"sleep 99; touch {tmp_path / 'alive'}"
+    loop = f"import subprocess, time\nsubprocess.Popen({['sh', '-c', endless]!r})\ntime.sleep(99)\n"
+    module_of(built, 1).write_text(text.replace("import copy\n", f"{loop}import copy\n"))
+    before = sorted(built.out.rglob("*"))
+    monkeypatch.setattr(run_package, "_LONGEST_S", 20)
+    report = check(built.out, built.edition, audio=built.audio)
+    assert [problem.text for problem in report.problems] == [
+        f"{NAME}/{NAME}_1.py: not done after 20 s; accepted: a package that runs in a clean environment"
+    ]
+    left = subprocess.run(["pgrep", "-f", endless], capture_output=True, text=True, check=False).stdout
+    assert not left
+    assert sorted(built.out.rglob("*")) == before
+    assert "in this environment, whatever its own requirements say" in report.notes[-1]
+
+
+def test_a_package_that_cannot_be_installed(submitted, tmp_path):
+    built = submitted(2025).copied(tmp_path / "out")
+    (built.out / "inference" / "setup.py").unlink()
+    (problem,) = check(built.out, built.edition).problems
+    assert problem.text == "setup.py: missing; accepted: a package that `pip install` takes"
 
 
 def test_a_package_that_lacks_a_module(submitted, tmp_path):
@@ -119,8 +161,10 @@ def test_a_package_that_lies_elsewhere_or_nowhere(submitted, tmp_path):
 
 def test_an_environment_that_cannot_be_used(submitted):
     built = submitted(2025)
-    (problem,) = check(built.out, built.edition, python="/no/such/python").problems
-    assert problem.given == "/no/such/python can't be started (No such file or directory)"
+    problems = check(built.out, built.edition, python="/no/such/python").problems
+    assert [problem.given for problem in problems] == 2 * [
+        "/no/such/python can't be started (No such file or directory)"
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +20,24 @@ from tinyscene import Budget, Fit, InputError, SceneClassifier, evaluate, fit_un
 from tinyscene.accounting import total
 from tinyscene.audio import Waveform
 from tinyscene.cli import main
+from tinyscene.compression import BudgetPruning
 from tinyscene.data import Clips, Waveforms, load
 from tinyscene.deployment import Artifact
+from tinyscene.errors import OutOfReachError
 from tinyscene.rules import Finding, Limit
 from tinyscene.rules.budget import BYTES_IN, COUNTS_IN, amount
 from tinyscene.systems.fit_under import Found, deliver
 from tinyscene.systems.prune_under import PruneUnder, deployed_ledger
-from tinyscene.systems.under_budget import build
+from tinyscene.systems.under_budget import Candidate, build, epochs_of, minutes_of, scale_for
 from tinyscene.training import Run
 
+# The function of that name hides its module.
+fitting = sys.modules["tinyscene.systems.fit_under"]
 BUDGET = Budget(bytes=6_000, macs=300_000, parameters=5_000)
 NETWORKS, SCALE = ("baseline2020",), 0.005
 CLIP_S = 0.2
+# They take most of the time of a small run.
+PICTURES = ("draw_confusion", "draw_curves", "draw_devices", "draw_sizes", "draw_pareto")
 
 
 class Done(NamedTuple):
@@ -119,7 +127,7 @@ def test_the_better_half_goes_on(done: Done) -> None:
 def test_killed_and_started_again_it_trains_what_is_missing(
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("draw_confusion", "draw_curves", "draw_devices", "draw_sizes", "draw_pareto"):
+    for name in PICTURES:
         monkeypatch.setattr(f"tinyscene.evaluation.pictures.{name}", lambda *_: None)
     folder = Path(shutil.copytree(done.found.folder, tmp_path / "run"))
     shutil.rmtree(folder / "final")
@@ -139,7 +147,9 @@ def test_killed_and_started_again_it_trains_what_is_missing(
     monkeypatch.setattr("sys.argv", typed)
     with pytest.raises(SystemExit, match="0"):
         main()
-    assert "fits: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "fits: " in out
+    assert f" run {folder}/model RECORDING" in out.replace("\n", "")
     assert not any(len(clips.validation) for clips in trained)
     assert {len(clips) for clips in trained} == {len(done.clips.development)}, "the search was kept"
     assert same_weights(SceneClassifier.load(folder / "model"), done.found.classifier)
@@ -240,6 +250,201 @@ def test_ram_is_judged_like_any_quantity(done: Done) -> None:
     finding = Finding(Limit("ram", ledger.peak_ram_bytes - 1, "kB"), Limit("ram", 1, "B").measure(ledger))
     assert not finding.passed
     assert finding.text.startswith("does not fit")
+
+
+def test_the_receipt_counts_all_that_was_trained(done: Done) -> None:
+    stages = [*done.found.folder.glob("search/stages/*/history.json"), *done.found.folder.glob("final/stages/*/his*")]
+    spent = sum(json.loads(path.read_text())["seconds"] for path in stages)
+    assert len(stages) == 2 * 4 + 4 + 4 + 4, "fits that rungs share are counted once"
+    receipt = json.loads((done.found.folder / "receipt.json").read_text())
+    assert receipt["minutes"] == pytest.approx(spent / 60, abs=0.001)
+
+
+@contextmanager
+def cannot_be_pruned(refused: Callable[[SceneClassifier, Clips], bool]) -> Iterator[None]:
+    """`PruneUnder` ends as it does where no pruning comes under the limits."""
+    original = PruneUnder.__call__
+
+    def refusing(stage: PruneUnder, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        if refused(classifier, clips):
+            raise OutOfReachError("it can't be pruned; accepted: a larger budget")
+        return original(stage, classifier, clips, run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PruneUnder, "__call__", refusing)
+        for name in PICTURES:
+            patch.setattr(f"tinyscene.evaluation.pictures.{name}", lambda *_: None)
+        yield
+
+
+def filters_of(made: SceneClassifier) -> tuple[int, ...]:
+    return tuple(made.network.arguments["filters"])
+
+
+def left_out_of(folder: Path) -> list[tuple[str, str, str]]:
+    with (folder / "pareto.csv").open(newline="") as file:
+        return [(r["rung"], r["candidate"], r["left_out"]) for r in csv.DictReader(file) if r["left_out"]]
+
+
+REASON = "it can't be pruned; accepted: a larger budget"
+
+
+def test_a_candidate_that_cannot_be_pruned_is_left_out(done: Done, tmp_path: Path) -> None:
+    """The one that won before: the search goes on with the other."""
+    winner = done.found.winner.candidate
+    with cannot_be_pruned(lambda made, _: filters_of(made) == winner.arguments["filters"]):
+        found = run(done.clips, tmp_path / "run")
+    (other,) = {trial.candidate.name for trial in done.found.tried} - {winner.name}
+    assert [(trial.rung, trial.candidate.name) for trial in found.tried] == [(1, other), (2, other), (3, other)]
+    assert found.winner.candidate.name == other
+    assert left_out_of(found.folder) == [("1", winner.name, REASON)]
+    SceneClassifier.load(found.folder / "model")
+
+
+def test_a_winner_that_cannot_be_pruned_in_the_end_makes_room_for_the_next(done: Done, tmp_path: Path) -> None:
+    folder, winner = Path(shutil.copytree(done.found.folder, tmp_path / "run")), done.found.winner.candidate
+    shutil.rmtree(folder / "final")
+    filters, everything = winner.arguments["filters"], len(done.clips.development)
+    with cannot_be_pruned(lambda made, clips: filters_of(made) == filters and len(clips) == everything):
+        found = run(done.clips, folder)
+    assert found.winner.candidate.name != winner.name
+    assert left_out_of(folder) == [("4", winner.name, REASON)]
+    assert json.loads((folder / "receipt.json").read_text())["settings"]["winner"] == found.winner.candidate.name
+
+
+def test_a_rung_that_nobody_passes_is_gone_through_by_those_that_waited(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The better half of the first rung fails in the second one: the other half goes on."""
+    folder, winner = Path(shutil.copytree(done.found.folder, tmp_path / "run")), done.found.winner.candidate
+    for stage in folder.glob("search/stages/2-prune*"):
+        shutil.rmtree(stage)
+    searched: list[Any] = []
+
+    def stop(*given: Any) -> None:
+        searched.extend(given)
+        raise InterruptedError
+
+    monkeypatch.setattr(fitting, "_final", stop)
+    with (
+        cannot_be_pruned(lambda made, _: filters_of(made) == winner.arguments["filters"]),
+        pytest.raises(InterruptedError),
+    ):
+        run(done.clips, folder)
+    tried, _, _, left_out, _ = searched
+    assert [(trial.rung, trial.candidate == winner) for trial in tried] == [
+        (1, True),
+        (1, False),
+        (2, False),
+        (3, False),
+    ]
+    assert [(one.rung, one.name, one.reason) for one in left_out] == [(2, winner.name, REASON)]
+
+
+def test_where_none_can_be_pruned_all_reasons_are_given(done: Done, tmp_path: Path) -> None:
+    with (
+        cannot_be_pruned(lambda *_: True),
+        pytest.raises(
+            InputError, match=r"no candidate could be pruned to the budget \(baseline2020_\w+: it can't .*; bas"
+        ),
+    ):
+        run(done.clips, tmp_path / "run")
+    assert not (tmp_path / "run" / "receipt.json").exists()
+
+
+def test_pruning_that_ends_out_of_reach_says_so() -> None:
+    classifier = build("baseline2020", {"filters": (8, 16), "dense": 50, "bands": 64}, ("a", "b"))
+    with pytest.raises(OutOfReachError, match="with one channel a layer .*; accepted: at least"):
+        PruneUnder(Budget(macs=1_000).rules(1.0, ("a", "b"))).shape(classifier)
+
+
+def test_a_pruning_that_fits_is_kept_where_a_smaller_one_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = build("baseline2020", {"filters": (8, 16), "dense": 50, "bands": 64}, ("a", "b"))
+    original, calls = BudgetPruning.shape, []
+
+    def once(stage: BudgetPruning, given: SceneClassifier) -> SceneClassifier:
+        calls.append(stage)
+        if len(calls) > 1:
+            raise InputError("one channel a layer costs more")
+        return original(stage, given)
+
+    monkeypatch.setattr(BudgetPruning, "shape", once)
+    # Twice the budget can't be used up: it looks for more.
+    monkeypatch.setattr("tinyscene.systems.prune_under._USED", 2.0)
+    rules = Budget(bytes=4_000).rules(1.0, ("a", "b"))
+    assert rules.judge(deployed_ledger(PruneUnder(rules).shape(classifier), 1.0)).passed
+    assert len(calls) == 2
+
+
+SECONDS = [0.02, 0.01, 0.04]
+
+
+def timed(clips: Clips, scale: float) -> float:
+    """What three candidates take, were they to take so many seconds a clip."""
+    rules = BUDGET.rules(CLIP_S, clips.classes)
+    left = [Candidate("baseline2020", {"filters": (w,)}, rules, epochs_of(clips, scale)) for w in (1, 2, 3)]
+    return minutes_of(left, len(clips.train), SECONDS)
+
+
+@pytest.mark.parametrize("minutes", [3.1, 5, 9.5])
+def test_minutes_choose_as_many_epochs_as_they_have_room_for(done: Done, minutes: float) -> None:
+    clips, left = done.clips, [Candidate("baseline2020", {}, BUDGET.rules(CLIP_S, done.clips.classes), 1.0)] * 3
+    scale = scale_for(minutes, left, clips, SECONDS)
+    one_more = scale + 1 / 120 / epochs_of(clips, 1.0)
+    assert timed(clips, scale) <= minutes < timed(clips, one_more)
+    assert scale_for(10**6, left, clips, SECONDS) == pytest.approx(1.0, rel=1e-3), "no more than the recipe has"
+
+
+def test_too_few_minutes_are_answered_by_what_is_enough(done: Done) -> None:
+    left = [Candidate("baseline2020", {}, BUDGET.rules(CLIP_S, done.clips.classes), 1.0)] * 3
+    with pytest.raises(InputError, match=r"--minutes 1: .*6 epochs in full of 3 .* accepted: --minutes \d+ or") as said:
+        scale_for(1, left, done.clips, SECONDS)
+    enough = int(re.findall(r"accepted: --minutes (\d+)", str(said.value))[0])
+    scale_for(enough, left, done.clips, SECONDS)
+    with pytest.raises(InputError, match="--minutes"):
+        scale_for(enough - 1, left, done.clips, SECONDS)
+    for wrong in (0, -3, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"--minutes \S+; accepted: a number above 0, such as 30"):
+            scale_for(wrong, left, done.clips, SECONDS)
+
+
+def test_minutes_are_kept_for_the_call_that_goes_on(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another day, the machine is busier: what was trained is to be of use still."""
+
+    class PlannedError(Exception):
+        pass
+
+    def planned(left: list[Candidate], *_: object) -> None:
+        raise PlannedError(left[0].epochs)
+
+    monkeypatch.setattr(fitting, "_search", planned)
+    epochs = []
+    for seconds, minutes in ((0.01, 5), (0.02, 5), (0.02, 6)):
+        monkeypatch.setattr(fitting, "seconds_a_clip", lambda _, seconds=seconds: seconds)
+        with pytest.raises(PlannedError) as stop:
+            fit_under(done.clips, BUDGET, tmp_path / "run", networks=NETWORKS, minutes=minutes)
+        epochs.append(stop.value.args[0])
+    assert epochs[0] == epochs[1] > epochs[2] >= 6
+    assert re.search(rf"{epochs[2]} epochs in full \(--epochs-scale 0.\d+\).* some 6 minutes", capsys.readouterr().err)
+    with pytest.raises(InputError, match="--minutes 5 and --epochs-scale 0.5; accepted: one of them"):
+        fit_under(done.clips, BUDGET, tmp_path, minutes=5, epochs_scale=0.5)
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match=r"--epochs-scale \S+; accepted: above 0"):
+            fit_under(done.clips, BUDGET, tmp_path, epochs_scale=wrong)
+
+
+def test_a_network_out_of_reach_is_named_beside_those_that_are_tried(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(fitting, "_search", stop)
+    with pytest.raises(InterruptedError):
+        fit_under(done.clips, Budget(macs=20_000), tmp_path, networks=("pham_cnn", *NETWORKS), epochs_scale=SCALE)
+    assert re.search(r"  baseline2020 is left out: comes down to 0.03641 MMACs", capsys.readouterr().err)
 
 
 def test_unknown_networks_are_named(done: Done, tmp_path: Path) -> None:

@@ -37,7 +37,10 @@ def fit(
         str | None, typer.Option(metavar="SIZE", help="Peak of a clip's activations, such as 128kB.")
     ] = None,
     network: Annotated[list[str] | None, typer.Option(help="Only this network; may be given again.")] = None,
-    epochs_scale: Annotated[float, typer.Option(help="Multiply all epochs by this, to bound the time.")] = 1.0,
+    minutes: Annotated[
+        float | None, typer.Option(help="How long all of it may take here: chooses --epochs-scale, 1 at most.")
+    ] = None,
+    epochs_scale: Annotated[float | None, typer.Option(help="Multiply all epochs by this  [default: 1].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the result [default: runs/fit-DATASET].")] = None,
     dataset: Dataset = None,
@@ -55,7 +58,7 @@ def fit(
     kB are 1000 B, KB 1024 B. Networks of the menu are scaled to the budget, pruned to it and quantized; after each of
     three rungs of training, the better half by log loss on the validation part goes on. The last one is trained anew
     on the training and the validation part, and only then scored on the test part. A file over the budget is never
-    delivered. How long it will take is said at the start; small sets take some 25 minutes of one core.
+    delivered. How long it will take is said at the start, from one timed step of each candidate; --minutes shortens it.
 
     Killed and started again, it goes on. The folder receives model/, scene.onnx, pareto.png and pareto.csv with all
     that was tried, scorecard and receipt.
@@ -76,6 +79,7 @@ def fit(
             folder,
             networks=tuple(network or ()),
             epochs_scale=epochs_scale,
+            minutes=minutes,
             seed=seed,
             workers=workers,
             accelerator=accelerator,
@@ -85,7 +89,8 @@ def fit(
         raise
     if json_file:
         tried = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
-        write_json({"folder": str(folder), "row": found.row.to_json(), "tried": tried}, json_file)
+        left_out = [one.facts for one in found.left_out]
+        write_json({"folder": str(folder), "row": found.row.to_json(), "tried": tried, "left_out": left_out}, json_file)
     else:
         _show(found)
 
@@ -100,7 +105,7 @@ def _show(found: "Found") -> None:
     screen().print(f"\n{folder}/scene.onnx {row.file['verdict']}", highlight=False)
     screen().print(
         f"The model is in {folder}/model; what was tried, in {folder}/pareto.png and pareto.csv\n"
-        f"Next:  {program()} predict {folder}/model RECORDING\n"
+        f"Next:  {program()} run {folder}/model RECORDING\n"
         f"       {program()} count {folder}/scene.onnx --rules dcase2024",
         highlight=False,
     )

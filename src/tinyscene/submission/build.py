@@ -1,5 +1,6 @@
 """Build a submission: outputs, meta files, the zip, and for 2025 the inference package."""
 
+import re
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -78,7 +79,7 @@ def _refuse_other_things(out: Path) -> None:
     """What is replaced is deleted: only what `build` writes may be there."""
     ours = {Path(edition.folder).parts[0] for edition in EDITIONS.values()} | {FOLDER}
     held = sorted(out.iterdir()) if out.is_dir() else [out] if out.exists() else []
-    other = [path.name for path in held if path.name not in ours and path.suffix != ".zip"]
+    other = [path.name for path in held if path.name not in ours and not re.fullmatch(r".+_task1[ab]?\.zip", path.name)]
     if other:
         raise InputError(
             f"{out}: {', '.join(other[:5])} would be deleted; accepted with --overwrite: a folder with a submission"

@@ -1,10 +1,8 @@
 """Check a submission, ours or anybody's: every problem, each with its place and with what would be accepted."""
 
+import os
 import re
-import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from tinyscene.submission.problems import Problem, Report
 from tinyscene.submission.run_package import run_package
 from tinyscene.submission.runs import System, load_systems
 from tinyscene.submission.team import YAML, read_yaml
+from tinyscene.submission.unpack import opened
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ def check(
     clips = evaluation_clips(audio, evaluation, edition) if audio is not None else None
     listed = _listed(evaluation, clips)
     systems = load_systems(list(models), edition) if models else []
-    with _opened(package) as (root, zipped):
-        files = [_Found(path, str(path.relative_to(root))) for path in _files(root)]
+    with opened(package) as (root, zipped):
+        files = [_Found(path, _named(path, root)) for path in _files(root, zipped)]
         labels = sorted({one.label for one in files if one.ending == META or one.ending in edition.outputs})
         if systems and len(systems) != len(labels):
             raise InputError(f"{len(systems)} models for {len(labels)} systems; accepted: one for each, in order")
@@ -89,7 +88,7 @@ def check(
         packaged = (inference or next(beside, None)) if edition.package and run else None
         if packaged is not None:
             problems += run_package(packaged, labels, edition, stated, outputs, clips, python)
-        notes = _notes(root, edition, listed, counted=bool(models), ran=packaged is not None)
+        notes = _notes(root, edition, listed, counted=bool(models), ran=packaged is not None, python=python)
     return Report(tuple(labels), tuple(problems), notes)
 
 
@@ -113,7 +112,12 @@ def _check_layout(files: list[_Found], labels: list[str], edition: Edition, zipp
         deep = len(parts) == len(wanted.parts) and parts[-3].startswith("task1")
         if one.path.parent.name != one.label or (zipped and not deep):
             yield Problem(one.name, "", "lies elsewhere", f"{wanted}")
-    present = {(one.label, one.ending) for one in files}
+    present: dict[tuple[str, str], str] = {}
+    for one in files:
+        if one.ending in (*edition.outputs, META):
+            first = present.setdefault((one.label, one.ending), one.name)
+            if first != one.name:
+                yield Problem(one.name, "", f"stands already as {first}", "every system once")
     for label in labels:
         for ending in (*edition.outputs, META):
             if (label, ending) not in present:
@@ -148,13 +152,21 @@ def _listed(evaluation: Path | None, clips: Clips | None) -> list[str] | None:
     return [clip.path for clip in clips] if clips is not None else None
 
 
-def _files(root: Path) -> list[Path]:
-    """All but the report, the zip beside the systems, and the inference package."""
-    found = (path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix.lower() not in (".pdf", ".zip"))
+def _named(path: Path, root: Path) -> str:
+    """From the package's root, and in letters that can be printed whatever the disk holds."""
+    return os.fsencode(path.relative_to(root)).decode(errors="replace")
+
+
+def _files(root: Path, zipped: bool) -> list[Path]:
+    """All but the report, the zip that `build` puts beside the systems, and the inference package."""
+    others = (".pdf",) if zipped else (".pdf", ".zip")
+    found = (path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix.lower() not in others)
     return [path for path in found if path.relative_to(root).parts[0] != FOLDER and not path.name.startswith(".")]
 
 
-def _notes(root: Path, edition: Edition, listed: list[str] | None, *, counted: bool, ran: bool) -> tuple[str, ...]:
+def _notes(
+    root: Path, edition: Edition, listed: list[str] | None, *, counted: bool, ran: bool, python: str | None
+) -> tuple[str, ...]:
     """What could not be looked at."""
     notes = []
     if listed is None:
@@ -162,26 +174,10 @@ def _notes(root: Path, edition: Edition, listed: list[str] | None, *, counted: b
         notes.append(f"file names were not compared with the evaluation list (--evaluation); their number was {known}")
     if edition.package and not ran:
         notes.append(f"the inference package was not run; it is looked for in {FOLDER}/, or where --inference says")
+    if ran and python is None:
+        notes.append("the inference package was run in this environment, whatever its own requirements say (--python)")
     if not counted and not ran:
         notes.append("complexity was compared with the limits as it is stated; --model counts it anew")
     if not any(path.suffix.lower() == ".pdf" for path in root.rglob("*")):
         notes.append("no technical report (.pdf) is in the package; the challenge wants one in the zip")
     return tuple(notes)
-
-
-@contextmanager
-def _opened(package: Path) -> Iterator[tuple[Path, bool]]:
-    """The package's folder, and whether it came out of a zip."""
-    if package.is_dir():
-        yield package, False
-        return
-    if not package.is_file():
-        raise InputError(f"{package}: no such file or folder; accepted: a submission's .zip, or its folder")
-    try:
-        with zipfile.ZipFile(package) as archive, tempfile.TemporaryDirectory() as place:
-            if broken := archive.testzip():
-                raise InputError(f"{package}: {broken} is broken; accepted: a whole .zip")
-            archive.extractall(place)
-            yield Path(place), True
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise InputError(f"{package}: can't be opened ({error}); accepted: a .zip without password") from error

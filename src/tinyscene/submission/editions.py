@@ -1,7 +1,8 @@
 """The six editions, each a value.
 
 The organisers published a validator for every edition up to 2024, and for 2025 an inference package; their code was
-read, none of it is copied. Where a fact is in neither, it stands under `unverified`.
+read, and its checks, typed anew, were run on what `build` writes; none of it is here. Where a fact is in neither, it
+stands under `unverified`.
 """
 
 from tinyscene.errors import InputError
@@ -104,7 +105,7 @@ edition2023 = Edition(
     sources=(_VALIDATOR.format(2023), _PAGE.format(2023)),
     unverified=(
         _MEMORY,
-        "The unit of total_model_size: written in bytes, as the template of 2025 says.",
+        "The unit of total_model_size: written in bytes, as the templates of 2024 and 2025 say.",
         "The unit of energy: kWh by the task's text, from memory. Nothing here measures it: it comes from you.",
         _REPORT,
     ),
@@ -131,12 +132,17 @@ edition2024 = Edition(
     splits=("split_5", "split_10", "split_25", "split_50", "split_100"),
     results=("split_5", "split_10", "split_25", "split_50", "split_100"),
     devices=DEVICES,
-    sources=(_VALIDATOR.format(2024), "https://github.com/CPJKU/dcase2024_task1_baseline", _PAGE.format(2024)),
+    sources=(
+        _VALIDATOR.format(2024),
+        "https://github.com/CPJKU/dcase2024_task1_baseline",
+        "https://github.com/seanyeo300/dcase2024_task1 (the meta template, filled in: total_model_size in bytes, MACs "
+        "by NeSsi, null where a result is lacking; the report beside the systems as TEAM_TASK.technical_report.pdf)",
+        _PAGE.format(2024),
+    ),
     unverified=(
-        "The unit of total_model_size: written in bytes, as the template of 2025 by the same organisers says.",
         "Whether a split may be missing: refused here, since the ranking averages over all five.",
         "Complexity where the splits' models differ: the largest figure, as the template of 2025 says of devices.",
-        _REPORT,
+        "How many systems: four, by the submission page and the validator; the template's comment says three.",
     ),
 )
 
@@ -170,8 +176,8 @@ edition2025 = Edition(
         _PAGE.format(2025),
     ),
     unverified=(
-        "Names in the zip: the organisers' script writes output.csv and the task's page could not be read to its end; "
-        "LABEL.output.csv and LABEL.meta.yaml as in the years before.",
+        "Names in the zip: the organisers' script writes LABEL/output.csv, which its README says to hand in; the "
+        "task's page could not be read to its end. LABEL.output.csv and LABEL.meta.yaml as in the years before.",
         "The number of evaluation clips: rows are compared with the list alone.",
         _REPORT,
     ),

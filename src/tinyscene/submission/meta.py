@@ -8,11 +8,13 @@ from tinyscene.evaluation import Scores
 from tinyscene.features import Gammatone, LogMel, Raw
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.submission.edition import SCORES, Edition
-from tinyscene.submission.problems import Problem
-from tinyscene.submission.team import AUTHOR, PLACEHOLDER, placeholders
+from tinyscene.submission.problems import Problem, quoted
+from tinyscene.submission.team import AFFILIATION, AUTHOR, NAMES, PLACEHOLDER, is_text, placeholders
 
 _FEATURES = {LogMel: "log-mel energies", Gammatone: "gammatone spectrogram", Raw: "raw waveform"}
 _LONGEST_ABBREVIATION = 10
+# Beyond this, whole numbers are not all floats: nobody's network.
+_MOST = 10**15
 
 
 def meta_of(
@@ -94,7 +96,7 @@ def check_meta(meta: Any, name: str, label: str, edition: Edition) -> tuple[dict
     stated, problems = _check_system(meta, name, edition)
     problems = [*_check_submission(meta, name, label, edition), *problems, *_check_results(meta, name, edition)]
     for where, value in placeholders(meta):
-        problems.append(Problem(name, where, f"{value!r} is a placeholder", "what is yours, or null"))
+        problems.append(Problem(name, where, f"{quoted(value)} is a placeholder", "what is yours, or null"))
     return stated, problems
 
 
@@ -105,38 +107,52 @@ def _block(meta: Any, path: str, name: str, fields: Iterable[str]) -> tuple[dict
     for key in path.split("."):
         block = block.get(key) if isinstance(block, dict) else None
     if not isinstance(block, dict):
-        return {}, [Problem(name, path, "missing", f"a block with {', '.join(fields)}")]
+        given = "missing" if block is None else quoted(block)
+        return {}, [Problem(name, path, given, f"a block with {', '.join(fields)}")]
     return block, [Problem(name, f"{path}.{key}", "missing", "this field") for key in fields if key not in block]
 
 
 def _check_submission(meta: Any, name: str, label: str, edition: Edition) -> list[Problem]:
     block, problems = _block(meta, "submission", name, ("label", "name", "abbreviation", "authors"))
     if "label" in block and block["label"] != label:
-        given = f"{block['label']!r}"
-        problems.append(Problem(name, "submission.label", given, f"{label}, as the folder and the files are named"))
+        accepted = f"{label}, as the folder and the files are named"
+        problems.append(Problem(name, "submission.label", quoted(block["label"]), accepted))
     for key in ("name", "abbreviation"):
         if key in block and (not isinstance(block[key], str) or not block[key].strip()):
-            problems.append(Problem(name, f"submission.{key}", repr(block[key]), "text, in quotes if it is a number"))
-    abbreviation = str(block.get("abbreviation"))
-    if len(abbreviation) > _LONGEST_ABBREVIATION:
-        given = f"{abbreviation!r} has {len(abbreviation)} characters"
+            problems.append(Problem(name, f"submission.{key}", quoted(block[key]), "text, in quotes if it is a number"))
+    abbreviation = block.get("abbreviation")
+    if isinstance(abbreviation, str) and len(abbreviation) > _LONGEST_ABBREVIATION:
+        given = f"{quoted(abbreviation)} has {len(abbreviation)} characters"
         problems.append(Problem(name, "submission.abbreviation", given, f"{_LONGEST_ABBREVIATION} at most"))
     authors = block.get("authors")
     if "authors" in block and (not isinstance(authors, list) or not authors):
         return [*problems, Problem(name, "submission.authors", "no list", "a list with at least one author")]
     corresponding = 0
     for number, author in enumerate(authors or []):
-        where = f"submission.authors[{number}]"
-        if not isinstance(author, dict):
-            problems.append(Problem(name, where, repr(author), f"fields {', '.join(AUTHOR)}"))
-            continue
-        lacking = [key for key in AUTHOR if not author.get(key)]
-        problems += [Problem(name, f"{where}.{key}", "missing", "this field") for key in lacking]
-        corresponding += bool(author.get("corresponding"))
+        problems += _check_author(author, f"submission.authors[{number}]", name)
+        corresponding += isinstance(author, dict) and author.get("corresponding") is True
     if authors and corresponding != 1:
         given = f"{corresponding} corresponding authors"
         problems.append(Problem(name, "submission.authors", given, "corresponding: true at one of them"))
     return problems
+
+
+def _check_author(author: Any, where: str, name: str) -> Iterator[Problem]:
+    if not isinstance(author, dict):
+        yield Problem(name, where, quoted(author), f"fields {', '.join(AUTHOR)}")
+        return
+    for key in AUTHOR:
+        value = author.get(key)
+        if key in NAMES and not is_text(value):
+            yield Problem(
+                name, f"{where}.{key}", quoted(value), "text, in quotes where YAML takes it for something else"
+            )
+        elif not value:
+            yield Problem(name, f"{where}.{key}", "missing", "this field")
+        elif key == "affiliation" and not isinstance(value, dict | list):
+            yield Problem(name, f"{where}.{key}", quoted(value), f"a block with {', '.join(AFFILIATION)}")
+    if not isinstance(author.get("corresponding", False), bool | None):
+        yield Problem(name, f"{where}.corresponding", quoted(author["corresponding"]), "true or false, without quotes")
 
 
 def _check_system(meta: Any, name: str, edition: Edition) -> tuple[dict[str, float], list[Problem]]:
@@ -146,22 +162,38 @@ def _check_system(meta: Any, name: str, edition: Edition) -> tuple[dict[str, flo
     for key, wanted in zip(blocks, fields, strict=False):
         problems += _block(meta, f"system.{key}", name, wanted)[1]
     datasets = system.get("external_datasets")
+    if datasets is not None and not isinstance(datasets, list | dict):
+        accepted = "a list, each with name, url and total_audio_length; [] if there are none"
+        problems.append(Problem(name, "system.external_datasets", quoted(datasets), accepted))
     for number, one in enumerate(datasets if isinstance(datasets, list) else []):
         lacking = [k for k in ("name", "url", "total_audio_length") if not isinstance(one, dict) or k not in one]
         where = f"system.external_datasets[{number}]"
         problems += [Problem(name, f"{where}.{key}", "missing", "this field") for key in lacking]
-    stated = {}
-    complexity = system.get("complexity")
-    complexity = complexity if isinstance(complexity, dict) else {}
-    for key in edition.complexity:
-        value = complexity.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
-            stated[key] = float(value)
-        elif key in complexity:
-            problems.append(Problem(name, f"system.complexity.{key}", repr(value), "a number above 0"))
+    stated, wrong = _check_complexity(system.get("complexity"), name, edition)
+    problems += wrong
     if edition.package and system.get("inference_code") is None and "inference_code" in system:
         accepted = "the address of the inference package"
         problems.append(Problem(name, "system.inference_code", "null", accepted))
+    return stated, problems
+
+
+def _check_complexity(block: Any, name: str, edition: Edition) -> tuple[dict[str, float], list[Problem]]:
+    stated, problems = {}, []
+    for key, value in block.items() if isinstance(block, dict) else ():
+        if key not in edition.complexity:
+            continue
+        # Sizes may be in units of 1000 or 1024 bytes; what is counted one by one is whole.
+        whole = edition.complexity[key] in ("parameters", "nonzero", "macs")
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST
+        if number and (not whole or value == int(value)):
+            stated[key] = float(value)
+        else:
+            accepted = "a whole number above 0" if whole else "a number above 0"
+            problems.append(Problem(name, f"system.complexity.{key}", quoted(value), accepted))
+    kept, total = stated.get("total_parameters_non_zero", 0), stated.get("total_parameters", math.inf)
+    if kept > total:
+        where = "system.complexity.total_parameters_non_zero"
+        problems.append(Problem(name, where, f"{kept:,.0f}", f"at most total_parameters, {total:,.0f}"))
     return stated, problems
 
 
@@ -194,4 +226,4 @@ def _check_figures(meta: Any, path: str, name: str) -> Iterator[Problem]:
         most = 100 if key == "accuracy" else math.inf
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
             accepted = "percent, or null" if key == "accuracy" else "a number from 0, or null"
-            yield Problem(name, f"{path}.{key}", repr(value), accepted)
+            yield Problem(name, f"{path}.{key}", quoted(value), accepted)

@@ -2,8 +2,10 @@
 
 import csv
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 
 from tinyscene.files import write_whole
 from tinyscene.submission.edition import Edition
-from tinyscene.submission.problems import Problem
+from tinyscene.submission.problems import Problem, quoted
 
 # Files of others may round their probabilities to two decimals.
 _SUM_SLACK = 0.01
@@ -51,22 +53,25 @@ def check_output(path: Path, name: str, edition: Edition, listed: Sequence[str] 
     """
     problems: list[Problem] = []
     said = Output({})
+    accepted = "text in UTF-8 without a byte order mark, a line a row, cells separated by tabs"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file, delimiter="\t"))
-    except (UnicodeDecodeError, csv.Error) as error:
-        return said, [Problem(name, "", f"can't be read ({error})", "text in UTF-8, cells separated by tabs")]
-    header = [cell.strip() for cell in rows[0]] if rows else []
+        # As the organisers' validators read it, which end at a byte order mark or a line of carriage returns.
+        text = path.read_bytes().decode("utf-8")
+        rows = list(csv.reader(StringIO(text), delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return said, [Problem(name, "", f"can't be read ({error})", accepted)]
+    if text.startswith("\ufeff"):
+        problems.append(Problem(name, "row 1", "begins with a byte order mark", accepted))
+        rows[0][0] = rows[0][0].removeprefix("\ufeff")
+    header = rows[0] if rows else []
     if wrong := _header_problem(name, header, edition):
-        return said, [wrong]
+        return said, [*problems, wrong]
     seen: dict[str, int] = {}
     for number, cells in enumerate(rows[1:], 2):
-        if not any(cells):
-            continue
         if len(cells) != len(header):
             problems.append(Problem(name, f"row {number}", f"{len(cells)} cells", f"{len(header)}, as in the header"))
             continue
-        row = dict(zip(header, map(str.strip, cells), strict=True))
+        row = dict(zip(header, cells, strict=True))
         clip = _base(row["filename"])
         if clip in seen:
             given = f"{row['filename']} stands already at row {seen[clip]}"
@@ -85,13 +90,12 @@ def _header_problem(name: str, header: list[str], edition: Edition) -> Problem |
     missing = [column for column in edition.columns if column not in header]
     if missing and len(header) == 1:
         return Problem(name, "row 1", "one cell, with no tab in it" if header[0] else "empty", accepted)
-    if missing:
-        return Problem(name, "row 1", f"no column {', '.join(missing)}", accepted)
-    if not header:
-        return Problem(name, "row 1", "empty", accepted)
     further = [column for column in header if column not in edition.columns]
+    if missing:
+        instead = f", but {', '.join(map(quoted, further[:_NAMED]))}" if further else ""
+        return Problem(name, "row 1", f"no column {', '.join(missing)}{instead}" if header else "empty", accepted)
     if further or len(header) != len(edition.columns):
-        given = f"the column {', '.join(further) or 'of one name twice'} as well"
+        given = f"the column {', '.join(map(quoted, further)) or 'of one name twice'} as well"
         return Problem(name, "row 1", given, accepted)
     return None
 
@@ -103,12 +107,12 @@ def _probabilities(
     label = row["scene_label"]
     if label not in edition.classes:
         accepted = f"one of {', '.join(edition.classes)}"
-        problems.append(Problem(name, f"row {number}, scene_label", repr(label), accepted))
+        problems.append(Problem(name, f"row {number}, scene_label", quoted(label), accepted))
     values = []
     for scene in edition.classes:
         value = _number(row[scene])
         if not 0 <= value <= 1:
-            problems.append(Problem(name, f"row {number}, {scene}", repr(row[scene]), "a probability from 0 to 1"))
+            problems.append(Problem(name, f"row {number}, {scene}", quoted(row[scene]), "a probability from 0 to 1"))
         values.append(value)
     if not all(0 <= value <= 1 for value in values):
         return None, problems
@@ -123,8 +127,9 @@ def _probabilities(
 
 
 def _number(cell: str) -> float:
+    """NaN for what is no number outside Python either, which takes 1_0 for 10."""
     try:
-        return float(cell)
+        return math.nan if "_" in cell else float(cell)
     except ValueError:
         return math.nan
 
@@ -134,16 +139,25 @@ def _against_list(name: str, seen: dict[str, int], edition: Edition, listed: Seq
         if edition.clips is not None and len(seen) != edition.clips:
             given = f"{len(seen):,} clips"
             yield Problem(name, "", given, f"{edition.clips:,}, as the official evaluation set has")
+        for clip, number in seen.items():
+            if edition.clips is not None and not _official(clip, edition.clips):
+                accepted = f"0.wav to {edition.clips - 1}.wav, as the official files are named"
+                yield Problem(name, f"row {number}, filename", quoted(clip), accepted)
         return
     wanted = {_base(filename): filename for filename in listed}
     for clip, number in seen.items():
         if clip not in wanted:
-            yield Problem(name, f"row {number}, filename", repr(clip), "a file of the evaluation list")
+            yield Problem(name, f"row {number}, filename", quoted(clip), "a file of the evaluation list")
     missing = [filename for clip, filename in wanted.items() if clip not in seen]
     if missing:
         named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
         given = f"{len(missing):,} of {len(wanted):,} clips are missing: {named}"
         yield Problem(name, "", given, "a row for every file of the evaluation list")
+
+
+def _official(clip: str, clips: int) -> bool:
+    found = re.fullmatch(r"(0|[1-9][0-9]{0,8})\.wav", clip)
+    return found is not None and int(found[1]) < clips
 
 
 def _base(filename: str) -> str:

@@ -6,7 +6,6 @@ package's own name: another version beside it changes nothing.
 
 import ast
 import re
-import shutil
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,11 +74,6 @@ def needed_sources(first: Path) -> list[Path]:
                     found[path] = None
                     waiting.append(path)
     return sorted(found)
-
-
-def copy_package(source: Path, target: Path) -> None:
-    """Copy a package without what running it left behind."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
 
 
 def _source(module: str) -> Path | None:

@@ -2,7 +2,7 @@
 
     python probe.py REQUEST.json ANSWER.json
 
-A program of its own: it runs in the environment that is to be tested, in which there is no tinyscene. It imports each
+A program of its own: it runs in the environment that is to be tested, in which there is no tinyscene. It imports a
 module, asks it for the network of every device, counts that network with torchinfo, and has it predict.
 """
 
@@ -16,24 +16,24 @@ from typing import Any
 
 
 def main(request_file: str, answer_file: str) -> None:
-    """Answer a request: {"folder", "modules", "functions", "dummy", "devices", "files", "file_devices"}."""
+    """Answer a request: {"folder", "module", "without", "functions", "dummy", "devices", "files", "file_devices"}."""
     request = json.loads(Path(request_file).read_text())
     sys.path.insert(0, request["folder"])
-    answers: dict[str, dict[str, Any]] = {}
-    for name in request["modules"]:
-        answer = answers[name] = {"step": "import"}
-        try:
-            _answer(name, request, answer)
-        except BaseException as error:
-            # Whatever the package does, SystemExit included, is for the report.
-            frames = traceback.extract_tb(error.__traceback__)
-            place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-            answer["error"] = f"{type(error).__name__}: {error} ({place})"
-    Path(answer_file).write_text(json.dumps(answers))
+    # A name that is None is imported by nobody.
+    sys.modules |= dict.fromkeys(request["without"])
+    answer: dict[str, Any] = {"step": "import"}
+    try:
+        _answer(request, answer)
+    except BaseException as error:
+        # Whatever the package does, SystemExit included, is for the report.
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        answer["error"] = f"{type(error).__name__}: {error} ({place})"
+    Path(answer_file).write_text(json.dumps(answer))
 
 
-def _answer(name: str, request: dict[str, Any], answer: dict[str, Any]) -> None:
-    module: Any = importlib.import_module(name)
+def _answer(request: dict[str, Any], answer: dict[str, Any]) -> None:
+    module: Any = importlib.import_module(request["module"])
     answer["missing"] = [one for one in request["functions"] if not callable(getattr(module, one, None))]
     if answer["missing"]:
         return
@@ -48,7 +48,8 @@ def _answer(name: str, request: dict[str, Any], answer: dict[str, Any]) -> None:
         answer["step"] = f"counting the network of device {device}"
         answer["devices"][device] = _count(network, tuple(inputs[0].shape))
     answer["step"] = "predict"
-    logits, answer["classes"] = module.predict(request["files"], request["file_devices"])
+    logits, classes = module.predict(request["files"], request["file_devices"])
+    answer["classes"] = [str(scene) for scene in classes]
     answer["probabilities"] = [one.double().softmax(-1).tolist() for one in logits]
     del answer["step"]
 

@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 _SHOWN = 5
+_LONGEST = 80
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class Problem:
     def text(self) -> str:
         place = f"{self.file}, {self.where}" if self.where else self.file
         return f"{place}: {self.given}; accepted: {self.accepted}"
+
+
+def quoted(value: Any) -> str:
+    """A value as it was given, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python does not write whole numbers of more than 4,300 digits.
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 @dataclass(frozen=True)

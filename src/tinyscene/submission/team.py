@@ -2,16 +2,21 @@
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinyscene.errors import InputError
 from tinyscene.submission.edition import Edition
+from tinyscene.submission.problems import quoted
 
 AUTHOR = ("lastname", "firstname", "email", "affiliation")
 AFFILIATION = ("abbreviation", "institute", "department", "location")
+NAMES = ("lastname", "firstname", "email")
 PLACEHOLDER = "xxx"
+# References can make some lines of YAML more values than a memory holds.
+_MOST_VALUES = 100_000
 YAML = "YAML in UTF-8, such as `name: value` lines"
 # Filled in from the model, unless the file says otherwise.
 FROM_MODEL = ("input_sampling_rate", "acoustic_features", "framework")
@@ -56,7 +61,9 @@ class Team:
         """Lastname_Institute of the corresponding author, in letters, digits and hyphens."""
         author = next((one for one in self.authors if one.get("corresponding")), self.authors[0])
         parts = (str(author["lastname"]), str(author["affiliation"]["abbreviation"]))
-        plain = [re.sub(r"[^\w-]|_", "", part, flags=re.ASCII) for part in parts]
+        # Accents go, and the letters under them stay.
+        letters = [unicodedata.normalize("NFKD", part) for part in parts]
+        plain = [re.sub(r"[^\w-]|_", "", part, flags=re.ASCII) for part in letters]
         if not all(plain):
             raise InputError(
                 f"the corresponding author has lastname {parts[0]!r} and affiliation.abbreviation {parts[1]!r}; "
@@ -81,11 +88,16 @@ def read_team(path: Path, edition: Edition, systems: int) -> Team:
         )
     found, fault = read_yaml(path)
     if fault:
-        raise InputError(f"{path}:{fault.row}: {fault.said}; accepted: {YAML}")
+        where = f"{path}:{fault.row}" if fault.row else path
+        raise InputError(f"{where}: {fault.said}; accepted: {YAML}")
     authors, listed = (found.get(key) if isinstance(found, dict) else None for key in ("authors", "systems"))
     if not isinstance(authors, list) or not authors or not all(isinstance(one, dict) for one in authors):
         raise InputError(f"{path}: no list of authors; accepted: authors, each with {', '.join(AUTHOR)}")
     for number, author in enumerate(authors):
+        if wrong := [key for key in NAMES if not is_text(author.get(key, ""))]:
+            # YAML takes No for false: that is a name, too.
+            given = f"authors[{number}].{wrong[0]} is {quoted(author[wrong[0]])}"
+            raise InputError(f"{path}: {given}; accepted: text, in quotes where YAML takes it for something else")
         lacking = [key for key in AUTHOR if not author.get(key)]
         if lacking or not isinstance(author["affiliation"], dict) or not author["affiliation"].get("abbreviation"):
             what = ", ".join(lacking) or "affiliation.abbreviation"
@@ -96,19 +108,53 @@ def read_team(path: Path, edition: Edition, systems: int) -> Team:
     if not isinstance(listed, list) or len(listed) != systems or not all(isinstance(one, dict) for one in listed):
         held = len(listed) if isinstance(listed, list) else "no list of"
         raise InputError(f"{path}: {held} systems, while {systems} runs were given; accepted: one for each, in order")
+    for number, system in enumerate(listed):
+        for key in ("description", *(("energy_consumption",) if edition.energy else ())):
+            if not isinstance(system.get(key) or {}, dict):
+                given = f"systems[{number}].{key} is {quoted(system[key])}"
+                raise InputError(f"{path}: {given}; accepted: a block of fields, as in the example")
     return Team(tuple(authors), tuple(listed))
 
 
+def is_text(value: Any) -> bool:
+    """Whether a name or an address is there, or nothing yet."""
+    return value is None or isinstance(value, str)
+
+
 def read_yaml(path: Path) -> tuple[Any, Fault | None]:
-    """Plain values of a YAML file, or why it can't be read."""
+    """Plain values of a YAML file, or why it can't be read; nothing in it is executed."""
     import yaml
 
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except ValueError as error:
+                # Looks like a date or a number and is none, such as 2021-13-45.
+                raise yaml.MarkedYAMLError(None, None, f"{quoted(node.value)}: {error}", node.start_mark) from error
+
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig")), None
+        value = yaml.load(path.read_text(encoding="utf-8-sig"), Loader)
+        if _size(value, {}) > _MOST_VALUES:
+            return None, Fault(0, f"comes to more than {_MOST_VALUES:,} values")
+        return value, None
+    except RecursionError:
+        return None, Fault(0, "is nested too deeply, or holds itself")
+    except OSError as error:
+        return None, Fault(0, f"can't be read ({error.strerror})")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         said = getattr(error, "problem", None) or str(error).splitlines()[0]
         return None, Fault(mark.line + 1 if mark else 0, said)
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """How many values a walk through all references meets; RecursionError where one holds itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 1 + sum(_size(one, known) for one in (value.values() if isinstance(value, dict) else value))
+    return known[id(value)]
 
 
 def as_yaml(value: Any) -> str:

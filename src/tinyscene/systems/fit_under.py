@@ -1,6 +1,7 @@
 """A labelled folder in, the best classifier found under a budget out."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyscene.data import Clips, decode
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, OutOfReachError
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
@@ -19,11 +20,22 @@ from tinyscene.systems.deployed import FILE
 from tinyscene.systems.prune_under import smallest
 from tinyscene.systems.reproduce import check_data, reproduce
 from tinyscene.systems.system import System, SystemFile
-from tinyscene.systems.tried import Trial, save_tried
-from tinyscene.systems.under_budget import NETWORKS, RUNGS, Candidate, Scaled, build, candidates, epochs_of, minutes_of
+from tinyscene.systems.tried import LeftOut, Trial, save_tried
+from tinyscene.systems.under_budget import (
+    NETWORKS,
+    RUNGS,
+    Candidate,
+    Scaled,
+    build,
+    candidates,
+    epochs_of,
+    minutes_of,
+    scale_for,
+    seconds_a_clip,
+)
 from tinyscene.training.batches import training_length
 
-MODEL, SEARCH, FINAL = "model", "search", "final"
+MODEL, SEARCH, FINAL, CHOSEN = "model", "search", "final", "minutes.json"
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,7 @@ class Found:
         classifier: int8, as it lies in `folder`/model.
         row: its scores on the test part, its costs and the verdict of its file.
         tried: every candidate at every rung, scored on the validation part.
+        left_out: what was not tried to the end, and why.
         winner: the last of them, which was trained in full.
         folder: model/, scene.onnx, pareto.png, pareto.csv, scorecard and receipt; search/ and final/ hold the runs.
     """
@@ -41,6 +54,7 @@ class Found:
     classifier: SceneClassifier
     row: Row
     tried: tuple[Trial, ...]
+    left_out: tuple[LeftOut, ...]
     winner: Trial
     folder: Path
 
@@ -51,7 +65,8 @@ def fit_under(
     folder: str | Path,
     *,
     networks: Sequence[str] = (),
-    epochs_scale: float = 1.0,
+    epochs_scale: float | None = None,
+    minutes: float | None = None,
     seed: int = 0,
     workers: int = 0,
     accelerator: str = "auto",
@@ -65,61 +80,145 @@ def fit_under(
     Args:
         clips: with train, validation and test clips of every class.
         networks: of `under_budget.NETWORKS`, by name; all where empty.
-        epochs_scale: multiplies all epochs.
+        epochs_scale: multiplies all epochs; 1 where neither this nor `minutes` is given.
+        minutes: chooses it so that everything takes about as long on this machine, from one timed step of each
+            candidate. It is kept in `folder`: a call that goes on keeps to what the first one chose.
         seed, workers, accelerator: as `Run`'s.
 
     Raises:
-        InputError: a split lacks a class or two share a recording, a name is unknown, no network can be brought under
-            the budget, `folder` holds a run on other data, or the file came out over the budget or differs from its
-            classifier; nothing is delivered then.
+        InputError: a split lacks a class or two share a recording, a name is unknown, `minutes` are too few or given
+            with a scale, no network can be brought under the budget, `folder` holds a run on other data, or the file
+            came out over the budget or differs from its classifier; nothing is delivered then.
     """
     clips.require("train", "validation", "test")
-    folder, left = Path(folder), _planned(clips, budget, _chosen(networks), epochs_scale, quiet)
-    rules = left[0].rules
+    if minutes is not None and epochs_scale is not None:
+        raise InputError(f"--minutes {minutes:g} and --epochs-scale {epochs_scale:g}; accepted: one of them")
+    scale = 1.0 if epochs_scale is None else epochs_scale
+    if not 0 < scale < math.inf:
+        raise InputError(f"--epochs-scale {scale:g}; accepted: above 0, such as 0.1")
+    left_out: list[LeftOut] = []
+    folder, left = Path(folder), _planned(clips, budget, _chosen(networks), scale, left_out, quiet)
+    each = [seconds_a_clip(one) for one in left]
+    if minutes is not None:
+        scale = _scale_in(folder, minutes, left, clips, each)
+        left = [replace(one, scale=epochs_of(clips, scale)) for one in left]
     options: dict[str, Any] = {"seeds": (seed,), "workers": workers, "accelerator": accelerator, "quiet": quiet}
-    _tell(_plan(left, clips, rules), quiet)
-    tried = _search(left, clips, folder / SEARCH, options)
-    winner = next(trial for trial in tried if trial.rung == len(RUNGS))
+    _tell("\n".join([_plan(left, clips, each, scale), *(one.text for one in left_out)]), quiet)
+    tried = _search(left, clips, folder / SEARCH, left_out, options)
     # Until the call ends, what the folder held before is vouched for by nothing.
     (folder / "receipt.json").unlink(missing_ok=True)
-    save_tried(tried, winner, f"under {_said(rules)} on {clips.name}", folder)
-    _tell(f"{winner.candidate.name} is trained anew, on the training and the validation part, for all epochs", quiet)
-    settings = {
-        "budget": _said(rules),
-        "clip_s": rules.clip_s,
-        "epochs_scale": epochs_scale,
-        "winner": winner.candidate.name,
-    }
-    rows = reproduce(
-        _file([winner.candidate]), _all_in(clips), folder / FINAL, settings=settings, files="last stage", **options
-    )
-    return Found(deliver(rows[-1], tried, folder), rows[-1], tuple(tried), winner, folder)
+    options["settings"] = {"epochs_scale": scale, "minutes": minutes}
+    winner, row = _final(tried, clips, folder, left_out, options)
+    return Found(deliver(row, tried, folder), row, tuple(tried), tuple(left_out), winner, folder)
 
 
 def _planned(
-    clips: Clips, budget: Budget, networks: tuple[Scaled, ...], epochs_scale: float, quiet: bool
+    clips: Clips,
+    budget: Budget,
+    networks: tuple[Scaled, ...],
+    epochs_scale: float,
+    left_out: list[LeftOut],
+    quiet: bool,
 ) -> list[Candidate]:
     """The candidates of the first rung. Raises InputError for data that leak, and for a budget out of reach."""
     first = build(networks[0].network, networks[0].arguments(1), clips.classes)
     check_data(clips, first, quiet)
     heard = decode(clips.development, first.sample_rate, first.channel, quiet=quiet)
     rules = budget.rules(training_length(heard, ()) / first.sample_rate, clips.classes)
-    return candidates(_reachable(networks, rules, min(heard.lengths)), rules, epochs_of(clips, epochs_scale))
+    return candidates(_reachable(networks, rules, min(heard.lengths), left_out), rules, epochs_of(clips, epochs_scale))
 
 
-def _search(left: list[Candidate], clips: Clips, folder: Path, options: dict[str, Any]) -> list[Trial]:
-    """Every candidate at every rung that it reached, rung by rung, the best of each first."""
+def _scale_in(folder: Path, minutes: float, left: list[Candidate], clips: Clips, each: list[float]) -> float:
+    """What the folder's first call chose for the same candidates and minutes; otherwise `scale_for`, which is kept."""
+    asked = {"minutes": minutes, "candidates": [one.name for one in left], "clips": len(clips.train)}
+    path = folder / CHOSEN
+    if path.is_file():
+        held = json.loads(path.read_text())
+        if {name: held[name] for name in asked} == asked:
+            return float(held["epochs_scale"])
+    scale = scale_for(minutes, left, clips, each)
+    folder.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as partial:
+        partial.write_text(json.dumps(asked | {"epochs_scale": scale}, indent=1))
+    return scale
+
+
+def _search(
+    left: list[Candidate], clips: Clips, folder: Path, left_out: list[LeftOut], options: dict[str, Any]
+) -> list[Trial]:
+    """Every candidate at every rung that it reached, rung by rung, the best of each first.
+
+    Where none of a rung's candidates can be pruned under the budget, the best of those that were not to go on does.
+    """
     tried: list[Trial] = []
+    waiting: list[Candidate] = []
     for number, share in enumerate(RUNGS):
-        said = f"rung {number + 1} of {len(RUNGS)}: {len(left)} candidates to {100 * share:.0f} % of the epochs"
-        _tell(said, options["quiet"])
-        rows = reproduce(_file(left, number), _judged(clips), folder, files="none", **options)
-        ends = {row.variant: row for row in rows}
-        ranked = sorted((Trial(number + 1, one, ends[one.name]) for one in left), key=lambda trial: trial.log_loss)
-        _tell("\n".join(trial.text for trial in ranked), options["quiet"])
+        ranked: list[Trial] = []
+        while left and not ranked:
+            said = f"rung {number + 1} of {len(RUNGS)}: {len(left)} candidates to {100 * share:.0f} % of the epochs"
+            _tell(said, options["quiet"])
+            reasons: dict[str, str] = {}
+            rows = reproduce(_file(left, number), _judged(clips), folder, files="none", left_out=reasons, **options)
+            ranked = _ranked(number + 1, left, rows)
+            out = [LeftOut(number + 1, one.name, one.network, reasons[one.name]) for one in left if one.name in reasons]
+            _tell("\n".join([*(one.text for one in ranked), *(one.text for one in out)]), options["quiet"])
+            left_out += out
+            left, waiting = (left, waiting) if ranked else (waiting[:1], waiting[1:])
+        if not ranked:
+            raise _none_left(left_out)
         tried += ranked
-        left = [trial.candidate for trial in ranked[: (len(ranked) + 1) // 2]]
+        half = (len(ranked) + 1) // 2
+        left, further = [one.candidate for one in ranked[:half]], [one.candidate for one in ranked[half:]]
+        waiting = further + waiting
     return tried
+
+
+def _final(
+    tried: list[Trial], clips: Clips, folder: Path, left_out: list[LeftOut], options: dict[str, Any]
+) -> tuple[Trial, Row]:
+    """The winner, and the last stage of its training on all but the test clips.
+
+    Where its pruning fails now, the next one by validation clips is in its place: test clips have no say in that.
+    """
+    for winner in _in_order(tried):
+        one, rules = winner.candidate, winner.candidate.rules
+        save_tried(tried, left_out, winner, f"under {_said(rules)} on {clips.name}", folder)
+        _tell(f"{one.name} is trained anew, on the training and the validation part, for all epochs", options["quiet"])
+        options["settings"] |= {"budget": _said(rules), "clip_s": rules.clip_s, "winner": one.name}
+        try:
+            rows = reproduce(_file([one]), _all_in(clips), folder / FINAL, files="last stage", **options)
+        except OutOfReachError as error:
+            left_out.append(LeftOut(len(RUNGS) + 1, one.name, one.network, str(error)))
+            _tell(left_out[-1].text, options["quiet"])
+            continue
+        return winner, rows[-1]
+    raise _none_left(left_out)
+
+
+def _ranked(rung: int, left: list[Candidate], rows: list[Row]) -> list[Trial]:
+    """Those that reached the end of the rung, the best first."""
+    stages: dict[str, list[Row]] = {}
+    for row in rows:
+        stages.setdefault(row.variant, []).append(row)
+    trials = [
+        Trial(rung, one, stages[one.name][-1], tuple(row.model for row in stages[one.name]))
+        for one in left
+        if one.name in stages
+    ]
+    return sorted(trials, key=lambda trial: trial.log_loss)
+
+
+def _in_order(tried: Sequence[Trial]) -> list[Trial]:
+    """Every candidate at the last rung that it reached: the winner, and then those that would be in its place."""
+    last: dict[str, Trial] = {}
+    for trial in sorted(tried, key=lambda one: (-one.rung, one.log_loss)):
+        last.setdefault(trial.candidate.name, trial)
+    return list(last.values())
+
+
+def _none_left(left_out: Sequence[LeftOut]) -> InputError:
+    reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out if one.rung)
+    return InputError(f"no candidate could be pruned to the budget ({reasons}); accepted: a larger budget")
 
 
 def _chosen(networks: Sequence[str]) -> tuple[Scaled, ...]:
@@ -130,24 +229,30 @@ def _chosen(networks: Sequence[str]) -> tuple[Scaled, ...]:
     return tuple(known[name] for name in dict.fromkeys(networks or known))
 
 
-def _reachable(networks: tuple[Scaled, ...], rules: Rules, shortest: int) -> tuple[Scaled, ...]:
+def _reachable(
+    networks: tuple[Scaled, ...], rules: Rules, shortest: int, left_out: list[LeftOut]
+) -> tuple[Scaled, ...]:
     """Those that can be brought under the budget, and that hear the shortest clip. Raises InputError where none can."""
-    found, least = [], []
+    found: list[Scaled] = []
+    least: list[LeftOut] = []
     for network in networks:
         classifier = build(network.network, network.arguments(1), rules.classes)
         if classifier.shortest_samples > shortest:
-            least.append(f"{network.network} hears {classifier.shortest_samples / classifier.sample_rate:g} s at least")
-            continue
-        ledger = smallest(classifier, rules)
-        if rules.judge(ledger).passed:
-            found.append(network)
-        costs = ", ".join(_in_words(limit, limit.measure(ledger)) for limit in rules.limits)
-        least.append(f"{network.network} comes down to {costs}")
+            said = f"hears {classifier.shortest_samples / classifier.sample_rate:g} s at least"
+        else:
+            ledger = smallest(classifier, rules)
+            if rules.judge(ledger).passed:
+                found.append(network)
+                continue
+            said = "comes down to " + ", ".join(_in_words(limit, limit.measure(ledger)) for limit in rules.limits)
+        least.append(LeftOut(0, network.network, network.network, said))
     if not found:
+        said = "; ".join(f"{one.name} {one.reason}" for one in least)
         raise InputError(
             f"under {_said(rules)}: no network can be brought there; with one channel a layer, for a clip of "
-            f"{rules.clip_s:g} s, {'; '.join(least)}; accepted: a budget that one of them keeps"
+            f"{rules.clip_s:g} s, {said}; accepted: a budget that one of them keeps"
         )
+    left_out += least
     return tuple(found)
 
 
@@ -159,12 +264,14 @@ def _in_words(limit: Limit, value: int) -> str:
     return f"{value / UNITS[limit.quantity][limit.unit]:,.4g} {limit.unit}" + " of RAM" * (limit.quantity == "ram")
 
 
-def _plan(left: list[Candidate], clips: Clips, rules: Rules) -> str:
+def _plan(left: list[Candidate], clips: Clips, each: list[float], scale: float) -> str:
+    rules = left[0].rules
+    took = minutes_of(left, len(clips.train), each)
     return (
         f"under {_said(rules)} for a clip of {rules.clip_s:g} s: {len(left)} candidates "
-        f"({', '.join(one.name for one in left)}), {left[0].epochs} epochs in full, on {len(clips.train)} training and "
-        f"{len(clips.validation)} validation clips; some {minutes_of(left, len(clips.train)):.0f} minutes on this "
-        f"machine as busy as it is now, --epochs-scale shortens it"
+        f"({', '.join(one.name for one in left)}), {left[0].epochs} epochs in full (--epochs-scale "
+        f"{scale:.4g}), on {len(clips.train)} training and {len(clips.validation)} validation clips; some "
+        f"{took:.0f} minutes on this machine as busy as it is now, --minutes sets them"
     )
 
 
@@ -193,7 +300,7 @@ def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
     classifier = SceneClassifier.load(run / row.model)
     classifier.save(folder / MODEL)
     receipt = json.loads((run / "receipt.json").read_text())
-    places = {folder / SEARCH / place for trial in tried for place in [trial.row.model]}
+    places = {folder / SEARCH / place for trial in tried for place in trial.stages}
     receipt["minutes"] = round(receipt["minutes"] + sum(map(_seconds, places)) / 60, 3)
     for name, source in (
         (FILE, run / row.model / FILE),

@@ -14,7 +14,7 @@ from tinyscene.compression.channels import coupled_channels, cut
 from tinyscene.data import Clips
 from tinyscene.deployment import FORMATS
 from tinyscene.deployment.forms import form_of
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, OutOfReachError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
 from tinyscene.training.run import Run
@@ -44,7 +44,7 @@ class PruneUnder:
             takes some seconds. A limit on RAM is always that of the file, whose runtime fuses layers.
 
     Raises:
-        InputError: when applied, limits that this network can't be pruned to.
+        OutOfReachError: when applied, limits that this network can't be pruned to.
     """
 
     rules: Rules
@@ -67,7 +67,13 @@ class PruneUnder:
         for attempt in range(_TRIES):
             asked = {x.quantity: max(1, int(caution * x.at_most / rates[x.quantity])) for x in self.rules.limits}
             budget: dict[str, Any] = {_ASKED[quantity]: value for quantity, value in asked.items()}
-            pruned = BudgetPruning(**budget, clip_s=self.rules.clip_s).shape(classifier)
+            try:
+                pruned = BudgetPruning(**budget, clip_s=self.rules.clip_s).shape(classifier)
+            except InputError as error:
+                # A later try may ask for less than one channel a layer costs.
+                if best is None:
+                    raise OutOfReachError(str(error)) from error
+                break
             before = count(pruned.network, pruned.example(self.rules.clip_s))
             after = self._ledger(pruned)
             cost: dict[str, int] = {x.quantity: x.measure(after) for x in self.rules.limits}
@@ -79,8 +85,10 @@ class PruneUnder:
                 return best[1], best[2]
             rates = {x.quantity: cost[x.quantity] / max(1, x.measure(before)) for x in self.rules.limits}
             caution *= _CAUTION
+        if best is not None:
+            return best[1], best[2]
         short = "; ".join(x.text for x in self.rules.judge(after).findings if not x.passed)
-        raise InputError(
+        raise OutOfReachError(
             f"{type(classifier.network).__name__} can't be pruned to the budget, the nearest {short}; accepted: a "
             f"larger budget, or another network"
         )

@@ -6,14 +6,17 @@ candidates begin; after each rung the better half goes on from where it stopped 
 Talwalkar, AISTATS 2016), by the log loss on the validation part. The one that is left is trained anew on the training
 and the validation part together, for all epochs, and ends with quantization-aware training.
 
-    tinyscene fit --data $ESC10 --under 64kB --macs 10M      # about 25 minutes of one core
+    tinyscene fit --data $ESC10 --under 64kB --macs 10M --minutes 60
 
-No report: a recipe of ours. `se_resnet` is left out, since torch 2.13 was seen to crash in the backward pass of a
-narrow one on a CPU; `aemnet`, `baseline2021` and the `tandem` cost too many MACs for what they keep at small widths.
+No report: a recipe of ours. `se_resnet` is left out: a pruning may leave less than 16 channels before its 1x1
+convolutions of stride 2, whose backward pass torch 2.13 gets wrong on a CPU (docs/what-did-not-work.md); `aemnet`,
+`baseline2021` and the `tandem` cost too many MACs for what they keep at small widths.
 """
 
 import itertools
+import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,6 +28,7 @@ from tinyscene.accounting import CONVENTIONS, Ledger, count
 from tinyscene.augment import Mixup, SpecAugment
 from tinyscene.compression import Quantize
 from tinyscene.data import Clips
+from tinyscene.errors import InputError
 from tinyscene.features import LogMel
 from tinyscene.models import create_model
 from tinyscene.models.classifier import SceneClassifier
@@ -37,6 +41,8 @@ from tinyscene.training import AdamW, Cosine, Fit, Stage
 BANDS = 64
 # Clips that a candidate hears over all epochs, and the fewest epochs: small sets are heard more often.
 HEARD, FEWEST_EPOCHS = 24_000, 10
+# In full, with which every rung trains for one epoch more than the one before.
+LEAST_EPOCHS = 6
 # The share of the epochs at which each rung ends, and of the candidates that it is run on, those before it halved.
 RUNGS = (1 / 6, 1 / 3, 2 / 3)
 # A width beyond this is no candidate, however large the budget.
@@ -147,14 +153,26 @@ def epochs_of(clips: Clips, epochs_scale: float) -> float:
     return epochs_scale * max(FEWEST_EPOCHS, HEARD / len(clips.train)) / train.epochs
 
 
-def minutes_of(left: list[Candidate], clips: int) -> float:
-    """How long all rungs will take here, from one step of training that is timed for each; a rough figure.
+def seconds_a_clip(one: Candidate) -> float:
+    """Of one step of training, which is timed; a rough figure."""
+    classifier = one.build(one.rules.classes)
+    network = classifier.network.train().to(memory_format=torch.channels_last)
+    features = classifier.example(one.rules.clip_s).expand(train.batch_size, -1, -1, -1).contiguous()
+    for _ in range(2):
+        started = time.monotonic()
+        network(features.contiguous(memory_format=torch.channels_last)).square().mean().backward()
+    return (time.monotonic() - started) / train.batch_size
+
+
+def minutes_of(left: list[Candidate], clips: int, seconds_each: list[float]) -> float:
+    """How long all rungs and the final training will take; a rough figure.
 
     Args:
         left: the candidates; those that train fastest are taken to go on, which is as likely as not.
         clips: in the training part.
+        seconds_each: `seconds_a_clip` of every candidate.
     """
-    seconds = [one.epochs * clips * _seconds_a_clip(one) for one in left]
+    seconds = [one.epochs * clips * each for one, each in zip(left, seconds_each, strict=True)]
     shares, total = [0.0, *RUNGS], 0.0
     for begun, ended in itertools.pairwise(shares):
         # Pruning, tuning and counting: a tenth of the epochs, and some seconds.
@@ -163,14 +181,28 @@ def minutes_of(left: list[Candidate], clips: int) -> float:
     return (total + 1.3 * max(seconds) + 60) / 60
 
 
-def _seconds_a_clip(one: Candidate) -> float:
-    classifier = one.build(one.rules.classes)
-    network = classifier.network.train().to(memory_format=torch.channels_last)
-    features = classifier.example(one.rules.clip_s).expand(train.batch_size, -1, -1, -1).contiguous()
-    for _ in range(2):
-        started = time.monotonic()
-        network(features.contiguous(memory_format=torch.channels_last)).square().mean().backward()
-    return (time.monotonic() - started) / train.batch_size
+def scale_for(minutes: float, left: list[Candidate], clips: Clips, seconds_each: list[float]) -> float:
+    """The `epochs_scale`, 1 at most, at which everything takes so many minutes here.
+
+    Raises:
+        InputError: not above 0, or too few for `LEAST_EPOCHS`.
+    """
+    if not 0 < minutes < math.inf:
+        raise InputError(f"--minutes {minutes:g}; accepted: a number above 0, such as 30")
+    full = max(LEAST_EPOCHS, round(epochs_of(clips, 1.0) * train.epochs))
+
+    def takes(epochs: int) -> float:
+        scaled = [replace(one, scale=epochs / train.epochs) for one in left]
+        return minutes_of(scaled, len(clips.train), seconds_each)
+
+    if (least := takes(LEAST_EPOCHS)) > minutes:
+        raise InputError(
+            f"--minutes {minutes:g}: on this machine as busy as it is now, {LEAST_EPOCHS} epochs in full of "
+            f"{len(left)} candidates, the fewest, take some {math.ceil(least)} minutes; accepted: --minutes "
+            f"{math.ceil(least)} or more, or fewer networks (--network)"
+        )
+    epochs = bisect_right(range(LEAST_EPOCHS, full + 1), minutes, key=takes) + LEAST_EPOCHS - 1
+    return epochs / train.epochs / epochs_of(clips, 1.0)
 
 
 def _share(ledger: Ledger, rules: Rules) -> float:
