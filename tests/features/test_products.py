@@ -93,4 +93,5 @@ def test_no_padding_is_negative(name: str) -> None:
     waveforms = torch.zeros(1, frontend.sample_rate)
     graph = torch.export.export(as_products(frontend), (waveforms,)).graph
     paddings = [node.args[1] for node in graph.nodes if node.target == torch.ops.aten.pad.default]
-    assert paddings and all(many >= 0 for padding in paddings for many in padding)
+    assert paddings
+    assert all(many >= 0 for padding in paddings for many in padding)
