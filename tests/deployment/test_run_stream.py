@@ -266,6 +266,19 @@ def test_a_stream_as_a_table(run: Callable[..., tuple[int, str, str]], tmp_path:
         assert float(row["s_bus"]) == pytest.approx(one.smoothed_probabilities["bus"], abs=1e-7)
 
 
+def test_a_model_that_says_on_what_it_was_trained_needs_no_length() -> None:
+    """One for clips of any length hears those; one for a single length, that."""
+    ear, sound = Ear(clip_samples=None), noise(3 * RATE)
+    with pytest.raises(InputError, match="--clip-s SECONDS"):
+        decisions(ear, [sound])
+    ear.trained_clip_s = 1.5
+    assert [one.time_s for one in decisions(ear, [sound])] == [1.5, 2.5]
+    assert [one.time_s for one in decisions(ear, [sound], clip_s=2.0)] == [2.0, 3.0]
+    fixed = Ear(clip_samples=4000)
+    fixed.trained_clip_s = 1.5
+    assert [one.time_s for one in decisions(fixed, [sound])] == [0.5, 1.5, 2.5]
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,84 @@
+"""Exported files, scored on labelled clips."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scene_files import CLASSES, CLIP_S, at
+
+from tinyscene import audio, evaluate
+from tinyscene.data import Clip, Clips
+from tinyscene.deployment import Artifact
+from tinyscene.errors import InputError
+from tinyscene.training import Run
+
+QUIET = Run(quiet=True)
+SECONDS = (CLIP_S, 1.0, 1.3, 2.0, 0.9, 1.8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, sound: Callable[..., Path]) -> Path:
+    root = tmp_path_factory.mktemp("labelled")
+    for number, seconds in enumerate(SECONDS):
+        sound(root / CLASSES[number % 3] / f"{number}.wav", seconds)
+    return root
+
+
+@pytest.fixture
+def clips(folder: Path) -> Clips:
+    files = sorted(folder.glob("*/*.wav"))
+    rows = [Clip(file.relative_to(folder).as_posix(), file.parent.name, "test", recording=file.stem) for file in files]
+    return Clips("folder", folder, CLASSES, tuple(rows))
+
+
+def by_hand(clips: Clips) -> list[list[float]]:
+    """What the classifier says of clips side by side, cut here."""
+    classifier, samples, found = at("baseline2021", "float32"), round(CLIP_S * 8000), []
+    for clip in clips:
+        waveform = audio.read(clips.root / clip.path, 8000)
+        starts = np.linspace(0, len(waveform) - samples, -(-len(waveform) // samples)).round().astype(int)
+        parts = [classifier.predict(waveform[start : start + samples], 8000) for start in starts]
+        found.append(np.mean([list(part.probabilities.values()) for part in parts], 0).tolist())
+    return found
+
+
+def test_a_file_for_one_length_hears_clips_side_by_side(inside: Artifact, clips: Clips) -> None:
+    scores, expected = evaluate(inside, clips, QUIET), by_hand(clips)
+    assert np.ptp(expected, axis=0).max() > 1e-3, "the clips must differ for the order to matter"
+    np.testing.assert_allclose(scores.probabilities, expected, atol=2e-6)
+    assert scores.accuracy == np.mean(np.argmax(expected, 1) == clips.labels)
+
+
+def test_a_file_for_any_length_hears_them_whole(exported: Callable[[str, str], Artifact], clips: Clips) -> None:
+    artifact = exported("baseline2021", "int8")
+    scores, expected = evaluate(artifact, clips, QUIET), evaluate(at("baseline2021", "int8"), clips, QUIET)
+    np.testing.assert_allclose(scores.probabilities, expected.probabilities, atol=1e-6)
+
+
+def test_what_is_too_short_for_the_file_is_named(inside: Artifact, folder: Path, sound: Callable[..., Path]) -> None:
+    sound(folder / "short.wav", 0.5)
+    clips = Clips("drawn", folder, CLASSES, (Clip("short.wav", "bus", "test"),))
+    with pytest.raises(InputError, match=r"short.wav .*0.500 s; accepted: at least 0.600 s"):
+        evaluate(inside, clips, QUIET)
+
+
+def test_the_command_takes_files_and_models_alike(
+    tinyscene: Callable[..., tuple[int, str]], inside: Artifact, folder: Path, clips: Clips, tmp_path: Path
+) -> None:
+    """Two recordings a class are too few to be split, and enough to be heard."""
+    model = at("baseline2021", "float32").save(tmp_path / "model")
+    typed = (inside.path, model, "--data", folder, "--split", "all", "--cache", tmp_path / "cache")
+    status, said = tinyscene("evaluate", *typed, "--json", "-")
+    assert status == 0, said
+    file, whole = json.loads(said)
+    assert file["accuracy"] == evaluate(inside, clips, QUIET).accuracy
+    assert file["log_loss"] == pytest.approx(evaluate(inside, clips, QUIET).log_loss, abs=1e-6)
+    assert (file["clips_heard"], whole["clips_heard"]) == (None, 0)
+    status, said = tinyscene("evaluate", *typed)
+    assert status == 0
+    assert said.count("A file does not say what its model was trained on") == 1
+    status, said = tinyscene("evaluate", *typed[:4])
+    assert status == 2
+    assert "at least 3 recordings of every class" in said
