@@ -1,11 +1,13 @@
 """Exported files, scored on labelled clips."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scene_files import CLASSES, CLIP_S, at
 
 from tinyscene import audio, evaluate
@@ -57,6 +59,19 @@ def test_a_file_for_any_length_hears_them_whole(exported: Callable[[str, str], A
     np.testing.assert_allclose(scores.probabilities, expected.probabilities, atol=1e-6)
 
 
+def test_samples_that_cannot_be_written_are_heard_without_a_warning(exported: Callable[[str, str], Artifact]) -> None:
+    """Those of the cache can't."""
+    waveform = np.ones(8000, np.float32)
+    waveform.flags.writeable = False
+    torch.set_warn_always(True)  # torch says it once a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exported("baseline2021", "float32").hear(waveform)
+    finally:
+        torch.set_warn_always(False)
+
+
 def test_what_is_too_short_for_the_file_is_named(inside: Artifact, folder: Path, sound: Callable[..., Path]) -> None:
     sound(folder / "short.wav", 0.5)
     clips = Clips("drawn", folder, CLASSES, (Clip("short.wav", "bus", "test"),))
@@ -78,7 +93,8 @@ def test_the_command_takes_files_and_models_alike(
     assert (file["clips_heard"], whole["clips_heard"]) == (None, 0)
     status, said = tinyscene("evaluate", *typed)
     assert status == 0
-    assert said.count("A file does not say what its model was trained on") == 1
+    assert said.count("A file does not say which recordings its model was trained on") == 1
+    assert "Made for clips of 0.6 s: a longer one was heard as several side by side" in said
     status, said = tinyscene("evaluate", *typed[:4])
     assert status == 2
     assert "at least 3 recordings of every class" in said

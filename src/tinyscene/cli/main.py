@@ -45,10 +45,6 @@ app.command("export")(export.export)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 
-_FILE_SAYS_LITTLE = (
-    "A file does not say what its model was trained on: whether these clips were held out is for you to know."
-)
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -247,7 +243,7 @@ def evaluate(
     for model, scores in zip(models, scored, strict=True):
         screen().print(listing.scores(scores, f"{model} on {scores.clips.name}, {split} split"))
         if model.suffix in FORMATS:
-            screen().print(_FILE_SAYS_LITTLE)
+            screen().print(listing.heard_by(ts.Artifact.load(model)), highlight=False)
     if len(scored) > 1:
         screen().print(listing.mean_and_deviation(scored))
 

@@ -161,7 +161,7 @@ class Artifact:
             )
         if self.inside:
             return self.run(waveforms)
-        features = self._hears.features(torch.from_numpy(np.ascontiguousarray(waveforms, np.float32)))
+        features = self._hears.features(torch.from_numpy(np.require(waveforms, np.float32, ["C", "W"])))
         return torch.from_numpy(self.run(features.numpy())).softmax(-1).numpy()
 
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:

@@ -80,8 +80,8 @@ def _length_for(classifier: SceneClassifier, path: Path, any_length: bool) -> fl
         return 1.0  # an example to trace, and the length of the generated sounds
     if classifier.trained_clip_s is None:
         raise InputError(
-            f"{path}: is for clips of one length, and the model, untrained or saved before models said it, has none; "
-            f"accepted: --clip-s SECONDS (clip_s=), best the length of the clips that it was trained on"
+            f"{path}: takes clips of one length, and the model does not say on which it was trained (untrained, or "
+            f"saved by 0.3 or before); accepted: --clip-s SECONDS (clip_s=), best the length of those"
         )
     return classifier.trained_clip_s
 
