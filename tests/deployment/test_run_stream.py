@@ -201,7 +201,8 @@ def test_raw_samples_are_those_of_the_file(tmp_path: Path) -> None:
     [
         (b"RIFF" + bytes(99), {}, "begins as a file (WAV); accepted: raw PCM"),
         (np.full(99, np.nan, "<f4").tobytes(), {"encoding": "f32le"}, "standard input: sample 0 is nan"),
-        (b"", {"channels": 0}, "at least 1 of both"),
+        (b"", {"channels": 0}, "0 channels at 8000 Hz; accepted: at least 1, and 1000 Hz"),
+        (bytes(99), {"rate": 999}, "1 channels at 999 Hz; accepted: at least 1, and 1000 Hz"),
         (b"", {"encoding": "u8"}, "'u8'; accepted: s16le, f32le"),
     ],
 )
