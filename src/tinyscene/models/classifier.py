@@ -250,7 +250,7 @@ class SceneClassifier(nn.Module):
         except RuntimeError as error:
             raise InputError(
                 f"{folder}: model.json and weights.safetensors do not belong together ({error}); "
-                f"accepted: the two files of one model"
+                f"accepted: the two files of one model, saved by a version of tinyscene that builds it alike"
             ) from error
         classifier.network.to(memory_format=torch.channels_last)
         return classifier.eval()
