@@ -178,7 +178,7 @@ def heard_by(file: "Artifact") -> str:
     clip_s = file.clip_samples / file.sample_rate
     return (
         f"Made for clips of {clip_s:g} s: a longer one was heard as several side by side, and the mean of their "
-        f"probabilities counts. {unknown}"
+        f"probabilities counts; a shorter one with zeros behind it. {unknown}"
     )
 
 

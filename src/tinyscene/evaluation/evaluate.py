@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tinyscene import metrics
 from tinyscene.data import Clips, decode
 from tinyscene.deployment import Artifact
+from tinyscene.deployment.probes import at_least
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scores import Scores, plain_interval
 from tinyscene.models.classifier import SceneClassifier
@@ -26,8 +27,8 @@ def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | No
     """Score `classifier`, or an exported file, on labelled clips of any length, each heard whole.
 
     A file hears each as `Artifact.predict` does: one for a single length as clips side by side, of which the mean
-    counts. It does not say on which recordings its classifier was trained, so that its scores are never marked as
-    optimistic.
+    counts; a shorter one has zeros behind it, as in training. It does not say on which recordings its classifier was
+    trained, so that its scores are never marked as optimistic.
 
     Raises:
         InputError: there are no clips, a label is unknown to the classifier, or a clip is too short for it.
@@ -52,11 +53,13 @@ def probabilities_of(
     """
     run = run or Run()
     waveforms = decode(clips, classifier.sample_rate, classifier.channel, quiet=run.quiet)
-    refuse_short(classifier.shortest_samples, waveforms)
     part = "/".join(sorted({clip.split for clip in clips}))
+    own = classifier.clip_samples if isinstance(classifier, Artifact) else None
+    if own is None:
+        refuse_short(classifier.shortest_samples, waveforms)
     if isinstance(classifier, Artifact):
         heard = track(range(len(waveforms)), f"the file hears the {part} part", len(waveforms), quiet=run.quiet)
-        return waveforms.clips, np.stack([classifier.hear(waveforms[i]) for i in heard])
+        return waveforms.clips, np.stack([classifier.hear(at_least(waveforms[i], own or 0)) for i in heard])
     features = iter(features_of_clips(classifier, waveforms, run, part))
     logits = []
     with bar(f"classifying the {part} part", len(waveforms), quiet=run.quiet) as advance:
