@@ -89,6 +89,18 @@ def test_probe(tmp_path):
     assert (info.sample_rate, info.channels, info.frames, info.duration_s) == (8000, 3, 4000, 0.5)
 
 
+def test_a_rate_that_no_sound_has_is_refused(tmp_path):
+    """A header of 1 Hz makes 44,100 samples of each, 1.4 thousand million of a block."""
+    for rate in (1, 999, 1000):
+        soundfile.write(tmp_path / "x.wav", np.full(2000, 0.1), rate)
+        for heard in (audio.probe, audio.read, lambda path: list(audio.read_blocks(path, 1000))):
+            if rate == 1000:
+                heard(tmp_path / "x.wav")
+                continue
+            with pytest.raises(InputError, match=f"x.wav: {rate} Hz; accepted: at least 1000 Hz"):
+                heard(tmp_path / "x.wav")
+
+
 @pytest.mark.parametrize(
     ("waveform", "said"),
     [

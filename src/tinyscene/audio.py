@@ -15,6 +15,8 @@ Channel = int | str
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 SHORTEST_S = 0.1
+# A rate below tells of a broken header; resampled from 1 Hz, one block would fill the memory.
+LOWEST_RATE = 1000
 ACCEPTED = "WAV (8 to 32 bits or float), FLAC, Ogg or MP3"
 
 _BLOCK_FRAMES = 1 << 20
@@ -39,7 +41,7 @@ class AudioInfo:
 
 
 def probe(path: Path) -> AudioInfo:
-    """Read the header of a sound file. Raises InputError if there is none to read."""
+    """Read the header of a sound file. Raises InputError if there is none to read, or its rate is below 1000 Hz."""
     import soundfile
 
     _check_file(path)
@@ -47,6 +49,8 @@ def probe(path: Path) -> AudioInfo:
         header = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise InputError(f"{path}: not a readable sound file ({_reason(error)}); accepted: {ACCEPTED}") from error
+    if header.samplerate < LOWEST_RATE:
+        raise InputError(f"{path}: {header.samplerate} Hz; accepted: at least {LOWEST_RATE} Hz")
     return AudioInfo(header.samplerate, header.channels, header.frames)
 
 

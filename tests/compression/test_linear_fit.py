@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_bands import BANDS, CLASSES, PLANTED, RATE, frontend, linear_model, run_in, write_clips
+from planted_bands import BANDS, CLASSES, PLANTED, RATE, SAMPLES, frontend, linear_model, run_in, write_clips
 from scipy.optimize import minimize
 from scipy.stats import kurtosis, skew
 
@@ -211,6 +211,7 @@ def test_only_the_linear_branch_of_a_tandem_moves(clips, tmp_path):
     assert after.standardize.fitted
     assert kept_share(weights_of(after)) == pytest.approx(0.3, abs=0.05)
     assert after.heard_devices == ("a",)
+    assert after.trained_clip_s == SAMPLES / RATE
     assert after.heard_recordings == clips.train.recording_hashes or set(after.heard_recordings) == set(
         clips.train.recording_hashes
     )

@@ -17,6 +17,7 @@ class Ear:
     def __init__(self, clip_samples: int | None = 4000, sample_rate: int = 8000) -> None:
         self.clip_samples, self.sample_rate, self.channel = clip_samples, sample_rate, "mean"
         self.shortest_samples = clip_samples or 400
+        self.trained_clip_s: float | None = None
         self.asked: deque[int] = deque(maxlen=8)
 
     def probabilities(self, waveforms: Values) -> Values:

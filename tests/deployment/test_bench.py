@@ -1,10 +1,10 @@
 """`tinyscene bench`: each in a process of its own, in turns."""
 
+import copy
 import importlib.metadata
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ from rich.console import Console
 from scene_files import CLIP_S, at
 
 from tinyscene.cli import bench as verb
-from tinyscene.cli import main
 from tinyscene.deployment import FORMATS, Artifact, bench
 from tinyscene.deployment.bench import Measured, OpenFile, OpenModel, Timing, measure
 from tinyscene.deployment.bench_process import WARM_UP, Opened, serve
@@ -139,23 +138,6 @@ def test_ratios_are_to_the_first_row_of_as_many_threads_and_of_the_same_length()
     assert [verb.ratios(one, rows)["network_speed_up"] for one in rows] == [1, 4, None, 1, 3, None]
 
 
-@pytest.fixture
-def tinyscene(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
-    """Status and all that was printed."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["tinyscene", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return call
-
-
 def test_a_model_in_torch_and_as_files(
     tinyscene: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -168,8 +150,10 @@ def test_a_model_in_torch_and_as_files(
     monkeypatch.setattr(second, "version", missing)
     for other in others:
         monkeypatch.delitem(FORMATS, other.suffix)
-    model, facts, kept = at("baseline2021", "float32").save(tmp_path / "m"), tmp_path / "f.json", tmp_path / "kept"
-    asked = ("--runtimes", "all", "--keep", kept, "--clip-s", CLIP_S, "--rounds", 1, "--runs", 1, "--json", facts)
+    classifier = copy.deepcopy(at("baseline2021", "float32"))
+    classifier.trained_clip_s = CLIP_S
+    model, facts, kept = classifier.save(tmp_path / "m"), tmp_path / "f.json", tmp_path / "kept"
+    asked = ("--runtimes", "all", "--keep", kept, "--rounds", 1, "--runs", 1, "--json", facts)
     status, said = tinyscene("bench", model, *asked)
     assert status == 0, said
     found = json.loads(facts.read_text())
@@ -189,6 +173,7 @@ def test_a_model_in_torch_and_as_files(
         assert (row["network"] is None) == artifact.inside
         assert min(row["clip"]["median"], row["load_ms"], row["cold_ms"] - row["load_ms"]) > 0
     assert rows["float32 in torch"]["clip_speed_up"] == 1
+    assert rows["float32 in torch"]["facts"]["clip_s"] == CLIP_S
 
 
 def test_what_is_opened_says_what_the_classifier_says(exported: Callable[[str, str], Artifact], tmp_path: Path) -> None:
@@ -229,6 +214,7 @@ def test_what_it_says_to_wrong_input(
         (file, "--keep", tmp_path),
         (file, "--threads", "0"),
         (file, "--clip-s", "0"),
+        (file, "--clip-s", "inf"),
         (tmp_path, "--runtimes", "abacus"),
         (tmp_path, "--runtimes", "all"),
     ):

@@ -98,6 +98,24 @@ def test_the_length_after_resampling_is_known_before(rates: tuple[int, int]) -> 
 # One recording
 
 
+def test_a_file_says_the_same_of_what_is_longer_than_30_s(
+    exported: Callable[[str, str], Artifact], tmp_path: Path
+) -> None:
+    file, artifact = long(tmp_path / "x.wav", 70.3), exported("baseline2021", "float32")
+    heard, waveform = listening.predict(artifact, file), audio.read(file, RATE)
+    parts = [artifact.probabilities(waveform[None, start : start + 30 * RATE])[0] for start in (0, 161_200, 322_400)]
+    assert heard.clips == 3
+    for found in (heard.prediction, artifact.predict(file)):
+        assert list(found.probabilities.values()) == pytest.approx(np.mean(parts, 0).tolist(), abs=1e-6)
+
+
+def test_a_file_that_grows_while_it_is_heard_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = iter((1.0, 1.5, 2.0))
+    monkeypatch.setattr(audio, "read_blocks", lambda *_: iter([np.ones(round(next(lengths) * RATE), np.float32)]))
+    with pytest.raises(InputError, match="1.00 s at first, then 1.50 s; accepted: a file that nobody is writing"):
+        listening.predict(Ear(), long(tmp_path / "x.wav", 0.75))
+
+
 def test_a_recording_gets_what_the_file_and_the_model_predict(
     exported: Callable[[str, str], Artifact], inside: Artifact, tmp_path: Path
 ) -> None:
@@ -331,7 +349,10 @@ def test_bad_recordings_are_set_aside_with_reasons(
         (("MODEL", "A", "--listen"), "--listen with"),
         (("MODEL", "A", "A", "--stream"), "--stream with 2 recordings"),
         (("MODEL", "A", "--stream", "--skip-bad"), "--skip-bad with a stream"),
-        (("MODEL", "A", "--stream"), "clips of any length; accepted: --clip-s"),
+        (("MODEL", "A", "--stream"), "clips of any length, and does not say on which it was trained; accepted: --clip"),
+        (("MODEL", "A", "--clip-s", "nan"), "clips of nan s; accepted: a length above 0 s"),
+        (("MODEL", "A", "--clip-s", "inf", "--stream"), "clips of inf s; accepted: a length above 0 s"),
+        (("MODEL", "A", "--clip-s", "0.001", "--skip-bad"), "clips of 0.001 s; accepted: at least"),
         (("MODEL", "A", "--stream", "--clip-s", "1", "--every", "0"), "a decision every 0.0 s"),
         (("MODEL", "A", "--stream", "--clip-s", "1", "--smooth", "-1"), "smoothing over -1.0 s"),
         (("MODEL", "A", "--stream", "--clip-s", "1", "--mean-of", "median"), "'median'; accepted: log, probability"),
@@ -351,6 +372,27 @@ def test_wrong_input_is_one_sentence(
     assert said.err.startswith("tinyscene: ")
     assert named in said.err
     assert (tmp_path / "there.csv").read_text() == "kept"
+
+
+def test_an_interrupted_run_says_what_to_do_next(
+    tinyscene: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, hear = tmp_path / "x.csv", listening.predict
+
+    def predict(model: Any, path: Path, clip_s: float | None) -> Any:
+        if path.name == "g.WAV":
+            raise KeyboardInterrupt
+        return hear(model, path, clip_s)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(listening, "predict", predict)
+        said = tinyscene("run", ear_file, tree, "--out", table)
+    assert said.status == 130
+    assert f"interrupted; the same command goes on behind the last row of {table}" in said.err
+    for rows in (2, 5):
+        with table.open(newline="") as file:
+            assert len(list(csv.DictReader(file))) == rows
+        assert tinyscene("run", ear_file, tree, "--out", table).status == 0
 
 
 def test_a_file_for_one_length_says_so(tree: Path) -> None:

@@ -201,7 +201,8 @@ def test_raw_samples_are_those_of_the_file(tmp_path: Path) -> None:
     [
         (b"RIFF" + bytes(99), {}, "begins as a file (WAV); accepted: raw PCM"),
         (np.full(99, np.nan, "<f4").tobytes(), {"encoding": "f32le"}, "standard input: sample 0 is nan"),
-        (b"", {"channels": 0}, "at least 1 of both"),
+        (b"", {"channels": 0}, "0 channels at 8000 Hz; accepted: at least 1, and 1000 Hz"),
+        (bytes(99), {"rate": 999}, "1 channels at 999 Hz; accepted: at least 1, and 1000 Hz"),
         (b"", {"encoding": "u8"}, "'u8'; accepted: s16le, f32le"),
     ],
 )
@@ -264,6 +265,19 @@ def test_a_stream_as_a_table(run: Callable[..., tuple[int, str, str]], tmp_path:
         assert (float(row["time_s"]), row["label"], row["smoothed"]) == (one.time_s, one.label, one.smoothed)
         assert float(row["p_a, b"]) == pytest.approx(one.probabilities["a, b"], abs=1e-7)
         assert float(row["s_bus"]) == pytest.approx(one.smoothed_probabilities["bus"], abs=1e-7)
+
+
+def test_a_model_that_says_on_what_it_was_trained_needs_no_length() -> None:
+    """One for clips of any length hears those; one for a single length, that."""
+    ear, sound = Ear(clip_samples=None), noise(3 * RATE)
+    with pytest.raises(InputError, match="--clip-s SECONDS"):
+        decisions(ear, [sound])
+    ear.trained_clip_s = 1.5
+    assert [one.time_s for one in decisions(ear, [sound])] == [1.5, 2.5]
+    assert [one.time_s for one in decisions(ear, [sound], clip_s=2.0)] == [2.0, 3.0]
+    fixed = Ear(clip_samples=4000)
+    fixed.trained_clip_s = 1.5
+    assert [one.time_s for one in decisions(fixed, [sound])] == [0.5, 1.5, 2.5]
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(

@@ -1,6 +1,7 @@
 """Training: it learns, keeps its promises about splits, weights and workers, and says what it can't do."""
 
 import copy
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +17,7 @@ from tinyscene import audio
 from tinyscene.augment import Crop, FreqMixStyle, Gain, Noise, SpecAugment, Speed
 from tinyscene.compression import HalfPrecision
 from tinyscene.errors import InputError
+from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training import SGD, Adam, CrossEntropy, EarlyStopping, Fit
 
 QUICK = Fit(epochs=2, batch_size=8)
@@ -46,6 +48,18 @@ def test_it_learns_what_it_can_hear(small_clips, new_run, fit):
     assert run.history[-1]["train_loss"] < 0.6 * run.history[0]["train_loss"]
     assert not trained.training
     assert trained.heard_devices == ("a", "b")
+
+
+@pytest.mark.parametrize(("augment", "seconds"), [((), 0.5), ((Crop(0.4),), 0.4)])
+def test_a_model_says_how_long_the_clips_were(small_clips, new_run, tmp_path, augment, seconds):
+    trained = replace(QUICK, epochs=1, augment=augment)(build(), small_clips.development, new_run())
+    assert trained.trained_clip_s == seconds
+    saved = trained.save(tmp_path / "model")
+    assert SceneClassifier.load(saved).trained_clip_s == seconds
+    facts = json.loads((saved / "model.json").read_text())
+    del facts["trained_clip_s"]  # as in models of version 0.3
+    (saved / "model.json").write_text(json.dumps(facts))
+    assert SceneClassifier.load(saved).trained_clip_s is None
 
 
 def test_history_tells_what_the_last_weights_do(small_clips, new_run):

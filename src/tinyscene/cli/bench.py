@@ -3,6 +3,7 @@
 import platform
 import tempfile
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,10 @@ def bench(
     ] = None,
     keep: Annotated[Path | None, typer.Option(help="Where the exported files stay [default: removed].")] = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads, such as 1 2.")] = "1",
-    clip_s: Annotated[float, typer.Option(help="Length of a clip in seconds, where the file leaves it open.")] = 1.0,
+    clip_s: Annotated[
+        float | None,
+        typer.Option(help="Length of a clip in seconds, where the file leaves it open [default: as trained, or 1]."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="In each, the files take turns in a random order.")] = 10,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs in a turn.")] = 5,
     json_file: Json = None,
@@ -51,7 +55,7 @@ def bench(
     from tinyscene.systems.receipt import machine
 
     counts = whole_numbers("--threads", threads, at_least=1)
-    if not clip_s > 0:
+    if clip_s is not None and not 0 < clip_s < inf:
         raise InputError(f"--clip-s {clip_s}; accepted: a length above 0 s")
     with ExitStack() as stack:
         if runtimes is None:
@@ -73,7 +77,7 @@ def bench(
         raise typer.Exit(2)
 
 
-def _files(files: list[Path], keep: Path | None, clip_s: float) -> "dict[str, Opener]":
+def _files(files: list[Path], keep: Path | None, clip_s: float | None) -> "dict[str, Opener]":
     from tinyscene.deployment.bench import OpenFile
     from tinyscene.deployment.menu import format_of
 

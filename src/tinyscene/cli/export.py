@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinyscene.cli.options import Cache, Dataset, Json, SkipBad, load_clips, screen, write_json
+from tinyscene.cli.options import Cache, Dataset, Json, Pieces, SkipBad, check_split, load_clips, screen, write_json
 from tinyscene.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,8 +23,14 @@ def export(
     ] = "outside",
     data: Annotated[Path | None, typer.Option(help="Recordings to compare on, beside generated sounds.")] = None,
     dataset: Dataset = None,
-    split: Annotated[str, typer.Option(help="Of the recordings: train, validation, test or all.")] = "test",
-    clip_s: Annotated[float, typer.Option(help="Length of the clips that the file is for, in seconds.")] = 1.0,
+    split: Annotated[
+        str | None, typer.Option(help="Of the recordings: train, validation, test or all [default: test].")
+    ] = None,
+    pieces: Pieces = None,
+    clip_s: Annotated[
+        float | None,
+        typer.Option(help="Length of the clips that the file is for, in seconds [default: as the model was trained]."),
+    ] = None,
     step_s: Annotated[
         float | None, typer.Option(help="Hear a recording in steps of so many seconds, with a state; front end inside.")
     ] = None,
@@ -35,22 +41,26 @@ def export(
     """Write a model as one file for ONNX Runtime, LiteRT or ExecuTorch, at the precision of its weights.
 
     The file is run beside the model before it gets its name; one that computes anything else is not kept. What was
-    found stands beside it: FILE.json. A file takes clips of --clip-s seconds; an ONNX file with the front end outside
-    takes any. With --step-s it takes the next samples and its state, and gives the probabilities of the last --clip-s
-    seconds with the state after them.
+    found stands beside it: FILE.json. A file takes clips of one length; an ONNX file with the front end outside takes
+    any. With --step-s it takes the next samples and its state, and gives the probabilities of the last --clip-s seconds
+    with the state after them.
     """
     import tinyscene as ts
     from tinyscene.accounting import count
     from tinyscene.deployment import differences
 
-    if split not in ("train", "validation", "test", "all"):
-        raise InputError(f"--split {split}; accepted: train, validation, test or all")
-    classifier = ts.SceneClassifier.load(model)
-    rate, channel = classifier.sample_rate, classifier.channel
-    clips = load_clips(data, dataset, rate, skip_bad, cache, None, None, channel) if data else None
-    if clips is not None and split != "all":
-        clips = getattr(clips, split)
+    options = {"split": split, "dataset": dataset, "pieces": pieces, "skip-bad": skip_bad or None, "cache": cache}
+    if data is None and (idle := [f"--{name}" for name, value in options.items() if value is not None]):
+        raise InputError(f"{', '.join(idle)} without --data; accepted: with the recordings to compare on")
+    check_split(split := split or "test")
+    classifier, clips = ts.SceneClassifier.load(model), None
+    if data:
+        rate, channel = classifier.sample_rate, classifier.channel
+        whole = split == "all"
+        clips = load_clips(data, dataset, rate, skip_bad, cache, None, None, channel, pieces, whole=whole)
+        clips = clips if whole else getattr(clips, split)
     artifact = ts.export(classifier, file, front_end=front_end, clips=clips, clip_s=clip_s, step_s=step_s)  # type: ignore[arg-type]
+    clip_s = _counted_s(artifact, clip_s)
     ledger = artifact.ledger(clip_s)
     trained = count(classifier.network, classifier.example(clip_s), precision=ledger.precision)
     # Names are kept by ONNX alone.
@@ -60,9 +70,16 @@ def export(
         write_json({**facts, "ledger": ledger.to_json(), "differences": list(apart)}, json_file)
         return
     screen().print(table_of(artifact))
-    screen().print(_costs(ledger, trained), highlight=False)
+    screen().print(f"For a clip of {clip_s:g} s:\n{_costs(ledger, trained)}", highlight=False)
     if apart:
         screen().print("\n  ".join(["Tensor by tensor, the file's ledger differs from the model's:", *apart]))
+
+
+def _counted_s(artifact: "Artifact", clip_s: float | None) -> float:
+    """Length of the clip that costs are told for."""
+    if artifact.clip_samples is not None:
+        return artifact.clip_samples / artifact.sample_rate
+    return max(clip_s or artifact.trained_clip_s or 1.0, artifact.shortest_samples / artifact.sample_rate)
 
 
 def _costs(ledger: "Ledger", trained: "Ledger") -> str:

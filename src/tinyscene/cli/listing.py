@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from tinyscene.deployment import Artifact
     from tinyscene.evaluation import Difference, Row, Scores
     from tinyscene.models.classifier import Prediction
     from tinyscene.systems import SystemFile
@@ -167,6 +168,18 @@ def scores(found: "Scores", title: str) -> RenderableType:
         f"model was trained, stopped or calibrated on"
     )
     return Group(table, macro, optimistic)
+
+
+def heard_by(file: "Artifact") -> str:
+    """What the scores of an exported file leave open."""
+    unknown = "A file does not say which recordings its model was trained on: whether these were is for you to know."
+    if file.clip_samples is None:
+        return unknown
+    clip_s = file.clip_samples / file.sample_rate
+    return (
+        f"Made for clips of {clip_s:g} s: a longer one was heard as several side by side, and the mean of their "
+        f"probabilities counts; a shorter one with zeros behind it. {unknown}"
+    )
 
 
 def mean_and_deviation(found: list["Scores"]) -> str:

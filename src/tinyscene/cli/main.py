@@ -19,6 +19,7 @@ from tinyscene.cli.options import (
     SkipBad,
     Subset,
     TestFold,
+    check_split,
     joined_numbers,
     load_clips,
     narrow,
@@ -204,7 +205,9 @@ def reproduce(
 
 @app.command()
 def evaluate(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Folders with model.json; one a seed.")],
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="Folders with model.json, one a seed; or exported files.")
+    ],
     data: Data,
     dataset: Dataset = None,
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
@@ -215,27 +218,32 @@ def evaluate(
     cache: Cache = None,
     json_file: Json = None,
 ) -> None:
-    """Evaluate saved models: overall, by class, device and city. Several print mean and deviation.
+    """Evaluate saved models or exported files: overall, by class, device and city. Several print mean and deviation.
 
     The splits are those that training used, if the data set and its options are the same. A folder without splits is
-    cut as in training; `--split all` takes it whole, for recordings that no training saw.
+    cut as in training; `--split all` takes it whole, for recordings that no training saw. A file for clips of one
+    length hears longer ones as clips side by side, and the mean of their probabilities counts.
     """
     import tinyscene as ts
     from tinyscene.cli import listing
+    from tinyscene.deployment import FORMATS
 
-    if split not in ("train", "validation", "test", "all"):
-        raise InputError(f"--split {split}; accepted: train, validation, test or all")
+    check_split(split)
     scored = []
     for model in models:
-        classifier = ts.SceneClassifier.load(model)
-        rate, channel = classifier.sample_rate, classifier.channel
-        clips = load_clips(data, dataset, rate, skip_bad, cache, subset, test_fold, channel, pieces)
-        scored.append(ts.evaluate(classifier, clips if split == "all" else getattr(clips, split)))
+        found = ts.Artifact.load(model) if model.suffix in FORMATS else ts.SceneClassifier.load(model)
+        rate, channel, whole = found.sample_rate, found.channel, split == "all"
+        clips = load_clips(data, dataset, rate, skip_bad, cache, subset, test_fold, channel, pieces, whole=whole)
+        scored.append(ts.evaluate(found, clips if whole else getattr(clips, split)))
     if json_file:
-        write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)
+        unknown = [{"clips_heard": None} if model.suffix in FORMATS else {} for model in models]
+        rows = [{"model": str(m), **s.to_json(), **u} for m, s, u in zip(models, scored, unknown, strict=True)]
+        write_json(rows, json_file)
         return
     for model, scores in zip(models, scored, strict=True):
         screen().print(listing.scores(scores, f"{model} on {scores.clips.name}, {split} split"))
+        if model.suffix in FORMATS:
+            screen().print(listing.heard_by(ts.Artifact.load(model)), highlight=False)
     if len(scored) > 1:
         screen().print(listing.mean_and_deviation(scored))
 

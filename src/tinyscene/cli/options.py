@@ -38,17 +38,28 @@ def load_clips(
     test_fold: str | None,
     channel: int | str = "mean",
     pieces: float | None = None,
+    *,
+    whole: bool = False,
 ) -> "Clips":
-    """Load and decode, whole or in pieces; with `skip_bad`, set aside and list what can't be used."""
+    """Load and decode, whole or in pieces; with `skip_bad`, set aside and list what can't be used.
+
+    Where the `whole` is heard, it need not be enough to be split.
+    """
     from tinyscene.data import decode, load
 
     if cache:
         os.environ["TINYSCENE_CACHE"] = str(cache)
     options: dict[str, Any] = given(subset, test_fold)
-    listed = load(data, dataset, allow_missing=skip_bad, **options)
+    listed = load(data, dataset, allow_missing=skip_bad, strict=not whole, **options)
     waveforms = decode(listed, sample_rate, channel, skip_bad=skip_bad)
     list_skipped([reason for _, reason in waveforms.skipped])
     return waveforms.clips if pieces is None else waveforms.in_pieces(pieces)
+
+
+def check_split(split: str) -> None:
+    """Raises InputError, naming those there are, for another part."""
+    if split not in ("train", "validation", "test", "all"):
+        raise InputError(f"--split {split}; accepted: train, validation, test or all")
 
 
 def given(subset: int | None, test_fold: str | None) -> dict[str, Any]:

@@ -101,12 +101,13 @@ def _recordings(
     model: "Model", path: Path, named: list[str], out: Path | None, form: str | None, clip_s: float | None, skip: bool
 ) -> None:
     from tinyscene.listening import predict
-    from tinyscene.listening.model import fingerprint
+    from tinyscene.listening.model import clip_of, fingerprint
     from tinyscene.listening.rows import row_of
 
+    clip_of(model, clip_s)  # what is wrong for every recording is no reason to set each aside
     key = fingerprint(path) + ("" if clip_s is None else f" {clip_s:g} s")
     files, skipped, cut = _files(named), [], 0
-    with open_rows(model, out, form, key) as (rows, done):
+    with open_rows(model, out, form, key) as (rows, done), _interruptible(out):
         left = [file for file in files if file not in done]
         with bar("listening", len(files), done=len(files) - len(left), quiet=shown(out)) as advance:
             for file in left:
@@ -121,8 +122,19 @@ def _recordings(
                     rows.write(row_of(file, heard, key))
                 advance("")
     if cut:
-        say(f"{cut} recordings beyond 30 s were heard as clips of 30 s side by side; --clip-s chooses the length")
+        say(f"heard as clips of 30 s side by side, being longer: {cut} of {len(left)}; --clip-s chooses the length")
     list_skipped(skipped)
+
+
+@contextmanager
+def _interruptible(out: Path | None) -> "Iterator[None]":
+    """Ctrl-C says what to do next."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if out:
+            say(f"\ninterrupted; the same command goes on behind the last row of {out}")
+        raise
 
 
 def _files(named: list[str]) -> list[str]:

@@ -77,7 +77,7 @@ class Calibration:
         held_out = _held_out(clips, classifier.classes)
         calibrated = copy.deepcopy(self.shape(classifier))
         waveforms = decode(held_out, calibrated.sample_rate, calibrated.channel, quiet=run.quiet)
-        refuse_short(calibrated, waveforms)
+        refuse_short(calibrated.shortest_samples, waveforms)
         features = list(features_of_clips(calibrated, waveforms, run, "validation"))
         before, labels = logits_of(calibrated, features).double(), waveforms.clips.labels
         whole = _unrounded_logits(calibrated, features).double()

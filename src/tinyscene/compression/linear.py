@@ -76,7 +76,7 @@ class LinearFit:
         classifier = copy.deepcopy(classifier).to(run.fabric.device)
         branch = linear_branch(classifier.network)
         waveforms = decode(clips.train, classifier.sample_rate, classifier.channel, quiet=run.quiet)
-        refuse_short(classifier, waveforms)
+        refuse_short(classifier.shortest_samples, waveforms)
         fit_standardization(classifier, waveforms, run)
         moments = torch.cat(list(_moments(classifier, branch, waveforms, run)))
         variance, mean = torch.var_mean(moments, 0, correction=0)
@@ -93,6 +93,7 @@ class LinearFit:
         )
         classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
         classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.train.recording_hashes}))
+        classifier.trained_clip_s = training_length(waveforms, ()) / classifier.sample_rate
         return classifier.eval()
 
 

@@ -77,7 +77,7 @@ class Quantize:
         drawn = run.rng(RANGES).permutation(len(clips))[: self.clips]
         rows = tuple(clips.rows[i] for i in sorted(drawn.tolist()))
         waveforms = decode(replace(clips, rows=rows), prepared.sample_rate, prepared.channel, quiet=run.quiet)
-        refuse_short(prepared, waveforms)
+        refuse_short(prepared.shortest_samples, waveforms)
         prepared.to(run.fabric.device)
         features = features_of_clips(prepared, waveforms, run, "train")
         network.set_ranges(prepared.standardize(one) for one in features)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,9 @@ from tinyscene.deployment.parity import Parity
 from tinyscene.deployment.stream import Stream, in_whole_steps
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import Prediction, SceneClassifier
+
+# A file for any length hears longer recordings as clips of this one.
+WHOLE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,12 @@ class Artifact:
         return Stream(self.run, self.step_samples, int(self.facts["state_size"]), recordings)
 
     @property
+    def trained_clip_s(self) -> float | None:
+        """Length of the clips that the classifier was trained on, in seconds; None where that is not known."""
+        seconds: float | None = self.facts.get("trained_clip_s")
+        return seconds
+
+    @property
     def shortest_samples(self) -> int:
         """Fewest samples that can be classified."""
         return self.clip_samples or int(self.facts["shortest_samples"])
@@ -110,12 +120,12 @@ class Artifact:
         """Front end in torch, network on the file's runtime: it predicts and is evaluated like any other.
 
         Raises:
-            InputError: the front end is inside: `probabilities` and `predict` are all there is.
+            InputError: the front end is inside: `probabilities`, `predict` and `evaluate` are all there is.
         """
         if self.inside:
             raise InputError(
-                f"{self.path}: its front end is inside, and its network can't be run alone; accepted: predict, or a "
-                f"file written with the front end outside"
+                f"{self.path}: its front end is inside, and its network can't be run alone; accepted: predict, "
+                f"evaluate of the file itself, or one written with the front end outside"
             )
         network = _Runtime(self.path, self.run, self.facts["shortest_frames"])
         return classifier_of(self.described, network)
@@ -170,15 +180,14 @@ class Artifact:
         if self.inside:
             (made,) = self.run(waveforms)
             return made
-        features = self._hears.features(torch.from_numpy(np.ascontiguousarray(waveforms, np.float32)))
+        features = self._hears.features(torch.from_numpy(np.require(waveforms, np.float32, ["C", "W"])))
         (made,) = self.run(features.numpy())
         return torch.from_numpy(made).softmax(-1).numpy()
 
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
         """Name the scene of a sound file or of samples of shape (samples,) at `sample_rate` Hz.
 
-        A file for clips of one length hears a longer recording as clips side by side, the last one up to its end, and
-        the mean of their probabilities counts; one for any length hears the recording in one piece.
+        A longer recording is heard as `hear` says.
 
         Raises:
             InputError: the file or the samples can't be used, or are too short.
@@ -189,10 +198,20 @@ class Artifact:
                 f"{where}: {len(waveform) / self.sample_rate:.2f} s; accepted: at least "
                 f"{self.shortest_samples / self.sample_rate:.2f} s"
             )
-        clips = waveform[None] if self.clip_samples is None else side_by_side(waveform, self.clip_samples)
-        mean = np.mean([self.probabilities(clip[None])[0] for clip in clips], 0).tolist()
+        mean = self.hear(waveform).tolist()
         best = max(range(len(self.classes)), key=mean.__getitem__)
         return Prediction(self.classes[best], dict(zip(self.classes, mean, strict=True)))
+
+    def hear(self, waveform: audio.Waveform) -> npt.NDArray[np.float64]:
+        """(samples,) at its rate -> probabilities (classes,)
+
+        A file for clips of one length hears a longer recording as clips side by side, the last one up to its end, and
+        the mean of their probabilities counts. One for any length does so beyond 30 s, with clips of 30 s.
+        """
+        clip = self.clip_samples or min(len(waveform), round(WHOLE_S * self.sample_rate))
+        clips = [waveform[start : start + clip] for start in clip_starts(len(waveform), clip)]
+        mean: npt.NDArray[np.float64] = np.mean([self.probabilities(one[None])[0] for one in clips], 0, np.float64)
+        return mean
 
     def ledger(self, clip_s: float) -> Ledger:
         """What the file costs for a clip of `clip_s` seconds, read from the file alone."""
@@ -207,13 +226,8 @@ class Artifact:
         return certificate_path(self.path)
 
 
-def side_by_side(waveform: audio.Waveform, samples: int) -> Values:
-    """(length,) -> (clips, samples): one after the other, the last one up to the end, so that it may overlap."""
-    return np.stack([waveform[start : start + samples] for start in clip_starts(len(waveform), samples)])
-
-
 def clip_starts(length: int, samples: int) -> Iterator[int]:
-    """Where the clips of `side_by_side` begin; their number, but not their list, grows with `length`."""
+    """Where clips side by side begin, the last one up to the end, so that they may overlap."""
     clips = ceil(length / samples)
     step = (length - samples) / max(1, clips - 1)
     return (round(clip * step) for clip in range(clips))

@@ -73,15 +73,19 @@ class Measured:
 
 @dataclass(frozen=True)
 class OpenFile:
-    """Opens an exported file; one for any length hears clips of `clip_s` seconds. Raises InputError if it can't."""
+    """Opens an exported file; one for any length hears clips of `clip_s` seconds. Raises InputError if it can't.
+
+    Where that is None, they are as long as those it was trained on, or 1 s where it doesn't say.
+    """
 
     path: Path
-    clip_s: float
+    clip_s: float | None
 
     def __call__(self, threads: int) -> Opened:
         artifact = Artifact.load(self.path, threads)
         rate = artifact.sample_rate
-        samples = artifact.clip_samples or max(round(self.clip_s * rate), int(artifact.facts["shortest_samples"]))
+        clip_s = _clip_s(self.clip_s, artifact.trained_clip_s)
+        samples = artifact.clip_samples or max(round(clip_s * rate), artifact.shortest_samples)
         waveform = _noise(samples)
         facts = {
             "runtime": f"{artifact.format.runtime} {artifact.format.version()}",
@@ -103,14 +107,15 @@ class OpenFile:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """Opens a saved model in torch, for clips of `clip_s` seconds. Raises InputError if it can't."""
+    """Opens a saved model in torch, for clips of `clip_s` seconds as in `OpenFile`. Raises InputError if it can't."""
 
     folder: Path
-    clip_s: float
+    clip_s: float | None
 
     def __call__(self, threads: int) -> Opened:
         classifier = SceneClassifier.load(self.folder).eval()
-        samples = max(round(self.clip_s * classifier.sample_rate), classifier.shortest_samples)
+        clip_s = _clip_s(self.clip_s, classifier.trained_clip_s)
+        samples = max(round(clip_s * classifier.sample_rate), classifier.shortest_samples)
         waveform = torch.from_numpy(_noise(samples))
         facts = {
             "runtime": f"torch {torch.__version__}",
@@ -230,7 +235,7 @@ def _worker(name: str, opener: Opener, threads: int) -> Iterator[_Worker]:
 
 
 def export_all(
-    folders: Sequence[Path], formats: Sequence[Format], into: Path, clip_s: float, *, quiet: bool = False
+    folders: Sequence[Path], formats: Sequence[Format], into: Path, clip_s: float | None, *, quiet: bool = False
 ) -> tuple[dict[str, Opener], dict[str, str]]:
     """Each saved model in torch, and its files: in every format, the front end outside and inside.
 
@@ -250,7 +255,7 @@ def export_all(
                 faults[path.name] = missing
                 continue
             try:
-                export(classifier, path, front_end=form, clip_s=clip_s)
+                export(classifier, path, front_end=form, clip_s=_clip_s(clip_s, classifier.trained_clip_s))
                 openers[path.name] = OpenFile(path, clip_s)
             except InputError as error:
                 faults[path.name] = str(error)
@@ -265,6 +270,10 @@ def not_installed(format_: Format) -> str:
         way = f'pip install "tinyscene[{format_.extra}]"' if format_.extra else f"pip install {format_.runtime}"
         return f"{format_.runtime} is not installed, which runs {format_.suffix} files; accepted: {way}"
     return ""
+
+
+def _clip_s(asked: float | None, trained: float | None) -> float:
+    return asked or trained or 1.0
 
 
 def _noise(samples: int) -> Values:

@@ -62,6 +62,7 @@ def classifier_of(described: dict[str, str], network: nn.Module) -> SceneClassif
     classifier = SceneClassifier(frontend, network, tuple(facts["classes"]), standardize)
     classifier.heard_devices = tuple(facts["heard_devices"])
     classifier.heard_recordings = tuple(facts["heard_recordings"].split())
+    classifier.trained_clip_s = facts.get("trained_clip_s")
     return classifier.eval()
 
 

@@ -29,7 +29,7 @@ def export(
     *,
     front_end: FrontEnd = "outside",
     clips: Clips | None = None,
-    clip_s: float = 1.0,
+    clip_s: float | None = None,
     step_s: float | None = None,
 ) -> Artifact:
     """Write a classifier as one file, run the file beside it, and keep the file only if both say the same.
@@ -38,27 +38,30 @@ def export(
     (`Certificate`), as JSON.
 
     Args:
-        path: its suffix says for which runtime: .onnx, .tflite.
+        path: its suffix says for which runtime: .onnx, .tflite, .pte.
         front_end: inside, the file takes waveforms and gives probabilities; outside, standardized features and logits.
         clips: recordings to compare on, beside generated sounds; best ones that were held out.
-        clip_s: length of the clips that the file is for. ONNX files with the front end outside take any.
+        clip_s: length of the clips that the file is for; of those that the classifier was trained on where None. ONNX
+            files with the front end outside take any.
         step_s: the file hears a recording in steps of this length, to the nearest whole hop, and carries a state:
             probabilities of the last `clip_s` seconds at every step. The front end is inside then. See
             `StreamingFrontEnd` for what a stream hears otherwise than a clip does.
 
     Raises:
-        InputError: another suffix, a place or a network that can't be written, or a file that differs; none is left
-            then.
+        InputError: another suffix, a length that is needed and not known, a place or a network that can't be written,
+            or a file that differs; none is left then.
     """
     path = Path(path)
     format_ = format_of(path)
-    if not 0 < clip_s < inf:
-        raise InputError(f"export was given clip_s={clip_s}; accepted: a length above 0 s")
     if front_end not in ("inside", "outside"):
         raise InputError(f"export was given front_end={front_end!r}; accepted: inside, outside")
+    any_length = format_.any_length and front_end == "outside"
+    if clip_s is None:
+        clip_s = _length_for(classifier, path, any_length)
+    elif not 0 < clip_s < inf:
+        raise InputError(f"export was given clip_s={clip_s}; accepted: a length above 0 s")
     classifier = copy.deepcopy(classifier).cpu().eval()
     samples, least = round(clip_s * classifier.sample_rate), classifier.shortest_samples
-    any_length = format_.any_length and front_end == "outside"
     if samples < least and not any_length:
         raise InputError(
             f"{path}: clips of {clip_s:g} s; accepted: at least {least / classifier.sample_rate:.2f} s, which the "
@@ -95,6 +98,18 @@ def _step_samples(classifier: SceneClassifier, front_end: FrontEnd, samples: int
             f"{longest / rate:.3g} s, all but one of the clip's frames"
         )
     return step_samples
+
+
+def _length_for(classifier: SceneClassifier, path: Path, any_length: bool) -> float:
+    """In seconds. Raises InputError where a file for one length alone is asked for and nothing says which."""
+    if any_length:
+        return 1.0  # an example to trace, and the length of the generated sounds
+    if classifier.trained_clip_s is None:
+        raise InputError(
+            f"{path}: takes clips of one length, and the model does not say on which it was trained (untrained, or "
+            f"saved by 0.3 or before); accepted: --clip-s SECONDS (clip_s=), best the length of those"
+        )
+    return classifier.trained_clip_s
 
 
 def write_checked(

@@ -50,24 +50,17 @@ def of_clips(classifier: SceneClassifier, clips: Clips, samples: int | None) -> 
     """Up to 64 clips, evenly taken from all, in batches of one length.
 
     Args:
-        samples: cut to this length from their start; as they are where None.
+        samples: cut to this length from their start, or with zeros behind them; as they are where None.
 
     Raises:
-        InputError: there are no clips, or one can't be used or is shorter.
+        InputError: there are no clips, or one can't be used.
     """
     if not len(clips):
         raise InputError(f"{clips.root} ({clips.name}): no clips to compare on; accepted: at least one")
     rows = [clips.rows[i] for i in np.unique(np.linspace(0, len(clips) - 1, MOST_CLIPS).round().astype(int))]
     chosen = clips.where(lambda clip: clip in rows)
     waveforms = decode(chosen, classifier.sample_rate, classifier.channel, quiet=True)
-    if samples is not None:
-        for clip, length in zip(waveforms.clips.rows, waveforms.lengths, strict=True):
-            if length < samples:
-                raise InputError(
-                    f"{clip.path}: {length / classifier.sample_rate:.2f} s; accepted: at least "
-                    f"{samples / classifier.sample_rate:.2f} s, for which the file is made"
-                )
-    lengths = [min(length, samples or length) for length in waveforms.lengths]
+    lengths = [samples or length for length in waveforms.lengths]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     return [_clips(classifier, waveforms, list(same), samples) for _, same in groupby(order, key=lengths.__getitem__)]
 
@@ -76,8 +69,13 @@ def _clips(classifier: SceneClassifier, waveforms: Waveforms, places: list[int],
     scenes = [waveforms.clips.rows[i].scene for i in places]
     known = all(scene in classifier.classes for scene in scenes)
     targets = tuple(classifier.classes.index(str(scene)) for scene in scenes) if known else ()
-    found = np.stack([np.asarray(waveforms[i][:samples], np.float32) for i in places])
+    found = np.stack([at_least(np.asarray(waveforms[i][:samples], np.float32), samples or 0) for i in places])
     return Probe(found, (CLIPS,) * len(places), targets)
+
+
+def at_least(waveform: Samples, samples: int) -> Samples:
+    """(length,) -> (at least `samples`,), with zeros behind a shorter one, as in training."""
+    return np.pad(waveform, (0, max(0, samples - len(waveform))))
 
 
 def _sounds(samples: int) -> Probe:

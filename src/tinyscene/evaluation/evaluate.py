@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from tinyscene import metrics
 from tinyscene.data import Clips, decode
+from tinyscene.deployment import Artifact
+from tinyscene.deployment.probes import at_least
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scores import Scores, plain_interval
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.progress import bar
+from tinyscene.progress import bar, track
 from tinyscene.training.batches import features_of_clips, logits_of, refuse_short
 from tinyscene.training.run import Run
 
@@ -21,8 +23,12 @@ from tinyscene.training.run import Run
 _CLIPS_A_STEP = 64
 
 
-def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) -> Scores:
-    """Score `classifier` on labelled clips of any length, each heard whole.
+def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | None = None) -> Scores:
+    """Score `classifier`, or an exported file, on labelled clips of any length, each heard whole.
+
+    A file hears each as `Artifact.predict` does: one for a single length as clips side by side, of which the mean
+    counts; a shorter one has zeros behind it, as in training. It does not say on which recordings its classifier was
+    trained, so that its scores are never marked as optimistic.
 
     Raises:
         InputError: there are no clips, a label is unknown to the classifier, or a clip is too short for it.
@@ -31,22 +37,29 @@ def evaluate(classifier: SceneClassifier, clips: Clips, run: Run | None = None) 
     if not len(clips.labels):
         raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
     heard, probabilities = probabilities_of(classifier, clips, run)
+    if isinstance(classifier, Artifact):
+        return Scores(heard, probabilities, tuple(classifier.facts["heard_devices"]))
     known = clips_heard(classifier.heard_recordings, heard)
     return Scores(heard, probabilities, classifier.heard_devices, known)
 
 
 def probabilities_of(
-    classifier: SceneClassifier, clips: Clips, run: Run | None = None
+    classifier: SceneClassifier | Artifact, clips: Clips, run: Run | None = None
 ) -> tuple[Clips, npt.NDArray[np.float64]]:
-    """The clips, labelled or not, and the probabilities (clips, classes) that a classifier gives to each, heard whole.
+    """The clips, labelled or not, and the probabilities (clips, classes) that `classifier` gives to each, heard whole.
 
     Raises:
         InputError: a clip can't be read, or is too short for the classifier.
     """
     run = run or Run()
     waveforms = decode(clips, classifier.sample_rate, classifier.channel, quiet=run.quiet)
-    refuse_short(classifier, waveforms)
     part = "/".join(sorted({clip.split for clip in clips}))
+    own = classifier.clip_samples if isinstance(classifier, Artifact) else None
+    if own is None:
+        refuse_short(classifier.shortest_samples, waveforms)
+    if isinstance(classifier, Artifact):
+        heard = track(range(len(waveforms)), f"the file hears the {part} part", len(waveforms), quiet=run.quiet)
+        return waveforms.clips, np.stack([classifier.hear(at_least(waveforms[i], own or 0)) for i in heard])
     features = iter(features_of_clips(classifier, waveforms, run, part))
     logits = []
     with bar(f"classifying the {part} part", len(waveforms), quiet=run.quiet) as advance:

@@ -100,7 +100,7 @@ def decisions(
     Args:
         model: what listens.
         blocks: the recording at the model's rate, each block of shape (samples,).
-        clip_s: length of the clips, where the model takes any; its own where None.
+        clip_s: length of the clips, where the model takes any; that of those it was trained on where None.
         every_s: from one decision to the next.
         smoothing: `Smoothing()` where None.
         where: what the recording is called in errors.
@@ -108,11 +108,11 @@ def decisions(
     Raises:
         InputError: no clip is full when the recording ends; or the lengths can't be used.
     """
-    rate, clip = model.sample_rate, clip_of(model, clip_s)
+    rate, clip = model.sample_rate, clip_of(model, clip_s) or clip_of(model, model.trained_clip_s)
     if clip is None:
         raise InputError(
-            "the model takes clips of any length; accepted: --clip-s SECONDS, best the length of the clips that it was "
-            "trained on"
+            "the model takes clips of any length, and does not say on which it was trained; accepted: --clip-s "
+            "SECONDS, best the length of those"
         )
     if not (isfinite(every_s) and every_s * rate >= 1):
         raise InputError(f"a decision every {every_s} s; accepted: more than 0, such as 1")

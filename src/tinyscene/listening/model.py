@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,7 @@ class Model(Protocol):
         clip_samples: the length of the clips that it takes; None where it takes any.
         shortest_samples: fewest samples that it takes.
         step_samples: that a stream takes at a time; None for a model that takes clips.
+        trained_clip_s: length of the clips that it was trained on, in seconds; None where that is not known.
     """
 
     @property
@@ -38,6 +40,8 @@ class Model(Protocol):
     def clip_samples(self) -> int | None: ...
     @property
     def shortest_samples(self) -> int: ...
+    @property
+    def trained_clip_s(self) -> float | None: ...
     @property
     def step_samples(self) -> int | None: ...
 
@@ -79,6 +83,10 @@ class SavedModel:
     def shortest_samples(self) -> int:
         return self.classifier.shortest_samples
 
+    @property
+    def trained_clip_s(self) -> float | None:
+        return self.classifier.trained_clip_s
+
     @torch.inference_mode()
     def probabilities(self, waveforms: Values) -> Values:
         """(batch, samples) -> (batch, classes)"""
@@ -116,6 +124,8 @@ def clip_of(model: Model, clip_s: float | None) -> int | None:
     rate = model.sample_rate
     if clip_s is None:
         return model.clip_samples
+    if not 0 < clip_s < inf:
+        raise InputError(f"clips of {clip_s:g} s; accepted: a length above 0 s")
     samples = round(clip_s * rate)
     if model.clip_samples not in (None, samples):
         own = (model.clip_samples or 0) / rate

@@ -45,8 +45,10 @@ class Pcm:
     def __post_init__(self) -> None:
         if self.encoding not in ENCODINGS:
             raise InputError(f"PCM {self.encoding!r}; accepted: {', '.join(ENCODINGS)}")
-        if self.rate < 1 or self.channels < 1:
-            raise InputError(f"PCM of {self.channels} channels at {self.rate} Hz; accepted: at least 1 of both")
+        if self.rate < audio.LOWEST_RATE or self.channels < 1:
+            raise InputError(
+                f"PCM of {self.channels} channels at {self.rate} Hz; accepted: at least 1, and {audio.LOWEST_RATE} Hz"
+            )
 
     def blocks(self, sample_rate: int, channel: audio.Channel) -> Iterator[audio.Waveform]:
         """One channel at `sample_rate` Hz, block by block, as soon as the bytes are there.

@@ -10,15 +10,12 @@ import torch
 from torch import Tensor
 
 from tinyscene import audio
-from tinyscene.deployment.artifact import clip_starts
+from tinyscene.deployment.artifact import WHOLE_S, clip_starts
 from tinyscene.errors import InputError
 from tinyscene.listening.model import Model, SavedModel, clip_of
 from tinyscene.listening.tape import Tape
 from tinyscene.models.classifier import Prediction
 from tinyscene.models.streaming import stream, streams
-
-# As `SceneClassifier.predict`: longer recordings are heard in chunks or clips of this length.
-WHOLE_S = 30.0
 
 Mean = npt.NDArray[np.float64]
 
@@ -44,7 +41,7 @@ def predict(model: Model, path: Path, clip_s: float | None = None) -> Heard:
     A model for clips of one length hears clips side by side, the last one up to the recording's end, and the mean of
     their probabilities counts. One for any length hears the recording in one piece; beyond 30 s chunk by chunk, to the
     same result, where it is a saved model that streams (`models/streaming.py`), and else as clips of 30 s side by
-    side, which `SceneClassifier.predict` does not do.
+    side, which of the two `SceneClassifier.predict` alone does not do.
 
     Args:
         model: what listens.
@@ -61,7 +58,14 @@ def predict(model: Model, path: Path, clip_s: float | None = None) -> Heard:
     try:
         return _hear(model, path, clip, length)
     except _OtherLengthError as other:  # the header of an MP3 is an estimate
-        return _hear(model, path, clip, other.length)
+        length = other.length
+    try:
+        return _hear(model, path, clip, length)
+    except _OtherLengthError as other:
+        raise InputError(
+            f"{path}: {length / model.sample_rate:.2f} s at first, then {other.length / model.sample_rate:.2f} s; "
+            f"accepted: a file that nobody is writing"
+        ) from None
 
 
 class _OtherLengthError(Exception):

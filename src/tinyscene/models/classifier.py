@@ -61,6 +61,8 @@ class SceneClassifier(nn.Module):
         """Devices of the clips that it was trained on."""
         self.heard_recordings: tuple[str, ...] = ()
         """Hashes of the recordings that it was trained or stopped on (`Clips.recording_hashes`)."""
+        self.trained_clip_s: float | None = None
+        """Length of the clips that it was last trained on, in seconds; None where that is not known."""
 
     @property
     def sample_rate(self) -> int:
@@ -176,6 +178,7 @@ class SceneClassifier(nn.Module):
             "classes": self.classes,
             "heard_devices": self.heard_devices,
             "heard_recordings": " ".join(self.heard_recordings),
+            "trained_clip_s": self.trained_clip_s,
             "frontend": _describe(self.frontend, FRONTENDS),
             "standardize": self.standardize.arguments,
             "network": network,
@@ -230,6 +233,7 @@ class SceneClassifier(nn.Module):
             classifier = cls(frontend, network, tuple(described["classes"]), standardize)
             classifier.heard_devices = tuple(described["heard_devices"])
             classifier.heard_recordings = tuple(described["heard_recordings"].split())
+            classifier.trained_clip_s = described.get("trained_clip_s")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
@@ -246,7 +250,7 @@ class SceneClassifier(nn.Module):
         except RuntimeError as error:
             raise InputError(
                 f"{folder}: model.json and weights.safetensors do not belong together ({error}); "
-                f"accepted: the two files of one model"
+                f"accepted: the two files of one model, saved by a version of tinyscene that builds it alike"
             ) from error
         classifier.network.to(memory_format=torch.channels_last)
         return classifier.eval()

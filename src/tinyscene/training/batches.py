@@ -118,15 +118,14 @@ def fit_standardization(
         classifier.standardize.fit(kept or features_of_clips(classifier, waveforms, run, "train"))
 
 
-def refuse_short(classifier: SceneClassifier, waveforms: Waveforms) -> None:
-    """Raise InputError, naming it, for a clip that is too short to be classified."""
-    shortest = classifier.shortest_samples
+def refuse_short(shortest: int, waveforms: Waveforms) -> None:
+    """Raise InputError, naming it, for a clip of fewer than `shortest` samples."""
     for clip, length in zip(waveforms.clips, waveforms.lengths, strict=True):
         if length < shortest:
             raise InputError(
                 f"{waveforms.clips.root / clip.path} ({clip.row or waveforms.clips.name}): "
-                f"{length / classifier.sample_rate:.3f} s; accepted: at least "
-                f"{shortest / classifier.sample_rate:.3f} s for this network"
+                f"{length / waveforms.sample_rate:.3f} s; accepted: at least "
+                f"{shortest / waveforms.sample_rate:.3f} s for this network"
             )
 
 

@@ -123,7 +123,7 @@ class Fit:
             start_from(classifier.network, self.init)
         waveforms = decode(clips.train, classifier.sample_rate, classifier.channel, quiet=run.quiet)
         watched = decode(clips.validation, classifier.sample_rate, classifier.channel, quiet=run.quiet)
-        refuse_short(classifier, watched)
+        refuse_short(classifier.shortest_samples, watched)
         # What stands in no tensor counts as well: the front end's settings, strides, dropout.
         start = [weights_fingerprint(classifier), repr(classifier), str(classifier.frontend.arguments)]
         hooks = Hooks(after_step, penalty)
@@ -135,6 +135,7 @@ class Fit:
         train(self, classifier, source, clips, validation, checkpoint, run, hooks)
         classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
         classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.recording_hashes}))
+        classifier.trained_clip_s = training_length(waveforms, self._augment_of("clips")) / classifier.sample_rate
         return classifier.eval()
 
     def _source(self, classifier: SceneClassifier, waveforms: Waveforms, run: Run) -> Source:
