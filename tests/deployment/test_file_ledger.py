@@ -172,7 +172,10 @@ def test_int8_activations_take_a_byte_each(tmp_path: Path) -> None:
         helper.make_node("QuantizeLinear", ["r", "s", "z"], ["q2"]),
         helper.make_node("DequantizeLinear", ["q2", "s", "z"], ["y"]),
     ]
-    tensors = {"w": KERNEL.astype(np.int8), **{name: np.asarray(array) for name, array in scale.items()}}
+    tensors = {
+        "w": np.arange(45, dtype=np.int8).reshape(5, 1, 3, 3),
+        **{name: np.asarray(array) for name, array in scale.items()},
+    }
     onnx.save(graph_of(nodes, tensors, ["n", 5, 8, "t"]), tmp_path / "int8.onnx")
     ledger = ledger_of_file(tmp_path / "int8.onnx", (1, 1, 8, 6))
     # The float input and its int8 copy, or the copy and five int8 channels.
@@ -249,6 +252,127 @@ def test_what_arithmetic_makes_of_a_tensor_is_that_tensor(tmp_path: Path) -> Non
     ledger = ledger_of_file(tmp_path / "hidden.onnx", (1, 1, 8, 6))
     assert next(row for row in ledger.tensors if row.name == "p").role == "weight"
     assert ledger.macs["conv_only"] == 45 * 48 + 35
+
+
+# Weights that pass for a quantization, or for the numbers of a graph
+
+HIDDEN = np.linspace(-1, 1, 45, dtype=np.float32)
+INT8 = {"s": np.asarray(0.1, np.float32), "z": np.asarray(0, np.int8)}
+# A file of nothing but single numbers is refused.
+SPARE = {"spare": np.ones(2, np.float32)}
+
+
+def dequantized(x: str, scale: str, zero: str, y: str, axis: int) -> onnx.NodeProto:
+    return helper.make_node("DequantizeLinear", [x, scale, zero], [y], axis=axis)
+
+
+def quantized_input() -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+    ]
+
+
+def convolved(kernel: str) -> list[onnx.NodeProto]:
+    shape = helper.make_node("Constant", [], ["shape"], value_ints=[5, 1, 3, 3])
+    return [
+        shape,
+        helper.make_node("Reshape", [kernel, "shape"], ["w"]),
+        helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+
+
+def as_scales_of_ones() -> onnx.ModelProto:
+    nodes = [dequantized("ones", "hidden", "zeros", "k", 0), *convolved("k")]
+    tensors = {"ones": np.ones(45, np.int8), "hidden": HIDDEN, "zeros": np.zeros(45, np.int8)}
+    return graph_of(nodes, tensors, ["n", 5, 8, "t"])
+
+
+def as_scales_of_ones_of_which_there_are_more() -> onnx.ModelProto:
+    nodes = [
+        dequantized("ones", "hidden", "zeros", "k2", 0),
+        helper.make_node("ReduceMean", ["k2", "last"], ["k"], keepdims=0),
+        *convolved("k"),
+    ]
+    tensors = {
+        "ones": np.ones((45, 2), np.int8),
+        "hidden": HIDDEN,
+        "zeros": np.zeros(45, np.int8),
+        "last": np.array([1], np.int64),
+    }
+    return graph_of(nodes, tensors, ["n", 5, 8, "t"])
+
+
+def as_scales_of_activations() -> onnx.ModelProto:
+    """A band is multiplied by each."""
+    nodes = [*quantized_input()[:1], dequantized("q", "hidden", "zeros", "y", 2)]
+    return graph_of(nodes, {**INT8, "hidden": HIDDEN[:8], "zeros": np.zeros(8, np.int8)}, ["n", 1, 8, "t"])
+
+
+def as_zero_points() -> onnx.ModelProto:
+    nodes = [dequantized("nothing", "s45", "hidden", "k", 0), *convolved("k")]
+    tensors = {"nothing": np.zeros(45, np.int8), "s45": np.ones(45, np.float32), "hidden": np.arange(45, dtype=np.int8)}
+    return graph_of(nodes, tensors, ["n", 5, 8, "t"])
+
+
+def as_a_product_of_scales() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Mul", ["hidden", "s"], ["product"]),
+        dequantized("ones", "product", "zeros", "k", 0),
+        *convolved("k"),
+    ]
+    tensors = {"ones": np.ones(45, np.int8), "hidden": HIDDEN, "zeros": np.zeros(45, np.int8), "s": INT8["s"]}
+    return graph_of(nodes, tensors, ["n", 5, 8, "t"])
+
+
+def one_by_one() -> onnx.ModelProto:
+    names = [f"n{i}" for i in range(45)]
+    nodes = [helper.make_node("Concat", names, ["k"], axis=0), *convolved("k")]
+    return graph_of(nodes, {**SPARE, **{n: HIDDEN[i : i + 1] for i, n in enumerate(names)}}, ["n", 5, 8, "t"])
+
+
+def a_few_one_by_one() -> onnx.ModelProto:
+    """No more of them than a graph has."""
+    names = [f"n{i}" for i in range(9)]
+    shape = helper.make_node("Constant", [], ["shape"], value_ints=[1, 1, 3, 3])
+    nodes = [
+        helper.make_node("Concat", names, ["k"], axis=0),
+        shape,
+        helper.make_node("Reshape", ["k", "shape"], ["w"]),
+        helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    return graph_of(nodes, {**SPARE, **{n: HIDDEN[i : i + 1] for i, n in enumerate(names)}}, ["n", 1, 8, "t"])
+
+
+def as_factors() -> onnx.ModelProto:
+    """A polynomial of the input."""
+    nodes, at = [], "x"
+    for i in range(20):
+        nodes += [helper.make_node("Mul", [at, f"n{i}"], [f"m{i}"]), helper.make_node("Add", [f"m{i}", "x"], [f"a{i}"])]
+        at = f"a{i}"
+    nodes.append(helper.make_node("Identity", [at], ["y"]))
+    return graph_of(nodes, {**SPARE, **{f"n{i}": HIDDEN[i : i + 1].reshape(()) for i in range(20)}}, ["n", 1, 8, "t"])
+
+
+@pytest.mark.parametrize(
+    ("model", "least"),
+    [
+        (as_scales_of_ones, 225),
+        (as_scales_of_ones_of_which_there_are_more, 270),
+        (as_scales_of_activations, 32),
+        (as_zero_points, 45),
+        (as_a_product_of_scales, 225),
+        (one_by_one, 188),
+        (a_few_one_by_one, 44),
+        (as_factors, 88),
+    ],
+)
+def test_weights_that_pass_for_something_else_are_weights(
+    model: Callable[[], onnx.ModelProto], least: int, tmp_path: Path
+) -> None:
+    onnx.save(model(), tmp_path / "hidden.onnx")
+    ledger = ledger_of_file(tmp_path / "hidden.onnx", (1, 1, 8, 6))
+    assert sum(row.bytes for row in ledger.tensors if row.role == "weight") >= least
 
 
 def in_a_subgraph(model: onnx.ModelProto) -> None:

@@ -86,7 +86,8 @@ def _files(files: list[Path], keep: Path | None, clip_s: float | None) -> "dict[
     for file in files:
         if file.is_dir():
             raise InputError(f"{file}: a folder; accepted: exported files, or a model's folder with --runtimes all")
-        format_of(file)
+        if not format_of(file).runs_here:
+            raise InputError(f"{file}: no runtime of a computer runs it; accepted: files of those that do")
         if not file.is_file():
             raise InputError(f"{file}: no such file; accepted: one that `tinyscene export` wrote")
     return {str(file): OpenFile(file, clip_s) for file in files}
@@ -95,7 +96,7 @@ def _files(files: list[Path], keep: Path | None, clip_s: float | None) -> "dict[
 def _formats(runtimes: str) -> "list[Format]":
     from tinyscene.deployment.menu import FORMATS
 
-    named = {suffix.removeprefix("."): format_ for suffix, format_ in FORMATS.items()}
+    named = {suffix.removeprefix("."): format_ for suffix, format_ in FORMATS.items() if format_.runs_here}
     if runtimes == "all":
         return list(named.values())
     asked = [name.strip().removeprefix(".") for name in runtimes.split(",")]

@@ -12,11 +12,10 @@ import torch
 from tinyscene.accounting import Ledger
 from tinyscene.deployment.formats import Format, Runner, Values
 from tinyscene.deployment.forms import Form
+from tinyscene.deployment.pte import METHOD
 from tinyscene.deployment.pte_ledger import ledger_of_pte, weighted_layers
 from tinyscene.errors import InputError
 from tinyscene.progress import silence
-
-METHOD = "forward"
 
 
 class ExecuTorch(Format):
@@ -35,28 +34,34 @@ class ExecuTorch(Format):
         for key in metadata:
             if not key.isidentifier() or key == METHOD:
                 raise InputError(f"metadata {key!r}; accepted in a .pte file: identifiers other than {METHOD!r}")
-        exir = _installed("executorch.exir")
-        partitioner = _installed("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
-        # Strides of axes of length one are free in torch, and would be taken for another order of axes.
-        examples = tuple(torch.zeros(example.shape) for example in form.examples)
+        installed("executorch.exir")
         try:
             with silence(native=True), torch.no_grad():
-                from tinyscene.deployment.portable import module_of
-
-                edge = exir.to_edge_transform_and_lower(
-                    torch.export.export(module_of(form, stored=True), examples),
-                    partitioner=[partitioner],
-                    # It knows no quantized operations, and refuses them.
-                    compile_config=exir.EdgeCompileConfig(_check_ir_validity=False),
-                    constant_methods=dict(metadata),
-                )
-                content = edge.to_executorch().buffer
+                content = self._content(form, metadata)
+        except InputError:
+            raise
         except Exception as error:  # torch.export and the passes raise what lies beneath them, of any type
             raise InputError(
                 f"{type(form.network).__name__} can't be written as .pte ({_reason(error)}); accepted: a network that "
                 f"torch.export captures, of operations that ExecuTorch has"
             ) from error
         path.write_bytes(content)
+
+    def _content(self, form: Form, metadata: Mapping[str, str]) -> bytes:
+        """The file's bytes."""
+        from tinyscene.deployment.portable import module_of
+
+        exir = installed("executorch.exir")
+        partitioner = installed("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
+        edge = exir.to_edge_transform_and_lower(
+            torch.export.export(module_of(form, stored=True), fresh(form.examples)),
+            partitioner=[partitioner],
+            # It knows no quantized operations, and refuses them.
+            compile_config=exir.EdgeCompileConfig(_check_ir_validity=False),
+            constant_methods=dict(metadata),
+        )
+        content: bytes = edge.to_executorch().buffer
+        return content
 
     def metadata(self, path: Path) -> dict[str, str]:
         """See `Format.metadata`."""
@@ -78,17 +83,17 @@ class ExecuTorch(Format):
 
     def layers_by_kernel(self, path: Path) -> tuple[int, int]:
         """See `Format.layers_by_kernel`. Matrix products of a front end inside are layers in float."""
-        _installed("executorch.exir")
+        installed("executorch.exir")
         return weighted_layers(path)
 
     def ledger(self, path: Path, example: tuple[int, ...]) -> Ledger:
         """See `pte_ledger.ledger_of_pte`."""
-        _installed("executorch.exir")
+        installed("executorch.exir")
         return ledger_of_pte(path, example, self.metadata(path))
 
     def version(self) -> str:
         """See `Format.version`."""
-        _installed("executorch.runtime")
+        installed("executorch.runtime")
         return version("executorch")
 
 
@@ -103,7 +108,7 @@ class _Runner:
         self._load()
 
     def _load(self) -> None:
-        pool = _installed("executorch.extension.pybindings.portable_lib")
+        pool = installed("executorch.extension.pybindings.portable_lib")
         with silence(native=True):
             if self.threads and pool._threadpool_get_thread_count() != self.threads:
                 pool._unsafe_reset_threadpool(self.threads)
@@ -146,9 +151,14 @@ class _Runner:
         return tuple(np.concatenate(output) for output in zip(*made, strict=True))
 
 
+def fresh(examples: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Strides of axes of length one are free in torch, and would be taken for another order of axes."""
+    return tuple(torch.zeros(example.shape) for example in examples)
+
+
 def _program(path: Path) -> Any:
     """Open a file. Raises InputError if there is none, or none of ExecuTorch."""
-    runtime = _installed("executorch.runtime")
+    runtime = installed("executorch.runtime")
     if not path.is_file():
         raise InputError(f"{path}: no such file; accepted: a .pte file")
     try:
@@ -158,7 +168,7 @@ def _program(path: Path) -> Any:
         raise InputError(f"{path}: not a .pte file ({_reason(error)}); accepted: one that export wrote") from error
 
 
-def _installed(module: str) -> Any:
+def installed(module: str) -> Any:
     """A module of ExecuTorch. Raises InputError, saying how to get it, where it is missing."""
     try:
         with silence():

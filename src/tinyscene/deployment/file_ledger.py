@@ -12,7 +12,7 @@ from tinyscene.accounting import LayerRow, Ledger, Role, TensorRow
 from tinyscene.accounting.memory import peak_values
 from tinyscene.deployment.described import MASKS
 from tinyscene.deployment.graph import Graph, Shape, read
-from tinyscene.deployment.node_macs import CONVOLUTIONS, POOLINGS, PRODUCTS, RULES, Call
+from tinyscene.deployment.node_macs import CONVOLUTIONS, MOST_NUMBERS, POOLINGS, PRODUCTS, RULES, Call, scaled
 from tinyscene.errors import InputError
 from tinyscene.models.tracing import Step, Trace
 
@@ -77,6 +77,7 @@ def differences(file: Ledger, classifier: Ledger) -> tuple[str, ...]:
 def _tensor_rows(graph: Graph) -> Iterator[TensorRow]:
     masks = json.loads(graph.metadata.get(MASKS, "{}"))
     folds = dict(_foldable(graph))
+    numbers = sum(array.size == 1 and not _ROLES.get(_use(graph, name)) for name, array in graph.stored.items())
     for name, array in graph.stored.items():
         layer, _, tensor = name.rpartition(".")
         use = _use(graph, name)
@@ -95,7 +96,7 @@ def _tensor_rows(graph: Graph) -> Iterator[TensorRow]:
             nonzero=nonzero,
             dtype=str(array.dtype),
             itemsize=array.dtype.itemsize,
-            role="frontend" if name in graph.frontend else _role(name, array.size, use),
+            role="frontend" if name in graph.frontend else _role(graph, name, use, numbers),
             layer_type=use[0] or "unused",
             folds_into=folds.get(name, ""),
         )
@@ -127,15 +128,68 @@ def _dearness(use: tuple[str, int]) -> int:
     return 2 if role in ("scale", "zero_point", "statistic") else 1
 
 
-def _role(name: str, values: int, use: tuple[str, int]) -> Role:
-    if use in _ROLES:
-        return _ROLES[use]
+def _role(graph: Graph, name: str, use: tuple[str, int], numbers: int) -> Role:
+    role, values = _ROLES.get(use), graph.stored[name]
+    if role == "scale":
+        return role if all(_scales(graph, *reader, name) for reader in graph.readers[name]) else "weight"
+    if role == "zero_point":
+        return role if values.size == 1 or not values.any() else "weight"
+    if role:
+        return role
     if name.endswith("bias"):
         return "bias"
     if use[0] in ("Mul", "Add") and name.rpartition(".")[2] in ("scale", "shift"):
         return "norm"  # a batch norm that was made explicit
     # A file does not tell buffers from parameters: what holds several values is a weight.
-    return "constant" if values == 1 and not name.endswith("weight") else "weight"
+    alone = values.size == 1 and numbers <= MOST_NUMBERS and _meets_activations(graph, name)
+    return "constant" if alone and not name.endswith("weight") else "weight"
+
+
+def _scales(graph: Graph, node: "onnx.NodeProto", position: int, name: str) -> bool:
+    """Whether a reader takes `name` as the scale of a quantization, and not as numbers to multiply by.
+
+    Activations are divided by the scale that they are multiplied by. A product of scales is a bias's.
+    """
+    if node.op_type == "Mul":
+        readers = [reader for product in node.output for reader in graph.readers.get(product, [])]
+        made = [reader for dequantize, _ in readers for reader in graph.readers.get(dequantize.output[0], [])]
+        biases = all(kind.op_type in (*CONVOLUTIONS, *PRODUCTS) and place == 2 for kind, place in made)
+        others = [given for given, place in graph.readers[name] if given.op_type == "DequantizeLinear" and place == 1]
+        return (
+            bool(others) and biases and all((kind.op_type, place) == ("DequantizeLinear", 1) for kind, place in readers)
+        )
+    if position != 1:
+        return False
+    if node.op_type == "QuantizeLinear":
+        return all(_restores(graph, reader, name) for reader in graph.readers.get(node.output[0], []))
+    held = graph.stored.get(_origin(graph, node.input[0]))
+    if held is not None:
+        readers = graph.readers.get(node.output[0], [])
+        layer = all(kind.op_type in (*CONVOLUTIONS, *PRODUCTS) and place == 1 for kind, place in readers)
+        return scaled(held, graph.stored[name].size, layer)
+    maker = graph.makers.get(node.input[0])
+    while maker is not None and maker.op_type in _VIEWS:
+        maker = graph.makers.get(maker.input[0])
+    return maker is not None and maker.op_type == "QuantizeLinear" and maker.input[1] == name
+
+
+def _restores(graph: Graph, reader: tuple["onnx.NodeProto", int], scale: str) -> bool:
+    """Whether integers are multiplied by `scale` again, moved before or not."""
+    node, position = reader
+    if node.op_type in _VIEWS:
+        return all(_restores(graph, further, scale) for further in graph.readers.get(node.output[0], []))
+    return node.op_type == "DequantizeLinear" and position == 0 and node.input[1] == scale
+
+
+def _meets_activations(graph: Graph, name: str) -> bool:
+    """Whether all that read a number compute with activations: several numbers could be put together to weights."""
+    for node, _ in graph.readers.get(name, []):
+        if node.op_type in ("Cast", *_VIEWS) and node.output[0] not in graph.activations:
+            if not _meets_activations(graph, str(node.output[0])):
+                return False
+        elif node.op_type == "Concat" or node.output[0] not in graph.activations:
+            return False
+    return True
 
 
 def _foldable(graph: Graph) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ class Format(ABC):
         runtime: what runs it, as its makers write it.
         extra: of this package, that installs the runtime; empty where it is always there.
         any_length: whether one file takes clips of any number of frames where the front end is outside.
+        runs_here: whether its runtime is there on a computer; else a reference of its operators runs the file.
         rounds_otherwise: whether its plainest integer kernels round as no torch does: in fixed point, and twice.
         steps: of the int8 output that its kernels may be off in any case.
         ways: to write the same file; where the first does not come out right, the next is tried.
@@ -33,6 +34,7 @@ class Format(ABC):
     runtime: ClassVar[str]
     extra: ClassVar[str] = ""
     any_length: ClassVar[bool] = False
+    runs_here: ClassVar[bool] = True
     rounds_otherwise: ClassVar[bool] = False
     steps: ClassVar[float] = 1.0
     ways: ClassVar[tuple[str, ...]] = ("",)

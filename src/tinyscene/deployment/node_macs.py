@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
 
 from tinyscene.accounting import COUNTERS
 
@@ -17,6 +19,8 @@ PRODUCTS = {"Gemm", "MatMul"}
 POOLINGS = {"MaxPool", "AveragePool"}
 AVERAGES = {"GlobalAveragePool", "ReduceMean"}
 NORMS = {"BatchNormalization"}
+# A file with more single numbers than this counts them as weights: they could be put together one by one.
+MOST_NUMBERS = 16
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,16 @@ class Call:
         """Whether an average takes all bands and frames."""
         spatial = self.output[2:] if len(self.output) == len(self.input) else ()
         return self.kind in AVERAGES and len(self.input) == 4 and prod(spatial) == 1
+
+
+def scaled(integers: npt.NDArray[Any], scales: int, layer: bool) -> bool:
+    """Whether so many numbers are the scales of stored integers; else they are weights that only pass for them.
+
+    There are more integers than scales, and not all alike. A layer's own weights may be one a channel.
+    """
+    if integers.size == scales:
+        return layer
+    return bool(integers.size > scales and (not integers.any() or integers.min() != integers.max()))
 
 
 def multiplications(call: Call) -> int:

@@ -17,7 +17,8 @@ from tinyscene.progress import silence
 
 Shape = tuple[int, ...]
 
-_BACKEND, _METHOD = "XnnpackBackend", "forward"
+METHOD = "forward"
+_BACKEND = "XnnpackBackend"
 # "No value", as XNNPACK writes it.
 _NONE = 2**32 - 1
 _XNNPACK_TYPES = {
@@ -30,7 +31,7 @@ _XNNPACK_TYPES = {
     "xnn_datatype_qcint32": "int32",
     "xnn_datatype_int32": "int32",
 }
-_TORCH_TYPES = {
+TORCH_TYPES = {
     "BYTE": "uint8",
     "CHAR": "int8",
     "SHORT": "int16",
@@ -107,17 +108,33 @@ def read(path: Path) -> Pte:
     Raises:
         InputError: it is no `.pte` file, computes something where it can't be seen into, or keeps constants elsewhere.
     """
+    file = opened(path)
+    try:
+        with silence():
+            return _Reader(path, file).read()
+    except InputError:
+        raise
+    except Exception as error:  # flatbuffers raise what the bytes lead them to
+        raise InputError(f"{path}: not a .pte file ({type(error).__name__}: {error}); {_ACCEPTED}") from error
+
+
+def opened(path: Path) -> Any:
+    """A file as the objects of ExecuTorch's schema. Raises InputError if there is none, or none of ExecuTorch."""
     from executorch.exir._serialize._program import deserialize_pte_binary
 
     if not path.is_file():
         raise InputError(f"{path}: no such file; {_ACCEPTED}")
     try:
         with silence():
-            return _Reader(path, deserialize_pte_binary(path.read_bytes())).read()
-    except InputError:
-        raise
+            return deserialize_pte_binary(path.read_bytes())
     except Exception as error:  # flatbuffers raise what the bytes lead them to
         raise InputError(f"{path}: not a .pte file ({type(error).__name__}: {error}); {_ACCEPTED}") from error
+
+
+def plan_of(program: Any) -> Any:
+    """What computes."""
+    (plan,) = (plan for plan in program.execution_plan if plan.name == METHOD)
+    return plan
 
 
 class _Reader:
@@ -125,10 +142,10 @@ class _Reader:
 
     def __init__(self, path: Path, opened: Any) -> None:
         self.path, self.program = path, opened.program
-        (self.plan,) = (plan for plan in self.program.execution_plan if plan.name == _METHOD)
+        self.plan = plan_of(self.program)
         for plan in self.program.execution_plan:
             if plan is not self.plan and (plan.operators or plan.delegates):
-                raise self._fault(f"computes in {plan.name} as well as in {_METHOD}")
+                raise self._fault(f"computes in {plan.name} as well as in {METHOD}")
         named = opened.named_data
         self.named = (
             {key: bytes(named.buffers[entry.buffer_index]) for key, entry in named.pte_data.items()} if named else {}
@@ -163,7 +180,7 @@ class _Reader:
         tensor = self.plan.values[index].val
         if not hasattr(tensor, "scalar_type"):
             return None
-        dtype, shape, constant = _TORCH_TYPES[tensor.scalar_type.name], tuple(tensor.sizes), ""
+        dtype, shape, constant = TORCH_TYPES[tensor.scalar_type.name], tuple(tensor.sizes), ""
         extra = tensor.extra_tensor_info
         if extra is not None and extra.location.name == "EXTERNAL":
             raise self._fault("keeps constants in another file")

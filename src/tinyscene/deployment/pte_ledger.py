@@ -12,7 +12,7 @@ from tinyscene.accounting import LayerRow, Ledger, Role, TensorRow
 from tinyscene.accounting.memory import peak_values
 from tinyscene.deployment.described import inputs_of
 from tinyscene.deployment.frontend_constants import is_of_frontend
-from tinyscene.deployment.node_macs import RULES, Call
+from tinyscene.deployment.node_macs import MOST_NUMBERS, RULES, Call, scaled
 from tinyscene.deployment.pte import Node, Pte, Shape, Value, read
 from tinyscene.errors import InputError
 from tinyscene.models.tracing import Step, Trace
@@ -22,6 +22,8 @@ _KINDS = {
     "Conv2d": "Conv",
     "DepthwiseConv2d": "Conv",
     "aten::convolution": "Conv",
+    "cortex_m::quantized_conv2d": "Conv",
+    "cortex_m::quantized_depthwise_conv2d": "Conv",
     "FullyConnected": "Gemm",
     "aten::linear": "Gemm",
     "aten::addmm": "Gemm",
@@ -29,14 +31,17 @@ _KINDS = {
     "aten::bmm": "MatMul",
     "BatchMatrixMultiply": "MatMul",
     "AvgPooling2d": "AveragePool",
+    "cortex_m::quantized_avg_pool2d": "AveragePool",
     "aten::avg_pool2d": "AveragePool",
     "MaxPooling2d": "MaxPool",
+    "cortex_m::quantized_max_pool2d": "MaxPool",
     "aten::max_pool2d_with_indices": "MaxPool",
     "GlobalAvgPooling2d": "GlobalAveragePool",
     "aten::mean": "ReduceMean",
     "aten::var_mean": "ReduceMean",
     "Add": "Add",
     "aten::add": "Add",
+    "cortex_m::quantized_add": "Add",
 }
 _WEIGHTED = {"Conv", "Gemm", "MatMul"}
 # In XNNPACK these run on (batch, bands, frames, channels), their filters on (outputs, bands, frames, inputs).
@@ -121,23 +126,41 @@ def _before_network(pte: Pte, frontend: set[str]) -> set[str]:
 
 
 def _tensor_rows(pte: Pte, frontend: set[str]) -> Iterator[TensorRow]:
-    left = dict(pte.stored)
-
-    def row(key: str, layer: str, tensor: str, role: Role, kind: str) -> Iterator[TensorRow]:
-        if key in left:
-            array = left.pop(key)
-            nonzero, dtype = int(np.count_nonzero(array)), str(array.dtype)
-            whose: Role = "frontend" if key in frontend else role
-            yield TensorRow(layer, tensor, array.size, array.size, nonzero, dtype, array.itemsize, whose, kind)
-
+    uses: dict[str, list[tuple[str, str, Role, str]]] = {}
     for node, name in _names(pte):
         weight = _weight(node)
+        fixed_point = _fixed_point_scales(node)
         for place, value in node.inputs.items():
-            tensor, role = _described(place, value, value is weight, _KINDS.get(node.kind) in _WEIGHTED)
-            yield from row(value.constant, name, tensor, role, node.kind)
-            yield from row(value.scale, name, f"{tensor}_scale", "scale", node.kind)
-    for key in list(left):
-        yield from row(key, "", key, "weight", "unused")
+            tensor, role = fixed_point.get(place) or _described(
+                place, value, value is weight, _KINDS.get(node.kind) in _WEIGHTED
+            )
+            uses.setdefault(value.constant, []).append((name, tensor, role, node.kind))
+            scales: Role = "scale" if role == "bias" or _scaled(pte, value, value is weight) else "weight"
+            uses.setdefault(value.scale, []).append((name, f"{tensor}_scale", scales, node.kind))
+    numbers = sum(array.size == 1 for array in pte.stored.values())
+    for key, array in pte.stored.items():
+        # What is a scale or a bias to one reader, and a weight to another, is that.
+        layer, tensor, role, kind = min(uses.get(key, [("", key, "weight", "unused")]), key=_dearness)
+        if role == "constant" and numbers > MOST_NUMBERS:
+            role = "weight"
+        nonzero, whose = int(np.count_nonzero(array)), "frontend" if key in frontend else role
+        yield TensorRow(layer, tensor, array.size, array.size, nonzero, str(array.dtype), array.itemsize, whose, kind)
+
+
+def _scaled(pte: Pte, value: Value, layer: bool) -> bool:
+    return bool(value.scale) and scaled(pte.stored[value.constant], pte.stored[value.scale].size, layer)
+
+
+def _dearness(use: tuple[str, str, Role, str]) -> int:
+    return ("weight", "bias", "constant", "scale").index(use[2])
+
+
+def _fixed_point_scales(node: Node) -> dict[str, tuple[str, Role]]:
+    """CMSIS-NN's convolutions hold a scale a channel as a multiplier and a shift, behind weight and bias."""
+    if not node.kind.startswith("cortex_m::") or _KINDS.get(node.kind) != "Conv":
+        return {}
+    *_, multiplier, shift = (place for place, value in node.inputs.items() if value.constant)
+    return {multiplier: ("multiplier", "scale"), shift: ("shift", "scale")}
 
 
 def _described(place: str, value: Value, is_weight: bool, weighted: bool) -> tuple[str, Role]:
