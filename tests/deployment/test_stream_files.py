@@ -23,9 +23,10 @@ from tinyscene.listening import Smoothing, decisions
 from tinyscene.models.classifier import SceneClassifier
 
 RATE, STEP_S = 8000, 0.15
+PACKAGES = {".onnx": "onnxruntime", ".tflite": "litert_torch", ".pte": "executorch", ".cortex_m.pte": "executorch"}
 RUNTIMES = [
     pytest.param(suffix, marks=pytest.mark.skipif(find_spec(module) is None, reason=f"{module} is not installed"))
-    for suffix, module in ((".onnx", "onnxruntime"), (".tflite", "litert_torch"), (".pte", "executorch"))
+    for suffix, module in PACKAGES.items()
 ]
 CASES = [(name, "int8" if name in ("cp_mobile", "moments_linear", "aemnet") else "float32") for name in SMALL]
 if not SOAK:
@@ -60,6 +61,8 @@ def says(classifier: SceneClassifier, heard: np.ndarray) -> np.ndarray:
 def test_every_step_says_what_the_whole_recording_says(
     streamed: Streamed, name: str, precision: str, suffix: str
 ) -> None:
+    if suffix == ".cortex_m.pte" and name != "cp_mobile":
+        pytest.skip("one network shows it: a lowering takes up to a minute, and floats can't be lowered")
     file, classifier = Artifact.load(streamed(name, precision, suffix).path), at(name, precision)
     assert file.parity.faults == ()
     size = file.step_samples or 0
@@ -92,7 +95,7 @@ def test_a_clip_is_heard_after_silence(streamed: Streamed) -> None:
     np.testing.assert_allclose(file.stream().through(silent[None]), file.probabilities(clip[None]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("suffix", RUNTIMES)
+@pytest.mark.parametrize("suffix", RUNTIMES[:3])
 def test_the_ledger_is_that_of_the_network(streamed: Streamed, suffix: str) -> None:
     file, classifier = streamed("baseline2021", "float32", suffix), at("baseline2021", "float32")
     found, trained = file.ledger(CLIP_S), count(classifier.network, classifier.example(CLIP_S))
