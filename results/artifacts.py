@@ -168,7 +168,11 @@ def latencies(model: Model, rows: list[dict[str, Any]], clip_s: float) -> dict[s
     kept = folder / LATENCY
     if kept.is_file():
         return json.loads(kept.read_text())
-    paths = [folder / f"{row['front_end']}{row['format']}" for row in rows if not row.get("fault")]
+    paths = [
+        folder / f"{row['front_end']}{row['format']}"
+        for row in rows
+        if FORMATS[row["format"]].runs_here and not row.get("fault")
+    ]
     openers = {path.name: OpenFile(path, clip_s) for path in paths}
     found = measure({TORCH: OpenModel(model.folder, clip_s), **openers})
     if faults := [f"{row.name}: {row.fault}" for row in found if row.fault]:
@@ -193,7 +197,9 @@ def rows_of(model: Model, data: Path) -> Iterator[dict[str, Any]]:
     clips = model.clips(data)
     heard = model.classifier.sample_rate, model.classifier.channel
     clip_s = min(decode(clips.test, *heard, quiet=True).lengths) / heard[0]
-    rows = [file_row(model, suffix, form, clips, clip_s) for suffix in FORMATS for form in FORMS]
+    # Microcontrollers take int8 networks alone.
+    suffixes = [suffix for suffix in FORMATS if FORMATS[suffix].runs_here or model.classifier.precision == "int8"]
+    rows = [file_row(model, suffix, form, clips, clip_s) for suffix in suffixes for form in FORMS]
     taken = latencies(model, rows, clip_s)
     in_torch = {name: rows[0][name] for name in ("system", "variant", "stage", "seed", "dataset", "weights_at")}
     more = {name: rows[0][name] for name in ("clip_s", "model_accuracy", "trained")}
