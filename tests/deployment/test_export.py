@@ -29,6 +29,7 @@ from tinyscene.deployment.probes import Probe
 from tinyscene.deployment.reference import Reference, _RunningMeans
 from tinyscene.deployment.write import onnx_model
 from tinyscene.errors import InputError
+from tinyscene.features.products import SpectrogramByProducts
 from tinyscene.models import masks
 from tinyscene.rules import get_rules
 from tinyscene.systems.count import count_model
@@ -392,6 +393,14 @@ def test_no_file_holds_masks() -> None:
     assert held.keys() == at("baseline2021", "float32").network.state_dict().keys()
     torch.testing.assert_close(held[weight], pruned.network.get_parameter(weight).detach())
     assert masks.masks_of(pruned.network).keys() == {weight}
+
+
+def test_a_fault_of_the_products_is_no_excuse_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sound is heard three samples late, by the file and by the torch module that it is written from."""
+    forward = SpectrogramByProducts.forward
+    monkeypatch.setattr(SpectrogramByProducts, "forward", lambda self, given: forward(self, given.roll(3, -1)))
+    with pytest.raises(InputError, match="does not compute what the classifier computes"):
+        export(at("baseline2021", "int8"), tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S)
 
 
 def test_every_clip_is_held_to_its_own_bound() -> None:

@@ -42,8 +42,8 @@ def export(
 
     The file is run beside the model before it gets its name; one that computes anything else is not kept. What was
     found stands beside it: FILE.json. A file takes clips of one length; an ONNX file with the front end outside takes
-    any. With --step-s it takes the next samples and its state, and gives the probabilities of the last --clip-s seconds
-    with the state after them.
+    any. With --step-s it takes the next samples and its state, and gives the probabilities of as many frames as a clip
+    has, with the state after them.
     """
     import tinyscene as ts
     from tinyscene.accounting import count
@@ -70,7 +70,8 @@ def export(
         write_json({**facts, "ledger": ledger.to_json(), "differences": list(apart)}, json_file)
         return
     screen().print(table_of(artifact))
-    screen().print(f"For a clip of {clip_s:g} s:\n{_costs(ledger, trained)}", highlight=False)
+    of = f"a step of {artifact.step_samples / artifact.sample_rate:g} s" if artifact.step_samples else "a clip"
+    screen().print(f"For {of}, the model for a clip of {clip_s:g} s:\n{_costs(ledger, trained)}", highlight=False)
     if apart:
         screen().print("\n  ".join(["Tensor by tensor, the file's ledger differs from the model's:", *apart]))
 

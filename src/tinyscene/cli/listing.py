@@ -176,6 +176,8 @@ def heard_by(file: "Artifact") -> str:
     if file.clip_samples is None:
         return unknown
     clip_s = file.clip_samples / file.sample_rate
+    if file.step_samples:
+        unknown = f"Each was heard in steps, after silence, and its end was not padded. {unknown}"
     return (
         f"Made for clips of {clip_s:g} s: a longer one was heard as several side by side, and the mean of their "
         f"probabilities counts; a shorter one with zeros behind it. {unknown}"

@@ -102,7 +102,7 @@ def microphone(model: "Model", device: str | None) -> Source:
 
 def follow(model: "Model", source: Source, out: Path | None, form: str | None, timing: Timing) -> None:
     """Write decisions until the source ends, or Ctrl-C ends it; then say what was heard."""
-    from tinyscene.listening import decisions
+    from tinyscene.listening.decisions import decisions, real_every_s
     from tinyscene.listening.rows import Rows, row_of_decision
 
     made = decisions(model, source.blocks, where=source.name, **timing.settings())
@@ -113,7 +113,10 @@ def follow(model: "Model", source: Source, out: Path | None, form: str | None, t
     last_s, interrupted = 0.0, False
     with open_rows(model, out, form, streamed=True) as (rows, _):
         writers = live + ([] if live and out is None else [rows])
-        total = max(1, int(source.seconds / timing.every_s))
+        every_s = real_every_s(model, timing.every_s)
+        if every_s != timing.every_s:
+            say(f"a decision every {every_s:g} s, a whole number of the file's steps")
+        total = max(1, int(source.seconds / every_s))
         with bar("listening", total, quiet=not source.seconds or shown(out)) as advance:
             try:
                 for decision in made:

@@ -214,7 +214,7 @@ class Artifact:
         return mean
 
     def ledger(self, clip_s: float) -> Ledger:
-        """What the file costs for a clip of `clip_s` seconds, read from the file alone."""
+        """What the file costs for a clip of `clip_s` seconds, read from the file alone; a stream, for one step."""
         samples = self.clip_samples or max(round(clip_s * self.sample_rate), self.shortest_samples)
         if self.inside:
             return self.format.ledger(self.path, (1, self.step_samples or samples))

@@ -25,6 +25,7 @@ class Certificate:
         data: the clips that were compared beside the generated sounds; empty where there were none.
         versions: of what wrote it.
         parity: what was found.
+        step_samples: that a stream takes at a time, compared at the end of sounds; 0 where the file takes clips.
     """
 
     file_sha256: str
@@ -38,6 +39,7 @@ class Certificate:
     data: str
     versions: dict[str, str]
     parity: Parity
+    step_samples: int = 0
 
     @classmethod
     def load(cls, file: Path) -> "Certificate":

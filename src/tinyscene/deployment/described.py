@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.deployment.forms import Form
+from tinyscene.errors import InputError
 from tinyscene.features import FRONTENDS, Standardize
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.masks import SUFFIX
@@ -47,8 +48,22 @@ def describe(classifier: SceneClassifier, form: Form, any_length: bool) -> dict[
 
 
 def inputs_of(described: Mapping[str, str]) -> int:
-    """How many inputs a file has, as it says itself: a stream's state, which begins with zeros, is the second."""
-    return 2 if json.loads(described.get(MODEL, "{}")).get("step_samples") else 1
+    """How many inputs a file has, as it says itself: a stream's state, which begins with zeros, is the second.
+
+    It has as many outputs. Raises InputError for metadata that say nothing readable of it.
+    """
+    try:
+        facts = json.loads(described.get(MODEL, "{}"))
+        step, state = facts.get("step_samples"), facts.get("state_size")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"metadata that describe no classifier ({error!r}); accepted: a file of export") from error
+    if step is None:
+        return 1
+    if not all(type(size) is int and size > 0 for size in (step, state)):
+        raise InputError(
+            f"metadata of steps of {step!r} samples with a state of {state!r}; accepted: whole numbers above 0"
+        )
+    return 2
 
 
 def classifier_of(described: dict[str, str], network: nn.Module) -> SceneClassifier:

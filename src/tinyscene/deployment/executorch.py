@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tinyscene.accounting import Ledger
-from tinyscene.deployment.formats import Format, Runner, Values
+from tinyscene.deployment.formats import Format, Runner, Values, check_inputs
 from tinyscene.deployment.forms import Form
 from tinyscene.deployment.pte import METHOD
 from tinyscene.deployment.pte_ledger import ledger_of_pte, weighted_layers
@@ -125,6 +125,7 @@ class _Runner:
                 ) from error
 
     def __call__(self, *given: Values) -> tuple[Values, ...]:
+        check_inputs(self.path, given, len(self.shapes))
         for values, shape in zip(given, self.shapes, strict=True):
             if values.shape[1:] != shape[1:]:
                 raise InputError(

@@ -44,7 +44,7 @@ def export(
         clip_s: length of the clips that the file is for; of those that the classifier was trained on where None. ONNX
             files with the front end outside take any.
         step_s: the file hears a recording in steps of this length, to the nearest whole hop, and carries a state:
-            probabilities of the last `clip_s` seconds at every step. The front end is inside then. See
+            probabilities of as many frames as a clip of `clip_s` has, at every step. The front end is inside then. See
             `StreamingFrontEnd` for what a stream hears otherwise than a clip does.
 
     Raises:
@@ -91,11 +91,11 @@ def _step_samples(classifier: SceneClassifier, front_end: FrontEnd, samples: int
         raise InputError(f"export was given step_s={step_s:g} and front_end={front_end!r}; accepted: inside")
     hop, rate = int(classifier.frontend.hop_length), classifier.sample_rate  # type: ignore[arg-type]
     longest = (int(classifier.frontend.frames(samples)) - 1) * hop  # type: ignore[operator]
-    step_samples = round(step_s * rate / hop) * hop if isfinite(step_s) else 0
+    step_samples = round(step_s * rate / hop) * hop if isfinite(step_s * rate) else 0
     if not 0 < step_samples <= longest:
         raise InputError(
-            f"steps of {step_s:g} s; accepted: from {hop / rate:.3g} s, a hop of the front end, to "
-            f"{longest / rate:.3g} s, all but one of the clip's frames"
+            f"steps of {step_s:g} s; accepted: from {hop / rate:.6g} s, a hop of the front end, to "
+            f"{longest / rate:.6g} s, all but one of the clip's frames"
         )
     return step_samples
 
@@ -169,4 +169,5 @@ def _certified(
         data=data,
         versions={name: version(name) for name in ("tinyscene", "torch")},
         parity=found,
+        step_samples=form.step_samples,
     )

@@ -1,7 +1,7 @@
 """A file format with the runtime that it is for: written, run, read back and counted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,10 +10,18 @@ import numpy.typing as npt
 
 from tinyscene.accounting import Ledger
 from tinyscene.deployment.forms import Form
+from tinyscene.errors import InputError
 
 Values = npt.NDArray[np.float32]
 # A batch of each input in, in order; as many of each output out.
 Runner = Callable[..., tuple[Values, ...]]
+
+
+def check_inputs(where: object, given: Sequence[Values], inputs: int) -> None:
+    """Raise InputError unless there is a batch for each of a file's inputs, all of one size."""
+    batches = [len(values) for values in given]
+    if len(batches) != inputs or len(set(batches)) > 1:
+        raise InputError(f"{where}: given batches of {batches}; accepted: {inputs} of one size, one for each input")
 
 
 class Format(ABC):

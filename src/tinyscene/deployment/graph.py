@@ -209,6 +209,8 @@ def _faults(model: "onnx.ModelProto") -> Iterator[str]:
         yield "holds no graph"
     if len(inputs := _inputs(model)) != inputs_of(metadata_of(model)):
         yield f"reads {len(inputs)} inputs ({', '.join(inputs)}), and weights could be among them"
+    if len(graph.output) != inputs_of(metadata_of(model)):
+        yield f"gives {len(graph.output)} outputs"
     if model.functions:
         yield f"calls functions of its own ({model.functions[0].name})"
     if graph.sparse_initializer:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from tinyscene.accounting import Ledger
-from tinyscene.deployment.formats import Format, Runner, Values
+from tinyscene.deployment.formats import Format, Runner, Values, check_inputs
 from tinyscene.deployment.forms import Form
 from tinyscene.errors import InputError
 from tinyscene.progress import silence
@@ -136,6 +136,7 @@ def _runner(path: Path, *, reference: bool, threads: int) -> Runner:
     given_as, made_as = opened.get_input_details(), opened.get_output_details()
 
     def run(*given: Values) -> tuple[Values, ...]:
+        check_inputs(path, given, len(given_as))
         for values, detail in zip(given, given_as, strict=True):
             if tuple(values.shape[1:]) != tuple(detail["shape"][1:]):
                 raise InputError(
@@ -147,6 +148,8 @@ def _runner(path: Path, *, reference: bool, threads: int) -> Runner:
                 opened.set_tensor(detail["index"], _quantized(one[None], detail))
             opened.invoke()
             made.append([_dequantized(opened.get_tensor(detail["index"]), detail) for detail in made_as])
+        if not made:
+            return tuple(np.zeros((0, *detail["shape"][1:]), np.float32) for detail in made_as)
         return tuple(np.concatenate(output) for output in zip(*made, strict=True))
 
     return run

@@ -104,9 +104,10 @@ class File:
             for entry in model.metadata or []
             if entry.name.decode().startswith(METADATA_PREFIX)
         }
-        if len(self.inputs) != inputs_of(self.metadata):
+        if not len(self.inputs) == len(self.outputs) == inputs_of(self.metadata):
             raise InputError(
-                f"{path}: reads {len(self.inputs)} inputs, and weights could be among them; accepted: a file of export"
+                f"{path}: reads {len(self.inputs)} inputs and gives {len(self.outputs)} outputs, and weights could be "
+                f"among them; accepted: a file of export"
             )
         types = {value: name for name, value in vars(_schema().TensorType).items() if isinstance(value, int)}
         self.dtypes = [np.dtype(types[t.type].lower().replace("bool", "bool_")) for t in graph.tensors]

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyscene.accounting import Ledger
 from tinyscene.deployment.file_ledger import ledger_of_file
-from tinyscene.deployment.formats import Format, Runner, Values
+from tinyscene.deployment.formats import Format, Runner, Values, check_inputs
 from tinyscene.deployment.forms import Form
 from tinyscene.deployment.graph import metadata_of, open_file, read
 from tinyscene.deployment.runtime import layers_by_kernel, refusals, session
@@ -76,6 +76,7 @@ def _runner(path: Path, *, optimized: bool, threads: int) -> Runner:
     names = [value.name for value in opened.get_inputs()]
 
     def run(*given: Values) -> tuple[Values, ...]:
+        check_inputs(path, given, len(names))
         try:
             inputs = [np.ascontiguousarray(values, np.float32) for values in given]
             made: list[Values] = opened.run(None, dict(zip(names, inputs, strict=True)))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tinyscene.deployment.formats import Values
+from tinyscene.deployment.formats import Values, check_inputs
 from tinyscene.deployment.pte import TORCH_TYPES, opened, plan_of
 from tinyscene.errors import InputError
 
@@ -37,6 +37,7 @@ class ReferenceRunner:
     def __call__(self, *given: Values) -> tuple[Values, ...]:
         """Raises InputError where the clips are not of the shape that the file is for."""
         inputs, outputs = ([self.values[place] for place in ends] for ends in (self.plan.inputs, self.plan.outputs))
+        check_inputs(self.path, given, len(inputs))
         for values, tensor in zip(given, inputs, strict=True):
             if values.shape[1:] != tensor.shape[1:]:
                 raise InputError(

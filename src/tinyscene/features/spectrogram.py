@@ -114,8 +114,11 @@ class BandSpectrogram(nn.Module):
         some = torch.split(waveforms, _CLIPS_A_STEP)
         return torch.cat([self.levels(self.sums(part)) for part in some]).unsqueeze(1)
 
-    def sums(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, bands, frames), weighted sums over the bins, not yet on the front end's scale"""
+    def sums(self, waveforms: Tensor, frames: int | None = None) -> Tensor:
+        """(batch, samples) -> (batch, bands, frames), weighted sums over the bins, not yet on the front end's scale
+
+        Of the first `frames` frames; of those that the front end keeps of a clip where None.
+        """
         stft = torch.stft(
             waveforms,
             self.n_fft,
@@ -126,7 +129,7 @@ class BandSpectrogram(nn.Module):
             pad_mode="constant",
             return_complex=True,
         )
-        stft = stft[..., : self.frames(waveforms.shape[-1])]
+        stft = stft[..., : self.frames(waveforms.shape[-1]) if frames is None else frames]
         spectrum = torch.view_as_real(stft).square().sum(-1) if self.power == 2 else stft.abs()
         return self.weights @ spectrum
 

@@ -73,9 +73,6 @@ def in_one_piece(frontend: nn.Module, waveforms: Tensor, frames: int) -> Tensor:
     # Silence before, so that there are frames enough, and hops end with the recording.
     silence = (frames + window_hops) * hop - frontend.lead
     first = waveforms.shape[-1] // hop + 1
-    length = silence + waveforms.shape[-1]
-    # What follows is heard by none of them: some front ends leave out a share of a recording's last frames.
-    while frontend.frames(length) < first + frames:
-        length += hop
-    padded = F.pad(waveforms, (silence, length - silence - waveforms.shape[-1]))
-    return frontend.levels(frontend.sums(padded)[..., first : first + frames]).unsqueeze(1)
+    # The transform is longer than the window: what follows is heard by none of them.
+    padded = F.pad(waveforms, (silence, frontend.n_fft))
+    return frontend.levels(frontend.sums(padded, first + frames)[..., first:]).unsqueeze(1)

@@ -120,6 +120,14 @@ def decisions(
     return each(model, Tape(blocks), clip, every_s, smoothing or Smoothing(), where)
 
 
+def real_every_s(model: Model, every_s: float) -> float:
+    """From one decision to the next: as asked for, or the nearest whole number of a stream's steps."""
+    if model.step_samples is None:
+        return every_s
+    step_s = model.step_samples / model.sample_rate
+    return max(1, round(every_s / step_s)) * step_s
+
+
 def _clip_by_clip(
     model: Model, tape: Tape, clip: int, every_s: float, smoothing: Smoothing, where: str
 ) -> Iterator[Decision]:
@@ -138,7 +146,7 @@ def _step_by_step(
     model: Model, tape: Tape, clip: int, every_s: float, smoothing: Smoothing, where: str
 ) -> Iterator[Decision]:
     rate, size = model.sample_rate, model.step_samples or 1
-    steps = max(1, round(every_s * rate / size))
+    steps = round(real_every_s(model, every_s) * rate / size)
     smooth, stream = smoothing.every(steps * size / rate), model.stream()
     for step in count(1):
         end = step * size
@@ -148,7 +156,7 @@ def _step_by_step(
         alone = stream(samples[None])[0].astype(np.float64)
         if end >= clip and (step - ceil(clip / size)) % steps == 0:
             yield _decision(model.classes, end / rate, alone, smooth(alone))
-    _check_length(tape, ceil(clip / size) * size, rate, where)
+    _check_length(tape, ceil(clip / size) * size, rate, f"{where}, in steps of {size / rate:g} s")
 
 
 def _check_length(tape: Tape, clip: int, rate: int, where: str) -> None:

@@ -145,6 +145,11 @@ def count_model(
 def _count_file(target: str, rules: Rules | None, half: bool, precision: Precision | None) -> Row:
     artifact = Artifact.load(target)
     edition = rules or dcase2024
+    if artifact.step_samples:
+        raise InputError(
+            f"{target}: hears steps with a state, and {edition.name} judges files that hear clips; accepted: the same "
+            f"model exported without --step-s (`export` and `Artifact.ledger` say what a step costs)"
+        )
     if artifact.clip_samples is not None:
         own_s = artifact.clip_samples / artifact.sample_rate
         if rules is not None and artifact.clip_samples != round(rules.clip_s * artifact.sample_rate):
