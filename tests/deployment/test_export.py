@@ -160,8 +160,8 @@ def test_recordings_to_compare_on(sound: Callable[..., Path], tmp_path: Path) ->
         export(classifier, tmp_path / "c.wav")
     with pytest.raises(InputError, match="accepted: inside, outside"):
         export(classifier, tmp_path / "c.onnx", front_end="between")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"0\.60 s; accepted: at least 0\.80 s"):
-        export(classifier, tmp_path / "c.onnx", front_end="inside", clips=clips, clip_s=0.8)
+    # Those of 0.6 s have zeros behind them.
+    assert export(classifier, tmp_path / "c.onnx", front_end="inside", clips=clips, clip_s=0.8).parity.clips == 64 + 18
     assert ts.export(classifier, tmp_path / "d.onnx").path == tmp_path / "d.onnx"
 
 
