@@ -108,7 +108,7 @@ def at_int8(trained: Model, row: dict[str, Any], data: Path) -> Model:
 def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) -> dict[str, Any]:
     """What one file is found to be, or why there is none."""
     path = WORK / model.name / f"{form}{suffix}"
-    kept, weights = path.with_suffix(f"{suffix}.row.json"), weights_fingerprint(model.classifier)
+    kept, weights = path.with_name(f"{path.name}.row.json"), weights_fingerprint(model.classifier)
     if kept.is_file() and (row := json.loads(kept.read_text()))["weights"] == weights:
         return row
     print(f"{model.name} {form}{suffix}", file=sys.stderr, flush=True)

@@ -260,7 +260,9 @@ def test_from_the_command_line(
         return capsys.readouterr()
 
     steps = ("--front-end", "inside", "--clip-s", CLIP_S, "--step-s", STEP_S)
-    assert "the next 1,200 samples" in called("export", tmp_path / "model", file, *steps).out
+    said = called("export", tmp_path / "model", file, *steps).out
+    assert "the next 1,200 samples" in said
+    assert "For a step of 0.15 s, and the model for a clip of 0.6 s:" in said
     out, err = called("run", file, recording, "--stream", "--every", 0.1, "--format", "csv")
     times = [float(line.split(",")[0]) for line in out.splitlines()[1:]]
     assert times == pytest.approx([0.6 + 0.15 * step for step in range(10)])

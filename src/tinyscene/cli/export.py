@@ -70,8 +70,9 @@ def export(
         write_json({**facts, "ledger": ledger.to_json(), "differences": list(apart)}, json_file)
         return
     screen().print(table_of(artifact))
-    of = f"a step of {artifact.step_samples / artifact.sample_rate:g} s" if artifact.step_samples else "a clip"
-    screen().print(f"For {of}, the model for a clip of {clip_s:g} s:\n{_costs(ledger, trained)}", highlight=False)
+    step = f"a step of {(artifact.step_samples or 0) / artifact.sample_rate:g} s, and the model for "
+    of = f"{step if artifact.step_samples else ''}a clip of {clip_s:g} s"
+    screen().print(f"For {of}:\n{_costs(ledger, trained)}", highlight=False)
     if apart:
         screen().print("\n  ".join(["Tensor by tensor, the file's ledger differs from the model's:", *apart]))
 
