@@ -72,8 +72,8 @@ def test_rates_peak_at_1e_3_and_halve_with_every_cycle_at_any_scale(scale):
         assert fit.optimizer.lr * fit.schedule.factor(0.0, fit.epochs) == pytest.approx(1e-6)
 
 
-def test_a_tone_moves_by_the_speed_and_the_crops_length_is_restored(tmp_path):
-    """Section 2.1: crops of 3 s, resampled by 85, 100 or 115 %, padded to the crop's length."""
+def test_a_tone_moves_by_the_speed_and_fills_the_crop(tmp_path):
+    """Section 2.1: crops of 3 s, resampled by 85, 100 or 115 %; not padded, a departure."""
     tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(10 * RATE) / RATE)
     soundfile.write(tmp_path / "tone.wav", tone, RATE)
     clips = Clips("tone", tmp_path, ("a",), (Clip("tone.wav", "a", "train", recording="tone"),))
@@ -89,7 +89,7 @@ def test_a_tone_moves_by_the_speed_and_the_crops_length_is_restored(tmp_path):
         hz = spectrum.argmax() * RATE / (4 * len(crop))
         rate = min((0.85, 1.0, 1.15), key=lambda r: abs(1000 * r - hz))
         assert abs(hz - 1000 * rate) < 0.5
-        assert abs(sounding - min(1.0, 1 / rate) * 3 * RATE) < 200
+        assert sounding > len(crop) - 30
         met.add(rate)
     assert met == {0.85, 1.0, 1.15}
 
@@ -114,7 +114,7 @@ def test_the_cut_is_kept_through_the_later_cycles(tmp_path):
     only = scale_system(load_system("byttebier2021").only("prune16"), 1 / 240)
     small = override(
         only,
-        [f"prune16.stages.{i}.{field}" for i in (0, 2) for field in ("augment.0.duration_s=0.5", "batch_size=3")],
+        [f"prune16.stages.{i}.{field}" for i in (0, 2) for field in ("augment.1.duration_s=0.5", "batch_size=3")],
     )
     with bare_runs():
         rows = reproduce(small, clips, tmp_path / "run", accelerator="cpu", quiet=True)
@@ -138,7 +138,7 @@ def test_int8_variants_run_on_one_second(tmp_path):
     settings = [
         f"all.stages.{path}{field}"
         for path in ("0.", "1.fit.")
-        for field in ("augment.0.duration_s=0.5", "batch_size=4")
+        for field in ("augment.1.duration_s=0.5", "batch_size=4")
     ]
     with bare_runs():
         rows = reproduce(override(file.only(*names), settings), clips, tmp_path / "run", accelerator="cpu", quiet=True)
@@ -166,4 +166,4 @@ def test_pruning_before_training_counts_the_same():
 
 def test_a_setting_that_a_variant_lacks_is_named():
     with pytest.raises(InputError, match="NoneType has no field 'augment'"):
-        override(load_system("byttebier2021"), ["all.stages.1.fit.augment.0.duration_s=1.0"])
+        override(load_system("byttebier2021"), ["all.stages.1.fit.augment.1.duration_s=1.0"])

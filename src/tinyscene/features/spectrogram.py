@@ -130,7 +130,7 @@ class BandSpectrogram(nn.Module):
             return_complex=True,
         )
         stft = stft[..., : self.frames(waveforms.shape[-1]) if frames is None else frames]
-        spectrum = torch.view_as_real(stft).square().sum(-1) if self.power == 2 else stft.abs()
+        spectrum = stft.real**2 + stft.imag**2 if self.power == 2 else stft.abs()
         return self.weights @ spectrum
 
     def levels(self, sums: Tensor) -> Tensor:
