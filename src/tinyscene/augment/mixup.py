@@ -7,6 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyscene.errors import Numbers, check
+
+# Of Beta(alpha, alpha): beyond these a draw is 0 or 1, or one half, and at last not a number.
+ALPHAS = Numbers(least=1e-3, most=1e3)
+
 
 @dataclass(frozen=True)
 class Mixup:
@@ -17,6 +22,9 @@ class Mixup:
 
     alpha: float = 0.2
     domain: Literal["waveforms", "features"] = "features"
+
+    def __post_init__(self) -> None:
+        check(self, alpha=ALPHAS, domain=("waveforms", "features"))
 
     def __call__(self, batch: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(batch, ...), (batch, classes) -> the same shapes"""

@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyscene.augment.mixup import ALPHAS
+from tinyscene.errors import Numbers, check
+
 
 @dataclass(frozen=True)
 class SpecAugment:
@@ -18,6 +21,9 @@ class SpecAugment:
     bands: int = 8
     frames: int = 0
     domain: ClassVar[str] = "features"
+
+    def __post_init__(self) -> None:
+        check(self, bands=Numbers(least=0, whole=True), frames=Numbers(least=0, whole=True))
 
     def __call__(self, features: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(batch, channels, bands, frames) -> the same shape; targets unchanged"""
@@ -36,6 +42,9 @@ class FreqMixStyle:
     p: float = 0.4
     alpha: float = 0.3
     domain: ClassVar[str] = "features"
+
+    def __post_init__(self) -> None:
+        check(self, p=Numbers(least=0, most=1), alpha=ALPHAS)
 
     def __call__(self, features: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(batch, channels, bands, frames) -> the same shape; targets unchanged"""

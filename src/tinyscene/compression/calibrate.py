@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tinyscene import metrics
 from tinyscene.data import Clips, decode
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.metrics import Floats, Labels
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
@@ -49,10 +49,7 @@ class Calibration:
     C: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.by not in get_args(Method):
-            raise InputError(f"Calibration(by={self.by!r}); accepted: {', '.join(map(repr, get_args(Method)))}")
-        if not self.C > 0:
-            raise InputError(f"Calibration(C={self.C}); accepted: above 0, such as 1.0")
+        check(self, by=get_args(Method), C=Numbers(above=0))
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Nothing changes in size; a network that has no such layer is refused."""

@@ -76,7 +76,7 @@ class AugmentedClips(Dataset[Tensor]):
 def training_length(waveforms: Waveforms, augment: tuple[OnClip, ...]) -> int:
     """Samples of every clip in training: the crop's, or the median of all clips."""
     crops = [crop for crop in augment if isinstance(crop, Crop)]
-    return round(crops[-1].duration_s * waveforms.sample_rate) if crops else median_low(waveforms.lengths)
+    return crops[-1].samples(waveforms.sample_rate) if crops else median_low(waveforms.lengths)
 
 
 def batches_of_waveforms(dataset: AugmentedClips, plan: Plan, run: Run) -> Iterator[Tensor]:

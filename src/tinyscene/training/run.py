@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tinyscene.allocator import keep_freed_memory
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class Run:
     """The classifier before its first stage, which a lottery ticket goes back to; `reproduce` sets it."""
     features: dict[str, list[Tensor]] = field(default_factory=dict, repr=False)
     """Features that were computed before, so that no stage computes them again."""
+
+    def __post_init__(self) -> None:
+        whole = {"seed": 0, "workers": 0, "devices": 1}
+        check(self, **{name: Numbers(least=least, whole=True) for name, least in whole.items()})
 
     @cached_property
     def fabric(self) -> "Fabric":
