@@ -1,6 +1,5 @@
 """Run a classifier over labelled clips; compare two of them clip by clip."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -39,8 +38,7 @@ def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | No
     heard, probabilities = probabilities_of(classifier, clips, run)
     if isinstance(classifier, Artifact):
         return Scores(heard, probabilities, tuple(classifier.facts["heard_devices"]))
-    known = clips_heard(classifier.heard_recordings, heard)
-    return Scores(heard, probabilities, classifier.heard_devices, known)
+    return Scores(heard, probabilities, classifier.heard_devices, frozenset(classifier.heard_recordings))
 
 
 def probabilities_of(
@@ -68,12 +66,6 @@ def probabilities_of(
             for _ in some:
                 advance("")
     return waveforms.clips, np.concatenate([some.double().softmax(1).numpy() for some in logits])
-
-
-def clips_heard(heard_recordings: Iterable[str], clips: Clips) -> int:
-    """How many of the clips are of recordings that a classifier was trained, stopped or calibrated on."""
-    heard = set(heard_recordings)
-    return sum(recording in heard for recording in clips.recording_hashes)
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,7 @@ def compare_by_device(
     values = second.right[order] - first.right if figure == "accuracy" else second.losses[order] - first.losses
     devices = np.array([clip.device for clip in first.clips])
     parts = {"all": np.ones(len(devices), bool)} | {d: devices == d for d in sorted(set(devices.tolist()) - {""})}
-    heard = first.clips_heard + second.clips_heard > 0
+    heard = first.optimistic or second.optimistic
     return {part: _difference(values[members], first.recordings[members], heard) for part, members in parts.items()}
 
 
