@@ -13,9 +13,10 @@ from tinyscene.errors import Numbers, check
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Mask bands and frames with the mean of the batch, zero after standardization (Park et al., Interspeech 2019).
+    """Mask bands and frames with the clip's own mean in every channel (Park et al., Interspeech 2019).
 
-    Every clip loses at most `bands` neighbouring bands and at most `frames` neighbouring frames.
+    Every clip loses at most `bands` neighbouring bands and at most `frames` neighbouring frames. Park et al. mask with
+    zero, the mean of their normalised features; of features in dB, zero would be louder than any sound.
     """
 
     bands: int = 8
@@ -27,8 +28,9 @@ class SpecAugment:
 
     def __call__(self, features: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(batch, channels, bands, frames) -> the same shape; targets unchanged"""
+        mean = features.mean((2, 3), keepdim=True)
         for axis, most in ((2, self.bands), (3, self.frames)):
-            features = features.masked_fill(_stretches(features.shape, axis, most, rng).to(features.device), 0.0)
+            features = torch.where(_stretches(features.shape, axis, most, rng).to(features.device), mean, features)
         return features, targets
 
 
