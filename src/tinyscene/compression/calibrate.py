@@ -1,6 +1,7 @@
 """Score calibration by logistic regression on the logits, folded into the layer that makes them."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -75,7 +76,7 @@ class Calibration:
         calibrated = copy.deepcopy(self.shape(classifier))
         waveforms = decode(held_out, calibrated.sample_rate, calibrated.channel, quiet=run.quiet)
         refuse_short(calibrated.shortest_samples, waveforms)
-        features = list(features_of_clips(calibrated, waveforms, run, "validation"))
+        features = features_of_clips(calibrated, waveforms, run, "validation")
         before, labels = logits_of(calibrated, features).double(), waveforms.clips.labels
         whole = _unrounded_logits(calibrated, features).double()
         factors = torch.from_numpy(self.factors(whole.numpy(), labels))
@@ -154,7 +155,7 @@ def _held_out(clips: Clips, classes: tuple[str, ...]) -> Clips:
     return clips.validation.require("validation")
 
 
-def _unrounded_logits(classifier: SceneClassifier, features: list[Tensor]) -> Tensor:
+def _unrounded_logits(classifier: SceneClassifier, features: Iterable[Tensor]) -> Tensor:
     """What the dense layer sums up, (clips, classes): int8 logits may be cut off at the ends of their range."""
     if not isinstance(classifier.network, Int8Network):
         return logits_of(classifier, features)

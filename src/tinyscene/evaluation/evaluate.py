@@ -1,7 +1,6 @@
 """Run a classifier over labelled clips; compare two of them clip by clip."""
 
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +13,9 @@ from tinyscene.deployment.probes import at_least
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scores import Scores, plain_interval
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.progress import bar, track
+from tinyscene.progress import track
 from tinyscene.training.batches import features_of_clips, logits_of, refuse_short
 from tinyscene.training.run import Run
-
-# Features of so many clips are in memory at a time.
-_CLIPS_A_STEP = 64
 
 
 def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | None = None) -> Scores:
@@ -58,14 +54,9 @@ def probabilities_of(
     if isinstance(classifier, Artifact):
         heard = track(range(len(waveforms)), f"the file hears the {part} part", len(waveforms), quiet=run.quiet)
         return waveforms.clips, np.stack([classifier.hear(at_least(waveforms[i], own or 0)) for i in heard])
-    features = iter(features_of_clips(classifier, waveforms, run, part))
-    logits = []
-    with bar(f"classifying the {part} part", len(waveforms), quiet=run.quiet) as advance:
-        while some := list(islice(features, _CLIPS_A_STEP)):
-            logits.append(logits_of(classifier, some))
-            for _ in some:
-                advance("")
-    return waveforms.clips, np.concatenate([some.double().softmax(1).numpy() for some in logits])
+    features = features_of_clips(classifier, waveforms, run, part)
+    logits = logits_of(classifier, track(features, f"classifying the {part} part", len(waveforms), quiet=run.quiet))
+    return waveforms.clips, logits.double().softmax(1).numpy()
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from tinyscene.augment import Augmentation, OnBatch, OnClip
 from tinyscene.data import Clips, Waveforms, decode
 from tinyscene.errors import InputError, Numbers, check
@@ -16,7 +13,6 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.batches import (
     AugmentedClips,
     features_of_clips,
-    fit_in_memory,
     fit_standardization,
     refuse_short,
     training_length,
@@ -146,7 +142,7 @@ class Fit:
             run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint, hooks)
         )
         source = self._source(classifier, waveforms, run)
-        validation = list(features_of_clips(classifier, watched, run, "validation"))
+        validation = features_of_clips(classifier, watched, run, "validation")
         train(self, classifier, source, clips, validation, checkpoint, run, hooks)
         classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
         classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.recording_hashes}))
@@ -164,13 +160,11 @@ class Fit:
                 f"Fit trains on {length / classifier.sample_rate:.3f} s of every clip, the median or the crop; "
                 f"accepted: at least {classifier.shortest_samples / classifier.sample_rate:.3f} s for this network"
             )
-        kept: list[Tensor] = []
-        if not on_clips and not on_waveforms and fit_in_memory(classifier, len(waveforms), length):
-            kept = list(features_of_clips(classifier, waveforms, run, "train", length))
-        fit_standardization(classifier, waveforms, run, kept)
-        if kept:
-            with torch.no_grad():
-                return FeatureSource(classifier.standardize(torch.cat(kept)), on_features)
+        kept = None if on_clips or on_waveforms else features_of_clips(classifier, waveforms, run, "train", length)
+        if isinstance(kept, list):
+            fit_standardization(classifier, waveforms, run, kept)
+            return FeatureSource(classifier, kept, on_features)
+        fit_standardization(classifier, waveforms, run)
         clips = AugmentedClips(waveforms, on_clips, run.seed)
         return WaveformSource(classifier, clips, on_waveforms, on_features)
 

@@ -65,8 +65,8 @@ class Run:
     """What the last stage measured of itself; kept with its result."""
     initial: SceneClassifier | None = field(default=None, repr=False)
     """The classifier before its first stage, which a lottery ticket goes back to; `reproduce` sets it."""
-    features: dict[str, list[Tensor]] = field(default_factory=dict, repr=False)
-    """Features that were computed before, so that no stage computes them again."""
+    features: dict[tuple[str, str, str], list[Tensor]] = field(default_factory=dict, repr=False)
+    """Features that were computed before, so that no stage computes them again: by front end, part and clips."""
 
     def __post_init__(self) -> None:
         whole = {"seed": 0, "workers": 0, "devices": 1}
