@@ -9,9 +9,6 @@ from torch import Tensor
 
 from tinyscene.errors import Numbers, check
 
-# Of Beta(alpha, alpha): beyond these a draw is 0 or 1, or one half, and at last not a number.
-ALPHAS = Numbers(least=1e-3, most=1e3)
-
 
 @dataclass(frozen=True)
 class Mixup:
@@ -24,7 +21,7 @@ class Mixup:
     domain: Literal["waveforms", "features"] = "features"
 
     def __post_init__(self) -> None:
-        check(self, alpha=ALPHAS, domain=("waveforms", "features"))
+        check(self, alpha=Numbers(above=0), domain=("waveforms", "features"))
 
     def __call__(self, batch: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(batch, ...), (batch, classes) -> the same shapes"""

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tinyscene.augment.mixup import ALPHAS
 from tinyscene.errors import Numbers, check
 
 
@@ -46,7 +45,7 @@ class FreqMixStyle:
     domain: ClassVar[str] = "features"
 
     def __post_init__(self) -> None:
-        check(self, p=Numbers(least=0, most=1), alpha=ALPHAS)
+        check(self, p=Numbers(least=0, most=1), alpha=Numbers(above=0))
 
     def __call__(self, features: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(batch, channels, bands, frames) -> the same shape; targets unchanged"""
