@@ -1,6 +1,5 @@
 """Scoring a classifier on clips of any length gives what it says of each clip alone."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,8 +55,7 @@ def test_several_lengths_give_what_predict_gives(classifier: SceneClassifier, cl
 def test_the_number_of_clips_in_memory_changes_nothing(
     classifier: SceneClassifier, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The package's name `evaluate` is the function.
-    monkeypatch.setattr(sys.modules["tinyscene.evaluation.evaluate"], "_CLIPS_A_STEP", 3)
+    monkeypatch.setattr("tinyscene.training.batches._CLIPS_AT_A_TIME", 3)
     scores = evaluate(classifier, clips, QUIET)
     np.testing.assert_allclose(scores.probabilities, one_by_one(classifier, clips), atol=1e-6)
 

@@ -209,7 +209,7 @@ def test_unusable_arguments_are_refused(small_clips, new_run):
     for wrong, least in (({"epochs": 0}, "at least 1"), ({"batch_size": 1}, "at least 2")):
         with pytest.raises(InputError, match=f"{next(iter(wrong))}.*{least}"):
             replace(QUICK, **wrong)
-    with pytest.raises(InputError, match="learning rate of -1.*above 0"):
+    with pytest.raises(InputError, match="lr=-1.*accepted: above 0"):
         replace(QUICK, optimizer=Adam(lr=-1.0))
 
 

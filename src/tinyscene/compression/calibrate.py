@@ -1,6 +1,7 @@
 """Score calibration by logistic regression on the logits, folded into the layer that makes them."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from tinyscene import metrics
 from tinyscene.data import Clips, decode
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.metrics import Floats, Labels
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
@@ -49,10 +50,7 @@ class Calibration:
     C: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.by not in get_args(Method):
-            raise InputError(f"Calibration(by={self.by!r}); accepted: {', '.join(map(repr, get_args(Method)))}")
-        if not self.C > 0:
-            raise InputError(f"Calibration(C={self.C}); accepted: above 0, such as 1.0")
+        check(self, by=get_args(Method), C=Numbers(above=0))
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Nothing changes in size; a network that has no such layer is refused."""
@@ -78,7 +76,7 @@ class Calibration:
         calibrated = copy.deepcopy(self.shape(classifier))
         waveforms = decode(held_out, calibrated.sample_rate, calibrated.channel, quiet=run.quiet)
         refuse_short(calibrated.shortest_samples, waveforms)
-        features = list(features_of_clips(calibrated, waveforms, run, "validation"))
+        features = features_of_clips(calibrated, waveforms, run, "validation")
         before, labels = logits_of(calibrated, features).double(), waveforms.clips.labels
         whole = _unrounded_logits(calibrated, features).double()
         factors = torch.from_numpy(self.factors(whole.numpy(), labels))
@@ -157,7 +155,7 @@ def _held_out(clips: Clips, classes: tuple[str, ...]) -> Clips:
     return clips.validation.require("validation")
 
 
-def _unrounded_logits(classifier: SceneClassifier, features: list[Tensor]) -> Tensor:
+def _unrounded_logits(classifier: SceneClassifier, features: Iterable[Tensor]) -> Tensor:
     """What the dense layer sums up, (clips, classes): int8 logits may be cut off at the ends of their range."""
     if not isinstance(classifier.network, Int8Network):
         return logits_of(classifier, features)

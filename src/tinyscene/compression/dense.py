@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.batches import INITIAL
 from tinyscene.training.run import Run
@@ -28,13 +28,14 @@ class ReplaceDense:
     layer: str = "dense"
     reader: str = "output"
 
+    def __post_init__(self) -> None:
+        check(self, units=Numbers(least=1, whole=True))
+
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Replace with whatever values torch draws next."""
         classifier.require_float("ReplaceDense")
         replaced = copy.deepcopy(classifier)
         network = replaced.network
-        if self.units < 1:
-            raise InputError(f"ReplaceDense(units={self.units}); accepted: at least 1")
         old, old_reader = _linear(network, self.layer), _linear(network, self.reader)
         if self.layer == self.reader or old_reader.in_features != old.out_features:
             raise InputError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tinyscene.compression.channels import coupled_channels, cut
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.run import Run
 
@@ -77,6 +77,9 @@ class FilterPruning:
     ratio: float
     by: Criterion = l1_norm
 
+    def __post_init__(self) -> None:
+        check(self, layer=str | tuple, ratio=Numbers(above=0, below=1), by=Callable)
+
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Prune by the weights as they are."""
         pruned = copy.deepcopy(classifier)
@@ -93,8 +96,6 @@ class FilterPruning:
         """Indices of the filters to remove; of equal scores, the first."""
         classifier.require_float("FilterPruning")
         weight = convolution(classifier.network, path).weight.detach()
-        if not 0 < self.ratio < 1:
-            raise InputError(f"FilterPruning(ratio={self.ratio}); accepted: above 0 and below 1")
         number = round(self.ratio * len(weight))
         if number == 0:
             raise InputError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.data import Clips, Waveforms, decode
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.moments_linear import MomentsLinear
@@ -50,8 +50,7 @@ class LinearFit:
     keep: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep <= 1:
-            raise InputError(f"LinearFit(keep={self.keep}); accepted: above 0, at most 1")
+        check(self, keep=Numbers(above=0, most=1))
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Training changes no structure; a network without the linear branch is refused."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.batches import TICKET
@@ -50,16 +50,11 @@ class LotteryTicket:
     rewind_epoch: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise InputError(f"LotteryTicket(ratio={self.ratio}); accepted: above 0 and below 1")
-        for name, value, accepted in (("by", self.by, BY), ("ranks", self.ranks, RANKS)):
-            if value not in accepted:
-                raise InputError(f"LotteryTicket({name}={value!r}); accepted: {', '.join(map(repr, accepted))}")
-        if self.rounds < 1 or (self.rounds > 1 and (self.fit is None or self.by == "random")):
-            raise InputError(
-                f"LotteryTicket(rounds={self.rounds}); accepted: at least 1, more than one with fit= and by magnitude"
-            )
-        if self.rewind_epoch and (self.fit is None or not 0 < self.rewind_epoch <= self.fit.epochs):
+        check(self, ratio=Numbers(above=0, below=1), by=BY, ranks=RANKS, fit=Fit | None)
+        check(self, rounds=Numbers(least=1, whole=True), rewind_epoch=Numbers(least=0, whole=True))
+        if self.rounds > 1 and (self.fit is None or self.by == "random"):
+            raise InputError(f"LotteryTicket(rounds={self.rounds}); accepted: 1, or more with fit= and by magnitude")
+        if self.rewind_epoch and (self.fit is None or self.rewind_epoch > self.fit.epochs):
             raise InputError(
                 f"LotteryTicket(rewind_epoch={self.rewind_epoch}); accepted: 0, or with fit= up to its epochs"
             )

@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass, replace
 
 from tinyscene.data import Clips, decode
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.preparation import prepare
 from tinyscene.models.quantized import FakeQuantized
@@ -32,10 +32,7 @@ class Quantize:
     clips: int = 128
 
     def __post_init__(self) -> None:
-        if isinstance(self.keep_float, str):
-            raise InputError(f"Quantize(keep_float={self.keep_float!r}); accepted: a tuple of patterns")
-        if self.clips < 1:
-            raise InputError(f"Quantize(clips={self.clips}); accepted: at least 1")
+        check(self, fit=Fit | None, keep_float=tuple | list, clips=Numbers(least=1, whole=True))
         if self.fit is not None and self.fit.init is not None:
             raise InputError(
                 f"Quantize(fit=...) with init={str(self.fit.init)!r}; accepted: a fit that goes on from the trained "

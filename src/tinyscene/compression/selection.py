@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinyscene.compression.admm import ADMM, Tensors, phases, residuals
+from tinyscene.compression.admm import ADMM, SHARE, Tensors, phases, residuals
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
 from tinyscene.training.optimizers import SGD
@@ -28,6 +28,9 @@ class HardThreshold:
     """
 
     keep: int
+
+    def __post_init__(self) -> None:
+        check(self, keep=Numbers(least=1, whole=True))
 
     def __call__(self, values: Tensors) -> Tensors:
         """Values by path, the same paths and shapes back."""
@@ -71,13 +74,9 @@ class FeatureSelection:
     updates: float = 5 / 7
 
     def __post_init__(self) -> None:
+        check(self, keep=Numbers(least=1, whole=True), mask_rate=Numbers(above=0, most=1000), fit=Fit, updates=SHARE)
         self._admm()
         self._phases()
-        if self.keep < 1 or not self.mask_rate > 0:
-            raise InputError(
-                f"FeatureSelection(keep={self.keep}, mask_rate={self.mask_rate}); accepted: at least one band, and "
-                f"a rate above 0"
-            )
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Structure alone: bands spread evenly stay."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
@@ -50,17 +50,10 @@ class MagnitudePruning:
     power: float = 3.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise InputError(f"MagnitudePruning(ratio={self.ratio}); accepted: above 0 and below 1")
-        for name, accepted in (("scope", ("global", "layer")), ("what", ("all", "weights"))):
-            if getattr(self, name) not in accepted:
-                listed = " or ".join(f'"{value}"' for value in accepted)
-                raise InputError(f"MagnitudePruning({name}={getattr(self, name)!r}); accepted: {listed}")
-        if not 0 <= self.begin < self.end <= 1 or not self.power > 0:
-            raise InputError(
-                f"MagnitudePruning(begin={self.begin}, end={self.end}, power={self.power}); accepted: shares of the "
-                f"fit from 0 to 1, the beginning first, and a power above 0"
-            )
+        check(self, ratio=Numbers(above=0, below=1), scope=("global", "layer"), what=("all", "weights"), fit=Fit | None)
+        check(self, begin=Numbers(least=0, below=1), end=Numbers(above=0, most=1), power=Numbers(above=0))
+        if not self.begin < self.end:
+            raise InputError(f"MagnitudePruning(begin={self.begin}, end={self.end}); accepted: the beginning first")
         if self.fit is not None and (self.fit.early_stopping or self.fit.stop_after is not None):
             raise InputError(
                 "MagnitudePruning(fit=...) with early_stopping or stop_after; accepted: a fit that runs to its end, "

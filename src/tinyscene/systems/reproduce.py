@@ -11,7 +11,7 @@ import torch
 
 from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError, OutOfReachError
-from tinyscene.evaluation.evaluate import clips_heard, evaluate
+from tinyscene.evaluation.evaluate import evaluate
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
@@ -198,8 +198,7 @@ def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
         return None
     classifier = SceneClassifier.load(place)
     probabilities = Scores.load(place / "predictions.csv").probabilities
-    heard = clips_heard(classifier.heard_recordings, clips.test)
-    scores = Scores(clips.test, probabilities, classifier.heard_devices, heard)
+    scores = Scores(clips.test, probabilities, classifier.heard_devices, frozenset(classifier.heard_recordings))
     held = json.loads((place / "history.json").read_text())
     return Result(classifier, scores, held["epochs"], held["figures"], held["file"], held["seconds"], place)
 
@@ -210,7 +209,7 @@ def _present(title: str, results: list[Result], system: System, folder: Path, va
 
     place = folder / variant / f"seed-{seed}"
     last = results[-1]
-    title += ", optimistic" if last.scores.clips_heard else ""
+    title += ", optimistic" if last.scores.optimistic else ""
     last.classifier.save(place)
     last.scores.save(place / "predictions.csv")
     for written in last.folder.glob(f"{FILE}*"):  # the file and its certificate

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tinyscene.allocator import keep_freed_memory
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 
 if TYPE_CHECKING:
@@ -65,8 +65,12 @@ class Run:
     """What the last stage measured of itself; kept with its result."""
     initial: SceneClassifier | None = field(default=None, repr=False)
     """The classifier before its first stage, which a lottery ticket goes back to; `reproduce` sets it."""
-    features: dict[str, list[Tensor]] = field(default_factory=dict, repr=False)
-    """Features that were computed before, so that no stage computes them again."""
+    features: dict[tuple[str, str, str], list[Tensor]] = field(default_factory=dict, repr=False)
+    """Features that were computed before, so that no stage computes them again: by front end, part and clips."""
+
+    def __post_init__(self) -> None:
+        whole = {"seed": 0, "workers": 0, "devices": 1}
+        check(self, **{name: Numbers(least=least, whole=True) for name, least in whole.items()})
 
     @cached_property
     def fabric(self) -> "Fabric":
