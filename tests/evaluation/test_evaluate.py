@@ -11,6 +11,7 @@ import torch
 
 from tinyscene import InputError, LogMel, SceneClassifier, create_model, evaluate
 from tinyscene.data import Clip, Clips
+from tinyscene.models.provenance import Provenance
 from tinyscene.training import Run
 
 RATE, SCENES = 8000, ("bus", "park", "tram")
@@ -78,7 +79,7 @@ def test_a_classifier_in_training_mode_is_heard_as_it_predicts(classifier: Scene
 
 
 def test_devices_heard_in_training_travel_along(classifier: SceneClassifier, clips: Clips) -> None:
-    classifier.heard_devices = ("s1",)
+    classifier.provenance = Provenance(devices=("s1",))
     rows = tuple(clip._replace(device="s1" if i % 2 else "s2") for i, clip in enumerate(clips))
     groups = evaluate(classifier, replace(clips, rows=rows), QUIET).by_device_group()
     assert {name: {clip.device for clip in part.clips} for name, part in groups.items()} == {

@@ -38,4 +38,4 @@ def test_clips_of_heard_recordings_are_counted(clips: Clips, tmp_path: Path) -> 
         assert scores.clips_heard == 9
         assert scores.to_json()["clips_heard"] == 9
         assert {name: part.clips_heard for name, part in scores.by("scene").items()} == {"hum": 5, "noise": 4}
-    assert untrained.heard_recordings == ()
+    assert untrained.provenance.recordings == ()

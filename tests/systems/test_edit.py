@@ -225,19 +225,17 @@ def test_a_system_may_bring_its_own_stage(tmp_path: Path, system_file: Path) -> 
     """Annotations as text, as `from __future__ import annotations` leaves them, need the module by its name."""
     text = system_file.read_text().replace(
         "from tinyscene.accounting",
-        "from __future__ import annotations\n\nfrom dataclasses import dataclass\n\nfrom tinyscene.accounting",
+        "from __future__ import annotations\n\nfrom dataclasses import dataclass\n\nfrom tinyscene import Stage\n"
+        "from tinyscene.accounting",
         1,
     )
     text += """
 
 @dataclass(frozen=True)
-class Nothing:
+class Nothing(Stage):
     times: int = 1
 
-    def shape(self, classifier):
-        return classifier
-
-    def __call__(self, classifier, clips, run):
+    def apply(self, classifier, clips, run):
         return classifier
 
 

@@ -18,8 +18,8 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.masks import masks_of
 from tinyscene.models.preparation import prepare
 from tinyscene.training import SGD, Adam, AdamW, EarlyStopping, Fit, InverseTime
+from tinyscene.training.keys import key_of
 from tinyscene.training.optimizers import parameter_groups
-from tinyscene.training.run import key_of
 
 BODY = (("body", 0.1),)
 

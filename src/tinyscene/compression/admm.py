@@ -67,7 +67,7 @@ class ADMM:
         """
         started = copy.deepcopy(classifier)
         self.attach(started.network)
-        trained = fit(started, clips, run, partial(_update, self), partial(_penalty, self))
+        trained = fit.apply(started, clips, run, partial(_update, self), partial(_penalty, self))
         consensus = self._beside(trained.network, CONSENSUS)
         self.detach(trained.network)
         return trained, consensus

@@ -20,7 +20,7 @@ from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 BUDGETS = ("parameters", "macs", "bytes", "peak_ram_bytes")
 
@@ -43,7 +43,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class BudgetPruning:
+class BudgetPruning(Stage):
     """Remove the least important filters of the whole network until every budget holds.
 
     All filters stand in one list, by their importance. A binary search finds a threshold that keeps the budgets where
@@ -106,13 +106,12 @@ class BudgetPruning:
         """Prune by the weights as they are."""
         return self._cut(classifier, self.plan(classifier))
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Pruning looks at the weights alone; with `fit`, at those that it trains.
 
         Raises:
             InputError: a test clip is among the clips, ADMM diverges, what `Fit` raises, or what the class says.
         """
-        clips.refuse_test("BudgetPruning")
         plan = self.plan(classifier)
         run.figures.update(threshold=plan.threshold, **plan.costs)
         if self.fit is None:
@@ -123,7 +122,7 @@ class BudgetPruning:
         admm = ADMM(makers_parameters(network, plan.coupled), narrow, self.rho, self.dual_rate)
         trained, consensus = admm.train(classifier, updates, clips, run)
         history = list(run.history)
-        tuned = tuning(self._cut(trained, replace(plan, kept=narrow.kept(consensus))), clips, run)
+        tuned = tuning.apply(self._cut(trained, replace(plan, kept=narrow.kept(consensus))), clips, run)
         run.history[:0] = history
         run.figures.update(residuals(history))
         return tuned

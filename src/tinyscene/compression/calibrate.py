@@ -17,7 +17,7 @@ from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.quantized import Int8Network
 from tinyscene.training.batches import features_of_clips, logits_of, refuse_short
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 Method = Literal["multinomial", "one-vs-rest", "temperature"]
 
@@ -29,7 +29,7 @@ _FOLDED_ALIKE = 1e-5
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Stage):
     """Fit factors between logits and calibrated logits on the validation part, and fold them into the dense layer.
 
     All minimise C times the summed log loss plus half the squared factors, without intercept (Byttebier et al., DCASE
@@ -59,7 +59,7 @@ class Calibration:
         dense_layer(classifier)
         return classifier
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Fit on `clips.validation`.
 
         `run.figures` receives log loss and calibration error before and after, on the very clips it was fitted on. An
@@ -71,7 +71,6 @@ class Calibration:
             InputError: a test clip is among the clips, there is one class alone, no validation clip, or none of some
                 class, a clip is too short, the weights have 16 bits, or the logits don't come from a dense layer.
         """
-        clips.refuse_test("Calibration")
         held_out = _held_out(clips, classifier.classes)
         calibrated = copy.deepcopy(self.shape(classifier))
         waveforms = decode(held_out, calibrated.sample_rate, calibrated.channel, quiet=run.quiet)
@@ -91,9 +90,6 @@ class Calibration:
             run.figures.update(output_steps_largest=float(steps.max()), output_steps_mean=float(steps.mean()))
         else:
             _refuse_other(after, wanted, before.abs() @ factors.abs().T)
-        devices = {clip.device for clip in held_out if clip.device}
-        calibrated.heard_devices = tuple(sorted({*calibrated.heard_devices, *devices}))
-        calibrated.heard_recordings = tuple(sorted({*calibrated.heard_recordings, *held_out.recording_hashes}))
         return calibrated
 
     def factors(self, logits: Floats, labels: Labels) -> Floats:

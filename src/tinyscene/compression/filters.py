@@ -11,7 +11,7 @@ from tinyscene.compression.channels import coupled_channels, cut
 from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 Criterion = Callable[[Tensor], Tensor]
 
@@ -60,7 +60,7 @@ def geometric_median(filters: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FilterPruning:
+class FilterPruning(Stage):
     """Remove the share `ratio` of a layer's filters that `by` scores lowest.
 
     What depends on them goes with them: the tensors get smaller, and the rest of the network computes what it would
@@ -87,9 +87,8 @@ class FilterPruning:
             remove_filters(pruned, path, self.choose(pruned, path))
         return pruned
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Pruning looks at the weights alone."""
-        clips.refuse_test("FilterPruning")
         return self.shape(classifier)
 
     def choose(self, classifier: SceneClassifier, path: str) -> list[int]:

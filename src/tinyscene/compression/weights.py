@@ -13,14 +13,14 @@ from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 # A growing sparsity moves in so many steps over a fit, however many of its own that has.
 _LEVELS = 100
 
 
 @dataclass(frozen=True)
-class MagnitudePruning:
+class MagnitudePruning(Stage):
     """Set the share `ratio` of all trainable values to zero, those of least magnitude, and mask them.
 
     Biases and batch norm's scales and shifts are trainable and take part; its running statistics are not. The number is
@@ -77,21 +77,20 @@ class MagnitudePruning:
             )
         return pruned
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Pruning looks at the weights alone; with `fit`, at those that it trains.
 
         Raises:
             InputError: a test clip is among the clips, the weights are not float32, the share is no value at all, or
                 what `Fit` raises.
         """
-        clips.refuse_test("MagnitudePruning")
         pruned = self.shape(classifier)
         if self.fit is None:
             return pruned
         started = copy.deepcopy(classifier)
         # From the first step on, so that a checkpoint finds them.
         self.mask(started.network, 0.0)
-        return self.fit(started, clips, run, partial(_grow, self))
+        return self.fit.apply(started, clips, run, partial(_grow, self))
 
     def sparsity(self, progress: float) -> float:
         """The share that is masked after so much of the fit, both from 0 to 1."""

@@ -33,8 +33,9 @@ def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | No
         raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
     heard, probabilities = probabilities_of(classifier, clips, run)
     if isinstance(classifier, Artifact):
-        return Scores(heard, probabilities, tuple(classifier.facts["heard_devices"]))
-    return Scores(heard, probabilities, classifier.heard_devices, frozenset(classifier.heard_recordings))
+        return Scores(heard, probabilities, tuple(classifier.facts["provenance"]["devices"]))
+    known = classifier.provenance
+    return Scores(heard, probabilities, known.devices, frozenset(known.recordings))
 
 
 def probabilities_of(

@@ -50,7 +50,7 @@ def _scores(table: Path) -> Scores:
     """Those of a table, and what the model beside it heard of their recordings before."""
     scores, model = Scores.load(table), table.with_name("model.json")
     try:
-        heard = json.loads(model.read_text())["heard_recordings"].split() if model.is_file() else ()
+        heard = json.loads(model.read_text())["provenance"]["recordings"].split() if model.is_file() else ()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{model}: not a tinyscene model ({error!r}); accepted: one saved by it") from error
     return replace(scores, heard_recordings=frozenset(heard))

@@ -18,6 +18,7 @@ from tinyscene.data import Waveforms
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import track
+from tinyscene.training.keys import key_of
 from tinyscene.training.run import Run
 
 # One stream of random numbers a purpose.
@@ -108,7 +109,7 @@ def features_of_clips(
     the same part, are dropped first: they are an earlier stage's.
     """
     frontend, part = classifier.frontend, f"{what} {length}"
-    made_by = f"{type(frontend).__name__} {frontend.arguments}"
+    made_by = key_of(frontend)
     key = (made_by, part, f"{waveforms.fingerprint} {run.seed}")
     if key not in run.features:
         for other in [one for one in run.features if one[0] != made_by or one[1] == part]:

@@ -1,7 +1,7 @@
 """Training, as one frozen value and one explicit loop."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +18,12 @@ from tinyscene.training.batches import (
     training_length,
 )
 from tinyscene.training.checkpoint import Checkpoint
+from tinyscene.training.keys import key_of
 from tinyscene.training.loop import AfterStep, FeatureSource, Hooks, Penalty, Source, WaveformSource, train
 from tinyscene.training.losses import CrossEntropy, Loss
 from tinyscene.training.optimizers import Adam, Optimizer
 from tinyscene.training.published import content_of, start_from
-from tinyscene.training.run import Run, key_of, weights_fingerprint
+from tinyscene.training.run import Run, Stage
 from tinyscene.training.schedules import Constant, Cosine, Schedule
 
 # What a fit calls of its parts, which may be of a user's own.
@@ -45,7 +46,7 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Stage):
     """Train a classifier's network on the train split; the validation split, where there is one, is watched.
 
     Args:
@@ -110,7 +111,7 @@ class Fit:
             )
         return classifier
 
-    def __call__(
+    def apply(
         self,
         classifier: SceneClassifier,
         clips: Clips,
@@ -127,7 +128,6 @@ class Fit:
             InputError: a test clip is among the clips, the train split lacks a class, a clip is too short, early
                 stopping has nothing to watch, the classifier has 16-bit weights, or it is pruned and there is `init`.
         """
-        clips.refuse_test("Fit")
         self._check(classifier, clips)
         classifier = copy.deepcopy(self.shape(classifier)).to(run.fabric.device)
         if self.init is not None:
@@ -135,18 +135,14 @@ class Fit:
         waveforms = decode(clips.train, classifier.sample_rate, classifier.channel, quiet=run.quiet)
         watched = decode(clips.validation, classifier.sample_rate, classifier.channel, quiet=run.quiet)
         refuse_short(classifier.shortest_samples, watched)
-        # What stands in no tensor counts as well: the front end's settings, strides, dropout.
-        start = [weights_fingerprint(classifier), repr(classifier), str(classifier.frontend.arguments)]
         hooks = Hooks(after_step, penalty)
-        checkpoint = Checkpoint(
-            run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint, hooks)
-        )
+        data = waveforms.fingerprint, watched.fingerprint
+        checkpoint = Checkpoint(run, key_of(self, run.seed, run.place, classifier, data, hooks))
         source = self._source(classifier, waveforms, run)
         validation = features_of_clips(classifier, watched, run, "validation")
         train(self, classifier, source, clips, validation, checkpoint, run, hooks)
-        classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
-        classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.recording_hashes}))
-        classifier.trained_clip_s = training_length(waveforms, self._augment_of("clips")) / classifier.sample_rate
+        clip_s = training_length(waveforms, self._augment_of("clips")) / classifier.sample_rate
+        classifier.provenance = replace(classifier.provenance, clip_s=clip_s)
         return classifier.eval()
 
     def _source(self, classifier: SceneClassifier, waveforms: Waveforms, run: Run) -> Source:

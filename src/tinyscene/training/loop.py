@@ -14,7 +14,7 @@ from tinyscene.errors import InputError
 from tinyscene.metrics import accuracy, log_loss
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.progress import Advance, bar
+from tinyscene.progress import Advance, bar, say
 from tinyscene.training.batches import BATCH, DROPOUT, AugmentedClips, Plan, batches_of_waveforms, logits_of
 from tinyscene.training.checkpoint import Checkpoint, Progress
 from tinyscene.training.optimizers import parameter_groups
@@ -123,6 +123,8 @@ def train(
     steps = len(plan)
     quiet = run.quiet or not fabric.is_global_zero
     last = fit.epochs if fit.stop_after is None else fit.stop_after
+    if progress.history and (progress.epoch == last or _stopped(fit, progress)):
+        say(f"training of {progress.epoch} epochs, kept from before in {checkpoint.path.parent}", quiet=quiet)
     with bar(_what(fit, progress), last * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
