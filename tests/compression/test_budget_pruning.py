@@ -21,9 +21,10 @@ from prunable_networks import (
 from torch import nn
 
 from tinyscene.compression import BudgetPruning, HalfPrecision, frobenius_norm, geometric_median
-from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.importance import Importance
 from tinyscene.compression.narrow import Narrow
+from tinyscene.compression.proof import cut
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
@@ -54,7 +55,7 @@ def test_half_the_parameters_and_macs_of_every_network(name, tmp_path):
             more = [each.clone() for each in plan.kept]
             more[i][(~units).nonzero()[0]] = True
             larger = copy.deepcopy(classifier)
-            cut(larger.network, zip(plan.coupled, more, strict=True))
+            cut(larger.network, zip(plan.coupled, more, strict=True), larger.short_example())
             assert any(measured(larger)[budget] > limit for budget, limit in budgets.items())
     loaded = SceneClassifier.load(small.save(tmp_path))
     assert measured(loaded) == costs
@@ -72,7 +73,7 @@ def test_costs_at_any_widths_are_the_ledgers(name, seed):
     groups = [group for group in coupled_channels(classifier.network, example) if not group.exempt]
     matrices = quadratic_costs(classifier.network, example, groups)
     kept = drawn(groups, seed)
-    cut(classifier.network, zip(groups, kept, strict=True))
+    cut(classifier.network, zip(groups, kept, strict=True), classifier.short_example())
     costs = measured(classifier)
     widths = np.array([int(units.sum()) for units in kept])
     assert {cost: int(value(matrix, widths)) for cost, matrix in matrices.items()} == {c: costs[c] for c in matrices}

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from tinyscene.accounting import peak_ram_bytes
 from tinyscene.compression.admm import ADMM, phases, residuals
-from tinyscene.compression.channels import Coupled, coupled_channels, cut
+from tinyscene.compression.channels import Coupled, remove
+from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.filters import Criterion, frobenius_norm
 from tinyscene.compression.importance import Importance, Kept
 from tinyscene.compression.narrow import Narrow, best, makers_parameters
+from tinyscene.compression.proof import cut
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
@@ -169,7 +171,7 @@ class BudgetPruning:
 
     def _cut(self, classifier: SceneClassifier, plan: Plan) -> SceneClassifier:
         pruned = copy.deepcopy(classifier)
-        cut(pruned.network, zip(plan.coupled, plan.kept, strict=True))
+        cut(pruned.network, zip(plan.coupled, plan.kept, strict=True), classifier.short_example())
         return pruned
 
 
@@ -180,7 +182,7 @@ class _Candidates:
         self.budget, self.network = budget, classifier.network
         shortest_s = classifier.shortest_samples / classifier.sample_rate
         self.example = classifier.example(max(budget.clip_s, shortest_s)).cpu()
-        found = coupled_channels(self.network, self.example)
+        found = coupled_channels(self.network, classifier.short_example())
         self.coupled = tuple(group for group in found if not group.exempt)
         self.matrices = quadratic_costs(self.network, self.example, self.coupled)
 
@@ -189,7 +191,7 @@ class _Candidates:
         costs = {name: int(value(matrix, widths)) for name, matrix in self.matrices.items()}
         if self.budget.peak_ram_bytes is not None:
             small = copy.deepcopy(self.network)
-            cut(small, zip(self.coupled, kept, strict=True))
+            remove(small, zip(self.coupled, kept, strict=True))
             costs["peak_ram_bytes"] = peak_ram_bytes(small, self.example)
         return costs
 

@@ -31,7 +31,6 @@ COMPUTING = (
     "scipy",
     "soxr",
     "lightning",
-    "torch-pruning",
     "torchao",
     "scikit-learn",
     "onnx",
