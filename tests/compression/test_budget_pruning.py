@@ -1,6 +1,7 @@
 """Pruning to budgets: they hold by the ledger, every layer stays connected, and what they allow is used."""
 
 import copy
+import re
 from itertools import combinations, product
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from prunable_networks import (
     narrow,
     noise,
 )
+from reordering_networks import REFUSED, Between, ShuffleNet, classifier
 from torch import nn
 
 from tinyscene.compression import BudgetPruning, HalfPrecision, frobenius_norm, geometric_median
@@ -206,6 +208,25 @@ def test_wrong_numbers_and_networks_are_refused():
         BudgetPruning(parameters=10).shape(build("moments_linear"))
     with pytest.raises(InputError, match="BudgetPruning was handed float16"):
         BudgetPruning(parameters=10).shape(HalfPrecision().shape(build("pham_cnn")))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_mixed_stays_and_the_rest_is_pruned(name):
+    """Below what can be had, the refusal names what is in the way."""
+    make, operation = REFUSED[name]
+    whole = classifier(make())
+    with pytest.raises(InputError, match=rf"of first, since {re.escape(operation)} does not pass them"):
+        BudgetPruning(parameters=3).shape(whole)
+    if isinstance(whole.network, Between):
+        small = BudgetPruning(parameters=measured(whole)["parameters"] - 20).shape(whole).network
+        assert (small.first.out_channels, small.second.out_channels) == (8, 4)
+
+
+def test_a_shufflenet_is_pruned_to_half():
+    whole = classifier(ShuffleNet(channels=64))
+    budgets = half_of(whole)
+    costs = measured(BudgetPruning(**budgets).shape(whole))
+    assert all(0.75 * limit < costs[name] <= limit for name, limit in budgets.items())
 
 
 @pytest.mark.parametrize("name", PRUNABLE)

@@ -20,6 +20,7 @@ from tinyscene.compression.proof import cut
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
+from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
 from tinyscene.training.run import Run
@@ -144,14 +145,16 @@ class BudgetPruning:
     def plan(self, classifier: SceneClassifier) -> Plan:
         """Which channels stay. A network within the budgets keeps all of them."""
         classifier.require_float("BudgetPruning")
+        masks.refuse_computed_weights(classifier.network, "BudgetPruning")
         candidates = _Candidates(self, classifier)
         everything = tuple(torch.ones(group.units, dtype=torch.bool) for group in candidates.coupled)
         if candidates.over(everything) is None:
             return candidates.plan(everything, 0.0)
         if not everything:
             raise InputError(
-                f"BudgetPruning: {type(classifier.network).__name__} has no channels that could be pruned, its filters "
-                f"give the logits; accepted: a network with layers between features and logits"
+                f"BudgetPruning: {type(classifier.network).__name__} has no channels that could be pruned: "
+                f"{candidates.reasons()}; accepted: a network with channels between features and logits that can go "
+                f"one by one"
             )
         importance = Importance(classifier.network, candidates.coupled, self.by, self.normalise)
         thresholds = np.unique(torch.cat(importance(everything)).numpy()).tolist()
@@ -164,7 +167,7 @@ class BudgetPruning:
             raise InputError(
                 f"BudgetPruning({name}={getattr(self, str(name)):,}): with one channel a layer "
                 f"{type(classifier.network).__name__} has {candidates.costs(least)[str(name)]:,}; accepted: at least "
-                f"that"
+                f"that. Channels that stay: {candidates.reasons()}"
             )
         kept = importance.survivors(thresholds[first])
         return candidates.plan(candidates.filled(kept, importance(kept)), thresholds[first])
@@ -184,6 +187,7 @@ class _Candidates:
         self.example = classifier.example(max(budget.clip_s, shortest_s)).cpu()
         found = coupled_channels(self.network, classifier.short_example())
         self.coupled = tuple(group for group in found if not group.exempt)
+        self.exempt = {group.name: group.exempt for group in found if group.exempt}
         self.matrices = quadratic_costs(self.network, self.example, self.coupled)
 
     def costs(self, kept: Kept) -> dict[str, int]:
@@ -194,6 +198,11 @@ class _Candidates:
             remove(small, zip(self.coupled, kept, strict=True))
             costs["peak_ram_bytes"] = peak_ram_bytes(small, self.example)
         return costs
+
+    def reasons(self) -> str:
+        """Why channels stay, a reason with the first layer of which it holds."""
+        first = {reason: name for name, reason in reversed(self.exempt.items())}
+        return ", ".join(f"those of {name}, since {reason}" for reason, name in reversed(first.items()))
 
     def over(self, kept: Kept) -> str | None:
         """The first budget that does not hold."""

@@ -11,6 +11,7 @@ from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.proof import cut
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
+from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.run import Run
 
@@ -84,6 +85,7 @@ class FilterPruning:
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Prune by the weights as they are."""
+        masks.refuse_computed_weights(classifier.network, "FilterPruning")
         pruned = copy.deepcopy(classifier)
         for path in (self.layer,) if isinstance(self.layer, str) else self.layer:
             remove_filters(pruned, path, self.choose(pruned, path))
@@ -138,7 +140,7 @@ def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -
     gone[member.unit_of[filters]] = True
     if int(gone[member.unit_of].sum()) != len(set(filters)):
         raise InputError(
-            f"{path}: its filters are tied to a convolution whose groups would get unequal; accepted: a convolution "
-            f"that feeds none in groups (depthwise ones aside)"
+            f"{path}: its filters go {int((member.unit_of == 0).sum())} at a time, or groups would get unequal (of a "
+            f"convolution or a shuffle behind it); accepted: another convolution, or BudgetPruning"
         )
     cut(network, [(coupled, ~gone)], example)
