@@ -152,10 +152,10 @@ def trace_forward(network: nn.Module, example: Tensor) -> Trace:
     # A clone, since the example may be a view of something larger.
     example = example.detach().float().cpu().clone()
     trace, storages, running = Trace(), _Storages(), list[tuple[str, str]]()
+    hooks = []
     for name, module in copied.named_modules():
         entered, left = _hook_pair(name, module, trace, storages, running)
-        module.register_forward_pre_hook(entered)
-        module.register_forward_hook(left)
+        hooks += [module.register_forward_pre_hook(entered), module.register_forward_hook(left)]
     held = {storages.key(tensor) for tensor in [*copied.parameters(), *copied.buffers()]}
     steps = _Steps(trace, storages, held)
     trace.inputs = steps.keys(example)
@@ -166,6 +166,8 @@ def trace_forward(network: nn.Module, example: Tensor) -> Trace:
         kind = type(network).__name__
         raise InputError(f"{kind} can't take an input of shape {tuple(example.shape)}: {error}") from error
     trace.outputs = steps.keys(output)
+    for hook in hooks:
+        hook.remove()
     return trace
 
 
