@@ -15,7 +15,7 @@ from tinyscene.accounting.ledger import (
     total,
 )
 from tinyscene.accounting.memory import peak_ram_bytes, precision_of
-from tinyscene.accounting.table import item_table, layer_table, size_table, work_table
+from tinyscene.accounting.table import item_table, layer_table, size_table, uncounted_text, work_table
 
 __all__ = [
     "CONVENTIONS",
@@ -39,5 +39,6 @@ __all__ = [
     "precision_of",
     "size_table",
     "total",
+    "uncounted_text",
     "work_table",
 ]

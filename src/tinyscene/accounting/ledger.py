@@ -139,6 +139,10 @@ class Ledger:
                 counters[counter] += macs
         return counters
 
+    def missed_by(self, counter: str) -> tuple[Uncounted, ...]:
+        """What one counter does not see."""
+        return tuple(one for one in self.uncounted if one.counter == counter)
+
     def tensors_by_layer(self) -> dict[str, tuple[TensorRow, ...]]:
         """Tensor rows of each layer, in the network's order."""
         return group_by_layer(self.tensors)
