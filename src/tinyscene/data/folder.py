@@ -4,15 +4,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Unpack
 
 from tinyscene.audio import SUFFIXES
-from tinyscene.data.clips import Clip, Clips, Split
-from tinyscene.data.tables import Row, folder, read_table, seconds, settle
+from tinyscene.data.clips import SPLITS, Clip, Clips, Split
+from tinyscene.data.tables import Row, Settling, folder, read_table, seconds, settle
 from tinyscene.errors import InputError
 
 LABEL_COLUMNS = ("label", "scene_label", "category")
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 def load_folder(
@@ -20,8 +19,7 @@ def load_folder(
     *,
     test_fraction: float = 0.2,
     seed: int = 0,
-    allow_missing: bool = False,
-    strict: bool = True,
+    **settling: Unpack[Settling],
 ) -> Clips:
     """Clips of a folder that holds a folder per class, the sound files at any depth inside it.
 
@@ -32,8 +30,7 @@ def load_folder(
         root: the folder.
         test_fraction: of the clips of every class, where the folder names no test split.
         seed: of the cuts.
-        allow_missing: accepted as by all loaders; a folder lists nothing that could be missing.
-        strict: False keeps what is wrong among the clips, for `check`.
+        settling: see `Settling`.
 
     Raises:
         InputError: no folder, no class folders, an empty one, or a class with too few recordings.
@@ -47,8 +44,9 @@ def load_folder(
     else:
         rows = list(_class_folders(top))
     clips = Clips("folder", top, tuple(sorted({clip.scene or "" for clip in rows})), tuple(rows))
-    cut = clips if any(clip.split == "test" for clip in rows) else _cut_test(clips, test_fraction, seed, strict)
-    return settle(cut, seed=seed, allow_missing=allow_missing, strict=strict)
+    if not len(clips.test):
+        clips = _cut_test(clips, test_fraction, seed, settling.get("strict", True))
+    return settle(clips, seed=seed, **settling)
 
 
 def load_csv(
@@ -59,8 +57,7 @@ def load_csv(
     classes: Sequence[str] | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
-    allow_missing: bool = False,
-    strict: bool = True,
+    **settling: Unpack[Settling],
 ) -> Clips:
     """Clips listed in a table, with the columns filename and label (or scene_label, or category).
 
@@ -75,19 +72,19 @@ def load_csv(
         classes: the labels to accept, in this order; those found, sorted, where None.
         test_fraction: of the clips of every class, where the table names no test split.
         seed: of the cuts.
-        allow_missing: leave out files that are not on disk, with a note.
-        strict: False keeps what is wrong among the clips, for `check`.
+        settling: see `Settling`.
 
     Raises:
         InputError: the table can't be read (see `read_table`), a label is unknown, or a class has too few recordings.
     """
     path = Path(file).expanduser()
     clips, split_named = _listed(path, path.parent if root is None else folder(root), test_fold, classes)
+    strict = settling.get("strict", True)
     if strict:
         _no_lone_clips(clips)
     if not split_named:
         clips = _cut_test(clips, test_fraction, seed, strict)
-    return settle(clips, seed=seed, allow_missing=allow_missing, strict=strict)
+    return settle(clips, seed=seed, **settling)
 
 
 def _listed(path: Path, top: Path, test_fold: str | int | None, classes: Sequence[str] | None) -> tuple[Clips, bool]:
