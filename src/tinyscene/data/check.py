@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinyscene import audio
+from tinyscene.audio import OTHER_SUFFIXES, SUFFIXES
 from tinyscene.data.clips import SPLITS, Clip, Clips
 from tinyscene.data.folder import sound_files
 from tinyscene.data.tables import missing
@@ -208,7 +209,8 @@ def _unlisted(clips: Clips) -> Iterator[str]:
     listed = {clip.path for clip in clips}
     # A table of files may stand anywhere: only the folders of its files are its own.
     own = {(clips.root / path).parent for path in listed} if clips.name == "csv" else {clips.root}
-    found = (path for top in sorted(own) for path in sound_files(top, deep=clips.name != "csv"))
+    known = SUFFIXES + OTHER_SUFFIXES
+    found = (path for top in sorted(own) for path in sound_files(top, deep=clips.name != "csv", suffixes=known))
     for path in found:
         name = path.relative_to(clips.root).as_posix()
         if name not in listed:

@@ -210,7 +210,7 @@ class Clips:
         if not gone:
             return self
         clips = "1 clip is" if len(gone) == 1 else f"{len(gone):,} clips are"
-        names = _some([f"{clip.path} ({clip.split}, recording {recording_of(clip)})" for clip in gone])
+        names = some([f"{clip.path} ({clip.split}, recording {recording_of(clip)})" for clip in gone])
         note = f"{clips} left out of training, since their recordings stand in a later split as well: {names}"
         return replace(self, rows=tuple(clip for clip in self.rows if clip not in gone), notes=(*self.notes, note))
 
@@ -219,7 +219,7 @@ class Clips:
         if not (self.published and (shared := self.shared())):
             return self
         what = "1 recording stands" if len(shared) == 1 else f"{len(shared):,} recordings stand"
-        note = f"{what} in development and test alike, as published: {_some(list(map(_recording, shared)))}"
+        note = f"{what} in development and test alike, as published: {some(list(map(_recording, shared)))}"
         return replace(self, notes=(*self.notes, f"{note}; --drop-shared leaves them out of training"))
 
     def require(self, *splits: Split) -> "Clips":
@@ -251,7 +251,8 @@ def _same_sound(group: tuple[Clip, ...]) -> str:
     return f"the same sound, {' = '.join(files)}"
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first of several names."""
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 

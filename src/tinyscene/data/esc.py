@@ -16,7 +16,7 @@ from typing import Unpack
 
 from tinyscene.audio import SUFFIXES
 from tinyscene.data.clips import Clip, Clips, Split
-from tinyscene.data.folder import highest_fold, sound_files
+from tinyscene.data.folder import highest_fold, other_sounds, sound_files
 from tinyscene.data.tables import Row, Settling, columns, flag, folder, read_table, settle
 from tinyscene.errors import InputError
 
@@ -78,7 +78,7 @@ def _load(name: str, classes: int, root: Path | str, test_fold: int | None, seed
     if len(scenes) != classes:
         raise InputError(f"{source}: {len(scenes)} classes; accepted for {name}: its {classes}")
     tested = highest_fold(source, {row.cells["fold"] for row in rows}, test_fold)
-    clips = Clips(name, top, scenes, tuple(_clip(row, tested) for row in rows), published=True)
+    clips = Clips(name, top, scenes, tuple(_clip(row, tested) for row in rows), other_sounds(top), published=True)
     return settle(clips, seed=seed, **settling)
 
 
