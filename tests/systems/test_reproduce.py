@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from bare_runs import bare_runs, no_pictures
 from tinyscene import InputError, SceneClassifier, evaluate, load_system, override, reproduce
-from tinyscene.data import Clips, load
+from tinyscene.data import Clips, decode, load
 from tinyscene.evaluation import Row, Scores
 from tinyscene.evaluation.scorecard import FLAT
 from tinyscene.rules import dcase2024
@@ -370,6 +370,36 @@ def test_what_leaks_or_lacks_a_class_is_refused(
         with pytest.raises(InputError, match=message):
             reproduce(file, some, tmp_path / "run", quiet=True)
     assert fits == []
+
+
+def test_one_sound_under_two_names_is_refused_or_dropped(
+    system_file: Path, twins: Path, tmp_path: Path, fits: list[int]
+) -> None:
+    file, clips = load_system(system_file).only("large"), load(twins)
+    twins_named = r"bus-train-0.wav \(train, tones.csv:2\) = bus-again.flac \(test, tones.csv:38\)"
+    both = rf"the same sound, {twins_named}; .*--drop-shared"
+    with pytest.raises(InputError, match=both):
+        reproduce(file, clips, tmp_path / "run", quiet=True)
+    with pytest.raises(InputError, match=both):
+        reproduce(file, replace(clips, published=True), tmp_path / "run", quiet=True)
+    assert fits == []
+    reproduce(file, decode(clips, 8000, quiet=True).drop_shared().clips, tmp_path / "run", quiet=True)
+    (note,) = json.loads((tmp_path / "run" / "receipt.json").read_text())["notes"]
+    assert note.endswith(": bus-train-0.wav (train, recording bus-train-0)")
+
+
+def test_what_published_splits_share_stands_in_the_receipt(
+    system_file: Path, clips: Clips, tmp_path: Path, fits: list[int]
+) -> None:
+    rows = [c._replace(recording=c.recording.replace("park-test-1", "park-train-0")) for c in clips]
+    published = replace(clips, rows=tuple(rows), published=True).note_shared()
+    (row, _) = reproduce(load_system(system_file).only("large"), published, tmp_path / "run", quiet=True)
+    (note,) = json.loads((tmp_path / "run" / "receipt.json").read_text())["notes"]
+    assert (
+        "1 recording stands in development and test alike, as published: park-train-0 (1 in train, 1 in test)" in note
+    )
+    assert row.scores is not None
+    assert row.scores.clips_heard == 1
 
 
 KILLED = """
