@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -24,7 +25,8 @@ from tinyscene import InputError, SceneClassifier, evaluate, load_system, overri
 from tinyscene.data import Clips, decode, load
 from tinyscene.evaluation import Row, Scores
 from tinyscene.evaluation.scorecard import FLAT
-from tinyscene.rules import dcase2024
+from tinyscene.models.published import create_classifier
+from tinyscene.rules import dcase2021, dcase2024
 from tinyscene.systems import System, SystemFile
 from tinyscene.systems.reproduce import _built
 from tinyscene.systems.system import SYSTEMS
@@ -470,3 +472,18 @@ def test_every_seed_begins_from_weights_of_its_own(name: str | Path, clips: Clip
         )
         assert first == again
         assert first != second
+
+
+def begun_alike(classes: tuple[str, ...]) -> SceneClassifier:
+    torch.manual_seed(1)
+    return create_classifier("baseline2021", classes, filters=(4, 4, 4), dense=8)
+
+
+def test_a_seed_is_part_of_what_made_a_result(clips: Clips, tmp_path: Path) -> None:
+    """Also of a system that begins with the same weights at every seed: training draws from it too."""
+    system = System(dcase2021, begun_alike, (Fit(epochs=1, batch_size=4),))
+    file = SystemFile("alike", Path(__file__), "", {"only": system})
+    with bare_runs():
+        rows = reproduce(file, clips, tmp_path / "run", seeds=(0, 1), accelerator="cpu", quiet=True)
+    first, second = (weights_fingerprint(SceneClassifier.load(tmp_path / "run" / row.model).network) for row in rows)
+    assert first != second
