@@ -190,17 +190,12 @@ def trace_forward(network: nn.Module, example: Tensor) -> Trace:
     held = {storages.key(tensor) for tensor in [*copied.parameters(), *copied.buffers()]}
     steps = _Steps(trace, storages, held, running)
     trace.inputs = steps.keys(example)
-    # PyTorch's fast path would hide the parts of attention in one kernel.
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), steps, _Functions(steps):
             output = copied(example)
     except (RuntimeError, ValueError, IndexError) as error:
         kind = type(network).__name__
         raise InputError(f"{kind} can't take an input of shape {tuple(example.shape)}: {error}") from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
     trace.outputs = steps.keys(output)
     for hook in hooks:
         hook.remove()
