@@ -16,11 +16,12 @@ from pathlib import Path
 import soundfile
 import torch
 
-import tinyscene as ts
 from tinyscene.augment import Crop, Mixup
+from tinyscene.compression import Quantize
 from tinyscene.data import Clips
 from tinyscene.data.esc import is_esc, load_esc10, load_esc50
 from tinyscene.evaluation import compare, evaluate
+from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.published import create_classifier
 from tinyscene.systems.receipt import command, commit, machine
 from tinyscene.training import Adam, Cosine, Fit
@@ -76,14 +77,14 @@ def with_one_louder(train: Clips, folder: Path) -> Clips:
     return replace(train, rows=tuple(rows))
 
 
-def trained(network: str, train: Clips, folder: Path) -> ts.SceneClassifier:
+def trained(network: str, train: Clips, folder: Path) -> SceneClassifier:
     """In float, from the folder where it is there."""
     where = folder / f"{train.name}-{network}"
     if not (where / "model.json").is_file():
         torch.manual_seed(SEED)
         run = Run(seed=SEED, folder=folder / "fits" / where.name, quiet=True)
         fit(EPOCHS[train.name], 1e-3)(create_classifier(network, train.classes), train, run).save(where)
-    return ts.load(where)
+    return SceneClassifier.load(where)
 
 
 def rows_of(network: str, clips: Clips, folder: Path, done: set[tuple[str, ...]]):
@@ -96,7 +97,7 @@ def rows_of(network: str, clips: Clips, folder: Path, done: set[tuple[str, ...]]
             continue
         started = time.monotonic()
         train = with_one_louder(clips.train, folder) if setting.louder else clips.train
-        quantize = ts.Quantize(
+        quantize = Quantize(
             fit=fit(QAT_EPOCHS, 1e-4) if setting.qat else None,
             clips=len(train) if setting.ranges == "all" else int(setting.ranges),
         )
