@@ -29,7 +29,7 @@ _TRAINING_VALUES = 1 << 9
 
 
 class RangeObserver(MovingAverageMinMaxObserver):  # type: ignore[misc]
-    """The range that costs least (`models/ranges.py`): of all that was seen, or in training a moving average of each batch's."""
+    """The range that costs least (`models/ranges.py`) for what was seen; in training, a moving average."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)

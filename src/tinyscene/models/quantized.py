@@ -65,7 +65,7 @@ class FakeQuantized(nn.Module):
 
     @torch.no_grad()
     def set_ranges(self, batches: Iterable[Tensor]) -> None:
-        """Give every activation the range that costs least for the clips of `batches`; nothing is rounded on the way."""
+        """Give activations the ranges that cost least for the clips of `batches`; nothing is rounded on the way."""
         from tinyscene.models.fake_quantize import ActivationQuantize
 
         self.eval()
@@ -176,7 +176,7 @@ class Int8Network(nn.Module):
 
     @torch.no_grad()
     def replace_dense(self, weight: Tensor, bias: Tensor, logits: Tensor) -> None:
-        """Quantize another last layer in place of the one there is, with a range for its `logits` (clips, classes)."""
+        """Put another last layer in place of the one there is, with a range for its `logits` (clips, classes)."""
         from tinyscene.models.fake_quantize import activation_qparams, quantize_bias, quantize_weight
 
         dense = self._dense()

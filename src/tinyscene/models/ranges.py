@@ -2,7 +2,7 @@
 
 A clip's cost is its squared error over its own energy, at most 1, so that no clip outweighs the others: one that is
 thirty times louder than all others has 900 times their squares. Within the range the error is that of rounding,
-step^2 / 12; beyond it, the square of what is cut off (Banner et al., NeurIPS 2019, for one tensor).
+step^2 / 12; beyond it, the square of what is cut off (Banner et al., NeurIPS 2019, of one tensor).
 """
 
 import torch
@@ -53,7 +53,6 @@ def cheapest(histograms: Tensor) -> tuple[Tensor, Tensor]:
         each = shares @ cut.T + rounding / energies[heard, None]
         return each.clamp_max(1).mean(0)
 
-    best_low, best_high = low, high
     # Both ends together, then each alone until neither moves.
     best = cost(low * tried, high * tried).argmin()
     best_low, best_high = low * tried[best], high * tried[best]

@@ -2,8 +2,8 @@
 
 A network streams if `forward(x)` is `classify_map(local(x))`, where `local` gives a map whose every step hears nearby
 frames alone, and `classify_map` pools it over time by a mean or a maximum; its attribute `locality` says which, and how
-far a step hears. A front end streams if `reach_samples` says how far a frame hears. What looks at the whole clip before it pools
-(squeeze-and-excitation, the deviation over time, a subtracted time mean) does not stream.
+far a step hears. A front end streams if `reach_samples` says how far a frame hears. What looks at the whole clip
+before it pools (squeeze-and-excitation, the deviation over time, a subtracted time mean) does not stream.
 """
 
 import copy
