@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
+from tinyscene.features.spectrogram import require_batch
 
 
 class Raw(nn.Module):
@@ -30,4 +31,5 @@ class Raw(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, 1, 1, samples)"""
+        require_batch(waveforms)
         return waveforms[:, None, None]

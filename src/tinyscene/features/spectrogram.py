@@ -23,6 +23,12 @@ def check_kept(kept: Sequence[int], bands: int) -> None:
         )
 
 
+def require_batch(waveforms: Tensor) -> None:
+    """Raise InputError unless waveforms are (batch, samples)."""
+    if waveforms.ndim != 2:
+        raise InputError(f"waveforms of shape {tuple(waveforms.shape)}; accepted: (batch, samples)")
+
+
 class BandSpectrogram(nn.Module):
     """Weighted sums over the bins of a Fourier transform, and their logarithm.
 
@@ -111,6 +117,7 @@ class BandSpectrogram(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, 1, bands, frames)"""
+        require_batch(waveforms)
         some = torch.split(waveforms, _CLIPS_A_STEP)
         return torch.cat([self.levels(self.sums(part)) for part in some]).unsqueeze(1)
 

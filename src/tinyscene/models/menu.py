@@ -45,7 +45,7 @@ def create_model(name: str, *, seed: int = 0, **arguments: Any) -> nn.Module:
     network = NETWORKS[name]
     signature = inspect.signature(network)
     try:
-        signature.bind(**arguments)
+        bound = signature.bind(**arguments)
     except TypeError as error:
         accepted = ", ".join(
             parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default}"
@@ -54,4 +54,9 @@ def create_model(name: str, *, seed: int = 0, **arguments: Any) -> nn.Module:
         raise InputError(f"network {name!r}: {error}; it takes {accepted}") from None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return network(**arguments)
+        made = network(**arguments)
+    if not hasattr(made, "arguments"):
+        # What a class doesn't keep itself is needed to load it.
+        bound.apply_defaults()
+        made.arguments = bound.arguments  # type: ignore[assignment]
+    return made

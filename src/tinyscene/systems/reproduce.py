@@ -16,6 +16,7 @@ from tinyscene.evaluation.scorecard import Row
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.saved import settings_of
 from tinyscene.rules import Rules
 from tinyscene.systems.count import stage_row
 from tinyscene.systems.deployed import FILE, deploy
@@ -106,7 +107,7 @@ def _built(system: System, clips: Clips, run: Run, shaped: Shaped) -> SceneClass
     """The untrained classifier of this seed. What could not be pruned or saved after training is refused now."""
     run.seed_torch(INITIAL)
     classifier = system.untrained(clips.classes).eval()
-    classifier.describe()
+    classifier.written()
     with torch.random.fork_rng(devices=[]):
         shapes(system, classifier, shaped)
     return classifier
@@ -149,7 +150,7 @@ def _run_variant(
 ) -> list[Result]:
     heard, run.initial = (classifier.sample_rate, classifier.channel), classifier
     data = [decode(part, *heard, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
-    built = [weights_fingerprint(classifier), repr(classifier), classifier.frontend.arguments]
+    built = [weights_fingerprint(classifier), repr(classifier), settings_of(classifier.frontend)]
     key = key_of(built, data, run.seed, run.place, system.rules)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):

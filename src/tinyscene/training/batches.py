@@ -14,6 +14,7 @@ from tinyscene.augment.waveform import fit_length
 from tinyscene.data import Waveforms
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.saved import settings_of
 from tinyscene.progress import track
 from tinyscene.training.run import Run
 
@@ -94,7 +95,7 @@ def features_of_clips(
     if not fit_in_memory(classifier, len(waveforms), length or max(waveforms.lengths, default=0)):
         return _features(classifier, waveforms, run, what, length)
     frontend = classifier.frontend
-    key = f"{type(frontend).__name__} {frontend.arguments} {waveforms.fingerprint} {length} {run.seed}"
+    key = f"{type(frontend).__name__} {settings_of(frontend)} {waveforms.fingerprint} {length} {run.seed}"
     if key not in run.features:
         run.features[key] = list(_features(classifier, waveforms, run, what, length))
     return run.features[key]

@@ -13,6 +13,7 @@ from tinyscene.data import Clips, Waveforms, decode
 from tinyscene.errors import InputError
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.saved import settings_of
 from tinyscene.training.batches import (
     AugmentedClips,
     features_of_clips,
@@ -125,7 +126,7 @@ class Fit:
         watched = decode(clips.validation, classifier.sample_rate, classifier.channel, quiet=run.quiet)
         refuse_short(classifier.shortest_samples, watched)
         # What stands in no tensor counts as well: the front end's settings, strides, dropout.
-        start = [weights_fingerprint(classifier), repr(classifier), str(classifier.frontend.arguments)]
+        start = [weights_fingerprint(classifier), repr(classifier), str(settings_of(classifier.frontend))]
         hooks = Hooks(after_step, penalty)
         checkpoint = Checkpoint(
             run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint, hooks)
@@ -149,6 +150,8 @@ class Fit:
                 f"Fit trains on {length / classifier.sample_rate:.3f} s of every clip, the median or the crop; "
                 f"accepted: at least {classifier.shortest_samples / classifier.sample_rate:.3f} s for this network"
             )
+        # What it can't take, or gives in place of logits, is refused before anything is computed.
+        classifier.eval().classify(classifier.example(length / classifier.sample_rate))
         kept: list[Tensor] = []
         if not on_clips and not on_waveforms and fit_in_memory(classifier, len(waveforms), length):
             kept = list(features_of_clips(classifier, waveforms, run, "train", length))

@@ -124,7 +124,8 @@ def train(
     with bar(_what(fit, progress), last * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
-            row = _epoch(fit, network, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance, hooks)
+            trained = classifier, wrapped, wrapped_optimizer
+            row = _epoch(fit, trained, source, targets, plan, progress, run, advance, hooks)
             if validation:
                 probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
                 row["validation_log_loss"] = log_loss(labels, probabilities)
@@ -145,9 +146,7 @@ def train(
 
 def _epoch(
     fit: "Fit",
-    network: nn.Module,
-    wrapped: Any,
-    optimizer: Any,
+    trained: tuple[SceneClassifier, Any, Any],
     source: Source,
     targets: Tensor,
     plan: Plan,
@@ -157,7 +156,8 @@ def _epoch(
     hooks: Hooks,
 ) -> dict[str, float]:
     """One pass over the train split. Returns its mean loss, without the penalty, and the last learning rate."""
-    epoch, note = progress.epoch, _note(progress, fit.epochs)
+    classifier, wrapped, optimizer = trained
+    epoch, note, network = progress.epoch, _note(progress, fit.epochs), classifier.network
     run.seed_torch(DROPOUT, epoch, plan.rank)
     wrapped.train()
     total, seen, figures = 0.0, 0, {}
@@ -168,7 +168,8 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = lr * group["factor"]
         inputs, wanted = source.batch(members, targets[members], run.rng(BATCH, epoch, step, plan.rank))
-        loss = fit.loss(wrapped(inputs.contiguous(memory_format=torch.channels_last)), wanted)
+        inputs = classifier.arranged(inputs)
+        loss = fit.loss(classifier.checked(wrapped(inputs), inputs), wanted)
         optimizer.zero_grad()
         run.fabric.backward(loss if hooks.penalty is None else loss + hooks.penalty(network))
         optimizer.step()
