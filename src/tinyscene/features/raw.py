@@ -21,8 +21,8 @@ class Raw(nn.Module):
     def __init__(self, sample_rate: int) -> None:
         self.arguments: dict[str, Any] = {"sample_rate": sample_rate}
         super().__init__()
-        if sample_rate < 1:
-            raise InputError(f"Raw(sample_rate={sample_rate}); accepted: at least 1")
+        if not isinstance(sample_rate, int) or sample_rate < 1:
+            raise InputError(f"Raw(sample_rate={sample_rate}); accepted: a whole number, at least 1")
         self.sample_rate = sample_rate
 
     def frames(self, samples: int) -> int:

@@ -321,8 +321,10 @@ class SceneClassifier(nn.Module):
         try:
             classifier = cls._built(described, weights)
             classifier.classify(classifier.short_example())
-        except InputError as error:
-            raise InputError(f"{folder}/model.json: {error}") from error
+        except Exception as error:
+            # Where settings contradict one another, torch says so, in whatever way.
+            reason = error if isinstance(error, InputError) else f"{error!r}; accepted: a model as it was saved"
+            raise InputError(f"{folder}/model.json: {reason}") from error
         return classifier
 
     @classmethod
@@ -330,7 +332,10 @@ class SceneClassifier(nn.Module):
         """Raises InputError where the two do not fit."""
         network = build_sized(described, NETWORKS, len(weights))
         if int8 := described.int8:
-            network = prepare(network.eval(), torch.zeros(int8.example), int8.keep_float).convert()
+            try:
+                network = prepare(network.eval(), torch.zeros(int8.example), int8.keep_float).convert()
+            except Exception as error:
+                raise InputError(f"int8: {error}; accepted: what the model was saved with") from error
         frontend = build(described.frontend, FRONTENDS)
         standardize = Standardize(described.standardize.bands, described.standardize.channels)
         classifier = cls(frontend, network, described.classes, standardize)

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import math
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import torch
@@ -43,6 +44,12 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _short(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) != 4 or shape[0] != 1 or math.prod(shape) > _MOST:
+        raise ValueError(f"{shape}; accepted: (1, channels, bands, frames) of a short clip")
+    return shape
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -55,13 +62,13 @@ class Part(_Strict):
 
 
 class _Standardize(_Strict):
-    bands: Annotated[int, Field(gt=0, le=_MOST)]
-    channels: Annotated[int, Field(gt=0, le=_MOST)]
+    bands: Annotated[int, Field(gt=0, le=1 << 13)]
+    channels: Annotated[int, Field(gt=0, le=1 << 6)]
 
 
 class _Int8(_Strict):
     keep_float: tuple[str, ...]
-    example: Annotated[tuple[Annotated[int, Field(gt=0, le=_MOST)], ...], Field(min_length=2, max_length=4)]
+    example: Annotated[tuple[PositiveInt, ...], AfterValidator(_short)]
 
 
 class Described(_Strict):
@@ -154,7 +161,8 @@ def build(part: Part, menu: dict[str, type[nn.Module]]) -> nn.Module:
     if part.name not in menu:
         raise InputError(f"{part.name!r} is not on the menu; accepted: {', '.join(menu)}")
     try:
-        return menu[part.name](**part.arguments)
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn for nothing
+            return menu[part.name](**part.arguments)
     except InputError:
         raise
     except Exception as error:
@@ -173,10 +181,12 @@ def build_sized(described: Described, menu: dict[str, type[nn.Module]], weights:
     Raises:
         InputError: as `build`, or the network is larger than its weights.
     """
-    with torch.device("meta"):
+    values = 0
+    # A network that reads its own values can't be built without them; any other fault comes up again below.
+    with suppress(InputError), torch.device("meta"):
         empty = _resized(build(described.network, menu), described)
-    # One byte a value at least; what an int8 network folds away are vectors.
-    values = sum(parameter.numel() for parameter in empty.parameters() if parameter.ndim > 1)
+        # One byte a value at least; what an int8 network folds away are vectors.
+        values = sum(parameter.numel() for parameter in empty.parameters() if parameter.ndim > 1)
     if values > weights:
         raise InputError(
             f"a network of {values:,} weights, of which weights.safetensors holds {weights:,} bytes; accepted: the two "
