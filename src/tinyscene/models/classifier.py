@@ -135,6 +135,11 @@ class SceneClassifier(nn.Module):
                 f"{stage} was handed {self.precision} weights; accepted: float32 ones (what rounds them comes last)"
             )
 
+    @property
+    def frontend_learns(self) -> bool:
+        """Whether the front end has parameters that are trained with the network."""
+        return any(parameter.requires_grad for parameter in self.frontend.parameters())
+
     def features(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, channels, bands, frames), standardized"""
         require_batch(waveforms)

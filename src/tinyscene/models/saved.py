@@ -82,7 +82,7 @@ class Described(_Strict):
     frontend: Part
     standardize: _Standardize
     network: Part
-    sizes: dict[str, dict[Literal[_SIZES], PositiveInt]]  # type: ignore[valid-type]
+    sizes: dict[str, dict[Literal[_SIZES], Annotated[int, Field(gt=0, le=_MOST)]]]  # type: ignore[valid-type]
     int8: _Int8 | None
     tied: dict[str, str] = {}
     weights_sha256: str

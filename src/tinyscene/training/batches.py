@@ -90,9 +90,12 @@ def features_of_clips(
 ) -> Iterable[Tensor]:
     """Features of every clip, not standardized, each (1, channels, bands, frames).
 
-    With `length`, clips of another are cut or padded to it. Computed once a run where memory holds them.
+    With `length`, clips of another are cut or padded to it. Computed once a run where memory holds them and the front
+    end does not learn.
     """
-    if not fit_in_memory(classifier, len(waveforms), length or max(waveforms.lengths, default=0)):
+    if classifier.frontend_learns or not fit_in_memory(
+        classifier, len(waveforms), length or max(waveforms.lengths, default=0)
+    ):
         return _features(classifier, waveforms, run, what, length)
     frontend = classifier.frontend
     key = f"{type(frontend).__name__} {settings_of(frontend)} {waveforms.fingerprint} {length} {run.seed}"

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,9 @@ class EarlyStopping:
 @dataclass(frozen=True)
 class Fit:
     """Train a classifier's network on the train split; the validation split, where there is one, is watched.
+
+    Parameters of the front end that require a gradient are trained with it, at the optimiser's rate; features are
+    standardized as those of the untrained front end were.
 
     Args:
         epochs: passes over the train split.
@@ -132,8 +136,9 @@ class Fit:
             run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint, hooks)
         )
         source = self._source(classifier, waveforms, run)
-        validation = list(features_of_clips(classifier, watched, run, "validation"))
-        train(self, classifier, source, clips, validation, checkpoint, run, hooks)
+        watch = partial(features_of_clips, classifier, watched, run, "validation")
+        held = [] if classifier.frontend_learns else list(watch())
+        train(self, classifier, source, clips, lambda: held or list(watch()), checkpoint, run, hooks)
         classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
         classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.recording_hashes}))
         classifier.trained_clip_s = training_length(waveforms, self._augment_of("clips")) / classifier.sample_rate
@@ -153,7 +158,8 @@ class Fit:
         # What it can't take, or gives in place of logits, is refused before anything is computed.
         classifier.eval().classify(classifier.example(length / classifier.sample_rate))
         kept: list[Tensor] = []
-        if not on_clips and not on_waveforms and fit_in_memory(classifier, len(waveforms), length):
+        fixed = not on_clips and not on_waveforms and not classifier.frontend_learns
+        if fixed and fit_in_memory(classifier, len(waveforms), length):
             kept = list(features_of_clips(classifier, waveforms, run, "train", length))
         fit_standardization(classifier, waveforms, run, kept)
         if kept:

@@ -1,7 +1,7 @@
 """The training loop, on Lightning Fabric."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -93,7 +93,7 @@ class WaveformSource:
         """clips -> (batch, channels, bands, frames), (batch, classes)"""
         waveforms = next(self.loader).to(targets.device)
         waveforms, targets = _augment(waveforms, targets, self.on_waveforms, rng)
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.classifier.frontend_learns):
             features = self.classifier.features(waveforms)
         return _augment(features, targets, self.on_features, rng)
 
@@ -103,17 +103,19 @@ def train(
     classifier: SceneClassifier,
     source: Source,
     clips: Clips,
-    validation: list[Tensor],
+    validation: Callable[[], Sequence[Tensor]],
     checkpoint: Checkpoint,
     run: Run,
     hooks: Hooks,
 ) -> None:
-    """Train `classifier.network` in place, from the last epoch of an earlier, killed run where there was one."""
+    """Train `classifier` in place, from the last epoch of an earlier, killed run where there was one."""
     fabric = run.fabric
     network = classifier.network
-    optimizer = fit.optimizer.build(parameter_groups(network, fit.optimizer.rates))
+    learned = [parameter for parameter in classifier.frontend.parameters() if parameter.requires_grad]
+    groups = parameter_groups(network, fit.optimizer.rates)
+    optimizer = fit.optimizer.build([*groups, {"params": learned, "factor": 1.0}] if learned else groups)
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
-    progress = checkpoint.restore(network, optimizer, fit.start_after)
+    progress = checkpoint.restore(classifier, optimizer, fit.start_after)
     plan = Plan(len(source), fit.batch_size, progress.epoch, fit.epochs, run, fabric.global_rank, fabric.world_size)
     source.start(plan, run)
     targets = torch.eye(len(clips.classes))[clips.train.labels].to(fabric.device)
@@ -126,21 +128,21 @@ def train(
             started = time.monotonic()
             trained = classifier, wrapped, wrapped_optimizer
             row = _epoch(fit, trained, source, targets, plan, progress, run, advance, hooks)
-            if validation:
-                probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
+            if features := validation():
+                probabilities = logits_of(classifier, features).softmax(1).double().numpy()
                 row["validation_log_loss"] = log_loss(labels, probabilities)
                 row["validation_accuracy"] = accuracy(labels, probabilities)
             row["seconds"] = time.monotonic() - started
             # Batch norm statistics differ between devices: what the first one saw decides for all.
             row = fabric.broadcast(row)
-            _judge(fit, row, progress, checkpoint, network)
+            _judge(fit, row, progress, checkpoint, classifier)
             progress.history.append(row)
             progress.epoch += 1
             if fabric.is_global_zero:
-                checkpoint.save(network, optimizer, progress)
+                checkpoint.save(classifier, optimizer, progress)
     if checkpoint.best_weights:
-        network.load_state_dict(checkpoint.best_weights)
-    network.load_state_dict(fabric.broadcast(network.state_dict()))
+        classifier.load_state_dict(checkpoint.best_weights)
+    classifier.load_state_dict(fabric.broadcast(classifier.state_dict()))
     run.history[:] = progress.history
 
 
@@ -160,6 +162,8 @@ def _epoch(
     epoch, note, network = progress.epoch, _note(progress, fit.epochs), classifier.network
     run.seed_torch(DROPOUT, epoch, plan.rank)
     wrapped.train()
+    classifier.frontend.train(classifier.frontend_learns)
+    learned = [parameter for parameter in classifier.frontend.parameters() if parameter.requires_grad]
     total, seen, figures = 0.0, 0, {}
     batches = plan.epoch(epoch)
     removed = masks.removed(network)
@@ -172,6 +176,10 @@ def _epoch(
         loss = fit.loss(classifier.checked(wrapped(inputs), inputs), wanted)
         optimizer.zero_grad()
         run.fabric.backward(loss if hooks.penalty is None else loss + hooks.penalty(network))
+        for parameter in learned:
+            # The front end stands outside what DDP wraps.
+            if parameter.grad is not None:
+                parameter.grad = run.fabric.all_reduce(parameter.grad)
         optimizer.step()
         if hooks.after_step is not None:
             figures = hooks.after_step(network, (epoch + (step + 1) / len(batches)) / fit.epochs) or {}
@@ -188,7 +196,7 @@ def _epoch(
     return {"epoch": epoch, "lr": lr, "train_loss": total / seen, **figures}
 
 
-def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Checkpoint, network: nn.Module) -> None:
+def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Checkpoint, trained: nn.Module) -> None:
     """Remember the best epoch; of equal ones, the first."""
     if fit.early_stopping is None:
         return
@@ -196,7 +204,7 @@ def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Ch
     figure = row["validation_log_loss"] if monitor == "log_loss" else -row["validation_accuracy"]
     if figure < progress.best:
         progress.best, progress.best_epoch = figure, progress.epoch
-        checkpoint.keep_best(network)
+        checkpoint.keep_best(trained)
 
 
 def _stopped(fit: "Fit", progress: Progress) -> bool:
