@@ -140,7 +140,7 @@ def as_waveform(samples: npt.ArrayLike, where: str) -> Waveform:
     """
     given = np.asarray(samples)
     if given.dtype == np.uint8:
-        return (given.astype(np.float32) - 128) / 128
+        return ((given.astype(np.float32) - 128) / 128).astype(np.float32)
     if given.dtype in (np.int8, np.int16, np.int32):
         # In float64: 32 bits of an integer are more than a float32 holds.
         return (given / -float(np.iinfo(given.dtype).min)).astype(np.float32)

@@ -155,7 +155,7 @@ class SceneClassifier(nn.Module):
 
         self.network._apply(fn, recurse)
         for part in (self.frontend, self.standardize):
-            part._apply(keeping, recurse)
+            part._apply(keeping, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def classify(self, features: Tensor) -> Tensor:

@@ -179,7 +179,7 @@ def _epoch(
         for parameter in learned:
             # The front end stands outside what DDP wraps.
             if parameter.grad is not None:
-                parameter.grad = run.fabric.all_reduce(parameter.grad)
+                parameter.grad = run.fabric.all_reduce(parameter.grad)  # type: ignore[assignment]
         optimizer.step()
         if hooks.after_step is not None:
             figures = hooks.after_step(network, (epoch + (step + 1) / len(batches)) / fit.epochs) or {}
