@@ -64,7 +64,8 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
     _unshare_dropout(inserted)
     for path, kept in masks.masks_of(folded).items():
         masks.attach(inserted, path, kept)
-    return laid_out(FakeQuantized(inserted, origin))
+    prepared: FakeQuantized = laid_out(FakeQuantized(inserted, origin))
+    return prepared
 
 
 def _refuse_halves(network: nn.Module, keep_float: tuple[str, ...]) -> None:
