@@ -34,7 +34,7 @@ from tinyscene.files import write_whole
 from tinyscene.rules import Rules
 from tinyscene.systems import load_system
 from tinyscene.systems.receipt import commit, machine
-from tinyscene.training.run import weights_fingerprint
+from tinyscene.training.keys import weights_fingerprint
 
 HERE = Path(__file__).parent
 WORK = Path("runs/artifacts")

@@ -390,7 +390,7 @@ def wrong(said: Said) -> str:
         (("data", "check", "folder", "no-such"), ["no-such"]),
         (("data", "cache", "folder", "EMPTY"), ["no class folders"]),
         (("data", "make", "esc51", "OUT"), ["esc51", "accepted"]),
-        (("data", "make", "synthetic", "OUT", "--seed", "-1"), ["seed -1"]),
+        (("data", "make", "synthetic", "OUT", "--seed", "-1"), ["seed=-1"]),
         (("data", "make", "synthetic", "/dev/null/set"), ["/dev/null"]),
     ],
     ids=lambda value: " ".join(value).replace(MINE, "mine") if isinstance(value, tuple) else "",

@@ -53,6 +53,7 @@ from .training import (
     KLDivergence,
     Linear,
     Run,
+    Stage,
     Step,
     Triangular2,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "Scores",
     "SpecAugment",
     "Speed",
+    "Stage",
     "Standardize",
     "Step",
     "System",

@@ -36,6 +36,12 @@ def track(items: Iterable[T], description: str, total: int, *, quiet: bool = Fal
             advance("")
 
 
+def say(text: str, *, quiet: bool = False) -> None:
+    """A line of its own, beside what is made and measured."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
 @contextmanager
 def silence(*, native: bool = False) -> Iterator[None]:
     """Keep what other libraries print, warn of and log off the screen; errors are still raised.

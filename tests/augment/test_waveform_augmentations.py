@@ -98,6 +98,15 @@ def test_a_roll_is_a_circular_shift_no_farther_than_asked(samples, fraction, see
     assert min(shift, samples - shift) <= fraction * samples
 
 
+def test_a_roll_goes_either_way_as_often_and_as_far():
+    """The place of the first sample, of 40, after a shift by at most 10."""
+    waveform = np.arange(40, dtype=np.float32)
+    rolled = [TimeRoll(0.25)(waveform, RATE, np.random.default_rng(seed)) for seed in range(400)]
+    shifts = [(int(np.flatnonzero(one == 0)[0]) + 20) % 40 - 20 for one in rolled]
+    assert set(shifts) == set(range(-10, 11))
+    assert 160 < sum(shift > 0 for shift in shifts) < 220
+
+
 @pytest.mark.parametrize("rate", [0.85, 1.0, 1.15, 1.3])
 def test_speed_scales_length_and_pitch(rate):
     faster = Speed((rate,))(sine(1000.0), RATE, np.random.default_rng(0))

@@ -180,7 +180,7 @@ def test_its_fields_are_part_of_a_checkpoints_key(clips, tmp_path):
 
 def test_impossible_rates_and_paths_are_refused():
     for rho, dual_rate in ((0.0, 0.1), (-1.0, 0.1), (float("inf"), 0.1), (float("nan"), 0.1), (1.0, 0.0), (1.0, 1.1)):
-        with pytest.raises(InputError, match=f"rho={rho}, dual_rate={dual_rate}; accepted"):
+        with pytest.raises(InputError, match=rf"ADMM\((rho={rho}|dual_rate={dual_rate})\); accepted: above 0"):
             ADMM(("weight",), HardThreshold(1), rho, dual_rate)
     for paths in ((), ("heavy",)):
         with pytest.raises(InputError, match="no parameters .*accepted: some of weight, bias"):

@@ -88,7 +88,7 @@ def test_only_the_values_of_the_dense_layer_change(classifier, clips, run) -> No
     before = copy.deepcopy(classifier.state_dict())
     calibrated = Calibration()(classifier.train(), clips.development, run)
     assert classifier.training
-    assert classifier.heard_recordings == classifier.heard_devices == ()
+    assert classifier.provenance.recordings == classifier.provenance.devices == ()
     after = calibrated.state_dict()
     for name, tensor in classifier.state_dict().items():
         assert torch.equal(tensor, before[name]), "the argument keeps its values"
@@ -96,8 +96,8 @@ def test_only_the_values_of_the_dense_layer_change(classifier, clips, run) -> No
     assert repr(calibrated) == repr(classifier)
     example = classifier.example(0.2)
     assert accounting.count(calibrated.network, example) == accounting.count(classifier.network, example)
-    assert calibrated.heard_recordings == tuple(sorted(clips.validation.recording_hashes))
-    assert calibrated.heard_devices == ("a", "s1")
+    assert calibrated.provenance.recordings == tuple(sorted(clips.validation.recording_hashes))
+    assert calibrated.provenance.devices == ("a", "s1")
 
 
 def test_figures_are_those_of_the_clips_it_was_fitted_on(classifier, clips, run) -> None:

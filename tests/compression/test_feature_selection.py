@@ -195,7 +195,7 @@ def test_a_saved_selection_hears_the_same(clips, trained, tmp_path):
     loaded = SceneClassifier.load(selected.save(tmp_path / "model"))
     waveforms = torch.rand(2, SAMPLES)
     assert torch.equal(loaded(waveforms), selected(waveforms))
-    assert selected.heard_recordings == trained.heard_recordings
+    assert selected.provenance.recordings == trained.provenance.recordings
     assert "band_weights" not in dict(selected.network.named_parameters())
 
 

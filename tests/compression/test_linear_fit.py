@@ -210,9 +210,9 @@ def test_only_the_linear_branch_of_a_tandem_moves(clips, tmp_path):
             assert torch.equal(tensor, after.state_dict()[name]), name
     assert after.standardize.fitted
     assert kept_share(weights_of(after)) == pytest.approx(0.3, abs=0.05)
-    assert after.heard_devices == ("a",)
+    assert after.provenance.devices == ("a",)
     assert after.trained_clip_s == SAMPLES / RATE
-    assert after.heard_recordings == clips.train.recording_hashes or set(after.heard_recordings) == set(
+    assert after.provenance.recordings == clips.train.recording_hashes or set(after.provenance.recordings) == set(
         clips.train.recording_hashes
     )
 

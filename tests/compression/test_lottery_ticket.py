@@ -137,11 +137,11 @@ def test_rounds_cut_the_same_share_each_time_and_end_where_one_shot_ends(tones, 
         seen.append(sum(int((p == 0).sum()) for group in optimizer.param_groups for p in group["params"]))
 
     class Looking(Fit):
-        def __call__(self, classifier, clips, run):
+        def apply(self, classifier, clips, run):
             assert self.init is None, "a round begins with the ticket, not with published weights"
             assert_rewound(classifier, before)
             seen.append(gone(classifier))
-            return super().__call__(classifier, clips, run)
+            return super().apply(classifier, clips, run)
 
     stage = LotteryTicket(0.6, fit=Looking(epochs=1, batch_size=8, init="published.safetensors"), rounds=3)
     ticket = stage(after, tones.development, run_in(tmp_path, before))

@@ -127,7 +127,7 @@ def test_the_argument_is_never_changed(fit, trained, clips, new_run):
     quantized = Quantize(fit=fit)(trained, clips.development, new_run())
     assert quantized.precision == "int8"
     assert same_weights(trained, before)
-    assert (trained.heard_recordings, trained.training) == (before.heard_recordings, before.training)
+    assert (trained.provenance.recordings, trained.training) == (before.provenance.recordings, before.training)
     assert type(trained.network) is Baseline2021
 
 
@@ -160,11 +160,11 @@ def test_logits_stay_near_those_in_float_and_come_back_from_a_file(fit, trained,
 
 def test_it_remembers_what_it_heard(trained, clips, new_run):
     classifier = untrained()
-    assert Quantize()(classifier, clips.train, new_run()).heard_recordings == tuple(
+    assert Quantize()(classifier, clips.train, new_run()).provenance.recordings == tuple(
         sorted(clips.train.recording_hashes)
     )
     quantized = Quantize(fit=QAT)(trained, clips.development, new_run(1))
-    assert set(quantized.heard_recordings) == set(clips.development.recording_hashes)
+    assert set(quantized.provenance.recordings) == set(clips.development.recording_hashes)
 
 
 def test_training_moves_the_weights_and_records_its_history(trained, clips, new_run):

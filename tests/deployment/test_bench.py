@@ -24,6 +24,7 @@ from tinyscene.deployment import FORMATS, Artifact, bench
 from tinyscene.deployment.bench import Measured, OpenFile, OpenModel, Timing, measure
 from tinyscene.deployment.bench_process import WARM_UP, Opened, serve
 from tinyscene.errors import InputError
+from tinyscene.models.provenance import Provenance
 
 MIB = 1024**2
 
@@ -151,7 +152,7 @@ def test_a_model_in_torch_and_as_files(
     for other in others:
         monkeypatch.delitem(FORMATS, other.suffix)
     classifier = copy.deepcopy(at("baseline2021", "float32"))
-    classifier.trained_clip_s = CLIP_S
+    classifier.provenance = Provenance(clip_s=CLIP_S)
     model, facts, kept = classifier.save(tmp_path / "m"), tmp_path / "f.json", tmp_path / "kept"
     asked = ("--runtimes", "all", "--keep", kept, "--rounds", 1, "--runs", 1, "--json", facts)
     status, said = tinyscene("bench", model, *asked)

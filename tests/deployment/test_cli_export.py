@@ -12,6 +12,7 @@ from tinyscene.accounting import CONVENTIONS
 from tinyscene.deployment import Artifact, export
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.provenance import Provenance
 
 
 def test_a_model_is_exported_and_its_file_counted(tinyscene: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_what_it_says_to_wrong_input(tinyscene: Callable[..., tuple[int, str]], 
 
 def trained_on(clip_s: float) -> SceneClassifier:
     classifier = copy.deepcopy(at("baseline2021", "float32"))
-    classifier.trained_clip_s = clip_s
+    classifier.provenance = Provenance(clip_s=clip_s)
     return classifier
 
 

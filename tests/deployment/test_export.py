@@ -27,6 +27,7 @@ from tinyscene.deployment.forms import form_of
 from tinyscene.deployment.parity import FLOAT_BOUND, Parity, _decisions, bound, compare
 from tinyscene.deployment.probes import Probe
 from tinyscene.deployment.reference import Reference, _RunningMeans
+from tinyscene.deployment.runtime import unsigned
 from tinyscene.deployment.write import onnx_model
 from tinyscene.errors import InputError
 from tinyscene.features.products import SpectrogramByProducts
@@ -121,6 +122,22 @@ def test_int8_runs_on_integers_and_float_does_not(exported: Exported, name: str)
     assert layers <= floats <= layers + norms
     kernel = "QGemm" if name == "moments_linear" else "QLinearConv"
     assert kernels(exported(name, "int8").path)[kernel] >= 2
+
+
+@pytest.mark.parametrize("vnni", [False, True])
+def test_what_runs_unsigned_computes_what_the_file_says(
+    exported: Exported, vnni: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ONNX's own reference implementation; kernels without VNNI get unsigned weights as well."""
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
+    path = exported("baseline2021", "int8").path
+    moved = onnx.load_model_from_string(unsigned(path))
+    weights = {tensor.name: tensor.data_type for tensor in moved.graph.initializer if tensor.name.endswith(".weight")}
+    assert set(weights.values()) == {onnx.TensorProto.INT8 if vnni else onnx.TensorProto.UINT8}
+    given = {"features": features(3).numpy()}
+    theirs, ours = (ReferenceEvaluator(model).run(None, given)[0] for model in (onnx.load(path), moved))
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_metadata_comes_back(exported: Exported) -> None:

@@ -127,7 +127,7 @@ def test_what_was_heard_before_is_marked_optimistic(draw_scores: Draw, tmp_path:
     for name, heard in (("fresh", ()), ("heard", scores.clips.recording_hashes[:1])):
         (tmp_path / name).mkdir()
         scores.save(tmp_path / name / "predictions.csv")
-        (tmp_path / name / "model.json").write_text(json.dumps({"heard_recordings": " ".join(heard)}))
+        (tmp_path / name / "model.json").write_text(json.dumps({"provenance": {"recordings": " ".join(heard)}}))
     for second, marked in (("fresh", False), ("heard", True)):
         ((_, found),) = compare_runs(tmp_path / "fresh", tmp_path / second).items()
         assert {difference.optimistic for parts in found.values() for difference in parts.values()} == {marked}
@@ -139,7 +139,7 @@ def test_what_was_heard_before_is_marked_optimistic(draw_scores: Draw, tmp_path:
 
 def test_a_model_without_what_it_heard_is_refused(draw_scores: Draw, tmp_path: Path) -> None:
     draw_scores(12).save(tmp_path / "predictions.csv")
-    for text in ("{}", "[]", "no json", '{"heard_recordings": 1}'):
+    for text in ("{}", "[]", "no json", '{"provenance": 1}'):
         (tmp_path / "model.json").write_text(text)
         with pytest.raises(InputError, match=r"model\.json: not a tinyscene model .*; accepted: one saved by it"):
             compare_runs(tmp_path, tmp_path)

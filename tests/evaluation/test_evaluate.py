@@ -1,6 +1,5 @@
 """Scoring a classifier on clips of any length gives what it says of each clip alone."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from tinyscene import InputError, LogMel, SceneClassifier, create_model, evaluate
 from tinyscene.data import Clip, Clips
+from tinyscene.models.provenance import Provenance
 from tinyscene.training import Run
 
 RATE, SCENES = 8000, ("bus", "park", "tram")
@@ -56,8 +56,7 @@ def test_several_lengths_give_what_predict_gives(classifier: SceneClassifier, cl
 def test_the_number_of_clips_in_memory_changes_nothing(
     classifier: SceneClassifier, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The package's name `evaluate` is the function.
-    monkeypatch.setattr(sys.modules["tinyscene.evaluation.evaluate"], "_CLIPS_A_STEP", 3)
+    monkeypatch.setattr("tinyscene.training.batches._CLIPS_AT_A_TIME", 3)
     scores = evaluate(classifier, clips, QUIET)
     np.testing.assert_allclose(scores.probabilities, one_by_one(classifier, clips), atol=1e-6)
 
@@ -80,7 +79,7 @@ def test_a_classifier_in_training_mode_is_heard_as_it_predicts(classifier: Scene
 
 
 def test_devices_heard_in_training_travel_along(classifier: SceneClassifier, clips: Clips) -> None:
-    classifier.heard_devices = ("s1",)
+    classifier.provenance = Provenance(devices=("s1",))
     rows = tuple(clip._replace(device="s1" if i % 2 else "s2") for i, clip in enumerate(clips))
     groups = evaluate(classifier, replace(clips, rows=rows), QUIET).by_device_group()
     assert {name: {clip.device for clip in part.clips} for name, part in groups.items()} == {

@@ -37,4 +37,5 @@ def test_clips_of_heard_recordings_are_counted(clips: Clips, tmp_path: Path) -> 
         scores = ts.evaluate(classifier, clips, run)
         assert scores.clips_heard == 9
         assert scores.to_json()["clips_heard"] == 9
-    assert untrained.heard_recordings == ()
+        assert {name: part.clips_heard for name, part in scores.by("scene").items()} == {"hum": 5, "noise": 4}
+    assert untrained.provenance.recordings == ()

@@ -1,6 +1,7 @@
 """Figures beside scikit-learn's and beside loops; parts, intervals, the table of predictions."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
 from tinyscene import InputError
+from tinyscene.cli import listing
 from tinyscene.evaluation import Scores
 
 Draw = Callable[..., Scores]
@@ -74,6 +77,36 @@ def test_devices_are_real_seen_or_unseen(draw_scores: Draw) -> None:
     unheard = replace(draw_scores(), heard_devices=("s4",)).by_device_group()
     assert {clip.device for clip in unheard["unseen"].clips} == {"s1"}
     assert {clip.device for clip in unheard["real"].clips} == {"a", "b"}
+
+
+def test_parts_count_and_mark_what_was_heard_of_them(draw_scores: Draw) -> None:
+    scores = draw_scores(40)
+    # All places of device a in Lisbon and one of s1; device b and s4 were never heard.
+    places = {clip.recording for clip in scores.clips if clip.device == "a" and clip.city == "lisbon"} | {"place-2"}
+    known = frozenset(hashlib.sha256(place.encode()).hexdigest()[:10] for place in places)
+    marked = replace(scores, heard_recordings=known)
+    parts = {"overall": marked, **marked.by_device_group()}
+    for kind, what in (("class", "scene"), ("device", "device"), ("city", "city")):
+        for name, part in marked.by(what).items():  # type: ignore[arg-type]
+            parts[f"{kind} {name}"] = part
+            assert part.clips_heard == sum(
+                getattr(clip, what) == name and clip.recording in places for clip in scores.clips
+            )
+            assert part.summary()["clips_heard"] == part.clips_heard
+    assert [parts[f"device {name}"].optimistic for name in ("a", "b", "s1", "s4")] == [True, False, True, False]
+    assert marked.to_json()["by_device"]["b"]["clips_heard"] == 0
+    with (console := Console(width=120)).capture() as text:
+        console.print(listing.scores(marked, "drawn"))
+    rows = [" ".join(line.strip("│ ").split()) for line in text.get().splitlines()]
+    for name, part in parts.items():
+        label = f"devices {name}" if name in marked.by_device_group() else name
+        (row,) = (row for row in rows if row.startswith((f"{label} ", f"{label},")))
+        assert ("*optimistic*" in row) == part.optimistic, row
+    assert "*optimistic*" in listing.mean_and_deviation([scores, marked])
+    assert "*optimistic*" not in listing.mean_and_deviation([scores, scores])
+    # Of scores that were read from a table, nobody knows.
+    assert scores.clips_heard is None
+    assert scores.by("device")["a"].summary()["clips_heard"] is None
 
 
 def test_without_devices_there_are_no_parts(draw_scores: Draw) -> None:

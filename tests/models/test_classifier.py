@@ -15,6 +15,7 @@ from tinyscene.errors import InputError
 from tinyscene.features import LogMel, Standardize
 from tinyscene.models import Baseline2021, CPMobile
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.provenance import Provenance
 from tinyscene.training import Run
 
 CLASSES = ("bus", "park", "tram")
@@ -98,9 +99,9 @@ def test_a_loaded_small_network_trains_and_is_pruned_further(kind, tmp_path):
 
 def test_devices_and_front_end_come_back(tmp_path):
     classifier = plain()
-    classifier.heard_devices = ("a", "s1")
+    classifier.provenance = Provenance(("0123456789",), ("a", "s1"), 1.5)
     loaded = SceneClassifier.load(classifier.save(tmp_path))
-    assert loaded.heard_devices == ("a", "s1")
+    assert loaded.provenance == classifier.provenance
     assert loaded.frontend.arguments == classifier.frontend.arguments
     assert loaded.standardize.fitted
 

@@ -1,12 +1,15 @@
 """Changing a recipe from the shell: what is accepted, and what is named when it isn't."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinyscene import InputError, load_system, override, scale_system
-from tinyscene.compression import FilterPruning
+from tinyscene.compression import FilterPruning, LotteryTicket
 from tinyscene.systems import SystemFile
 from tinyscene.systems.edit import scale_epochs
 from tinyscene.training import SGD, Cosine, EarlyStopping, Fit, Step
@@ -164,9 +167,21 @@ def test_what_counts_epochs_keeps_its_share_of_a_scaled_fit() -> None:
     assert scale_epochs(Fit(epochs=7, start_after=5), 4) == Fit(epochs=28, start_after=20)
     assert scale_epochs(Fit(epochs=7, stop_after=3), 0.01).stop_after == 1
     assert scale_epochs(Fit(epochs=7, stop_after=0), 0.1).stop_after == 0
-    assert scale_epochs(Fit(epochs=7, start_after=2, stop_after=3), 0.2) == Fit(epochs=1, stop_after=1)
+    assert scale_epochs(Fit(epochs=7, start_after=2, stop_after=3), 0.2) == Fit(epochs=1, start_after=1, stop_after=1)
+    ticket = LotteryTicket(0.5, fit=Fit(epochs=80), rewind_epoch=20)
+    assert scale_epochs(ticket, 0.1) == LotteryTicket(0.5, fit=Fit(epochs=8), rewind_epoch=2)
     for name in ("stop_after", "start_after"):
         assert getattr(scale_epochs(Fit(epochs=7, **{name: 5}), 0.1), name) == 1
+
+
+@given(factor=st.floats(1e-4, 0.1) | st.floats(0.1, 20), cuts=st.lists(st.integers(1, 199), max_size=4, unique=True))
+def test_scaled_parts_of_a_fit_train_every_epoch_once(factor: float, cuts: list[int]) -> None:
+    places = [0, *sorted(cuts), 200]
+    parts = tuple(Fit(epochs=200, start_after=a, stop_after=b) for a, b in pairwise(places))
+    scaled = scale_epochs((*parts[:-1], Fit(epochs=200, start_after=places[-2])), factor)
+    trained = [epoch for part in scaled for epoch in range(part.start_after, part.stop_after or part.epochs)]
+    assert trained == list(range(max(1, round(200 * factor))))
+    assert scaled[0].stop_after != 0
 
 
 @pytest.mark.parametrize("factor", [0, -1, float("nan"), float("inf")])
@@ -210,19 +225,17 @@ def test_a_system_may_bring_its_own_stage(tmp_path: Path, system_file: Path) -> 
     """Annotations as text, as `from __future__ import annotations` leaves them, need the module by its name."""
     text = system_file.read_text().replace(
         "from tinyscene.accounting",
-        "from __future__ import annotations\n\nfrom dataclasses import dataclass\n\nfrom tinyscene.accounting",
+        "from __future__ import annotations\n\nfrom dataclasses import dataclass\n\nfrom tinyscene import Stage\n"
+        "from tinyscene.accounting",
         1,
     )
     text += """
 
 @dataclass(frozen=True)
-class Nothing:
+class Nothing(Stage):
     times: int = 1
 
-    def shape(self, classifier):
-        return classifier
-
-    def __call__(self, classifier, clips, run):
+    def apply(self, classifier, clips, run):
         return classifier
 
 

@@ -19,7 +19,7 @@ from tinyscene.evaluation.tables import legend
 from tinyscene.systems import SystemFile, count_system, scale_system
 from tinyscene.systems.edit import scale_epochs
 from tinyscene.systems.system import stage_label
-from tinyscene.training import Fit, Run
+from tinyscene.training import Fit, Run, Stage
 
 VARIANTS = """
 from tinyscene.compression import Calibration
@@ -127,8 +127,8 @@ def test_what_it_was_fitted_on_is_the_test_part(done: Done) -> None:
 
 
 def test_a_kept_result_keeps_mark_and_figures(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Fit, "__call__", None)
-    monkeypatch.setattr(Calibration, "__call__", None)
+    monkeypatch.setattr(Fit, "apply", None)
+    monkeypatch.setattr(Calibration, "apply", None)
     again = reproduce(done.file, done.clips, done.folder, quiet=True)
     assert [row.to_json() for row in again] == [row.to_json() for row in done.rows]
 
@@ -141,16 +141,12 @@ def test_other_test_clips_are_another_result(done: Done, tmp_path: Path) -> None
 
 
 @dataclass(frozen=True)
-class Spy:
+class Spy(Stage):
     """Tells which splits a stage is handed."""
 
     seen: list[str]
 
-    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        return classifier
-
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        clips.refuse_test("Spy")
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         self.seen.extend(clip.split for clip in clips)
         return classifier
 
@@ -161,8 +157,8 @@ def test_the_test_part_stands_in_for_the_validation_part(done: Done) -> None:
     after = Optimistic(Spy(seen))(untrained, done.clips, Run())
     assert {split: seen.count(split) for split in set(seen)} == {"train": 18, "validation": 12}
     # A stage that records nothing, and returns its argument, is marked all the same.
-    assert set(after.heard_recordings) == set(done.clips.test.recording_hashes)
-    assert untrained.heard_recordings == ()
+    assert set(after.provenance.recordings) == set(done.clips.test.recording_hashes)
+    assert untrained.provenance.recordings == ()
 
 
 def test_it_is_counted_edited_and_scaled_like_any_stage(done: Done) -> None:

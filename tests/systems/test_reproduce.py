@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from torch import nn
@@ -24,9 +24,14 @@ from tinyscene import InputError, SceneClassifier, evaluate, load_system, overri
 from tinyscene.data import Clips, load
 from tinyscene.evaluation import Row, Scores
 from tinyscene.evaluation.scorecard import FLAT
+from tinyscene.rules import dcase2024
 from tinyscene.systems import System, SystemFile
-from tinyscene.training import Fit, Run
+from tinyscene.systems.reproduce import _built
+from tinyscene.systems.system import SYSTEMS
+from tinyscene.systems.under_budget import Candidate
+from tinyscene.training import Fit, Run, Stage
 from tinyscene.training.checkpoint import Checkpoint, Progress
+from tinyscene.training.keys import weights_fingerprint
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 TRAIN, PRUNE, TUNE, HALF = "Fit", "FilterPruning L2 0.5 l1_norm", "Fit", "HalfPrecision"
@@ -49,14 +54,14 @@ def clips(tone_set: Path) -> Clips:
 def counted_fits() -> Iterator[list[int]]:
     """The epochs of every fit that is run, in order."""
     done: list[int] = []
-    original = Fit.__call__
+    original = Fit.apply
 
-    def counted(fit: Fit, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def counted(fit: Fit, *given: Any) -> SceneClassifier:
         done.append(fit.epochs)
-        return original(fit, classifier, clips, run)
+        return original(fit, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Fit, "__call__", counted)
+        patch.setattr(Fit, "apply", counted)
         yield done
 
 
@@ -282,7 +287,7 @@ sys.path.insert(0, {str(SRC)!r})
 from dataclasses import dataclass, field
 from functools import partial
 from tinyscene import Fit, FilterPruning
-from tinyscene.training.run import key_of
+from tinyscene.training.keys import key_of
 
 def power(filters, exponent, names=frozenset()):
     return filters.flatten(1).abs().pow(exponent).sum(1) if exponent in {{1, 2, "x", "y"}} else None
@@ -318,15 +323,12 @@ print(*[key_of(value) for value in (Fit(), FilterPruning("L1", 0.5, power), Filt
 
 
 @dataclass(frozen=True)
-class Spy:
+class Spy(Stage):
     """Tells which splits a stage is handed."""
 
     seen: list[str]
 
-    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        return classifier
-
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         self.seen.extend(clip.split for clip in clips)
         return classifier
 
@@ -419,3 +421,22 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
         assert (models[0] / name).read_bytes() == (models[1] / name).read_bytes()
     assert not list(folder.rglob("*.partial"))
     assert not list((folder / "stages").glob("checkpoints/*"))
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "add_a_system.py"
+
+
+@pytest.mark.parametrize("name", [*SYSTEMS, EXAMPLE, "fit"], ids=lambda name: Path(name).stem)
+def test_every_seed_begins_from_weights_of_its_own(name: str | Path, clips: Clips) -> None:
+    """Those of any system, of one's own as the example writes it, and of the networks that `fit` tries."""
+    if name == "fit":
+        systems = [Candidate("cp_mobile", {"base_channels": 8}, dcase2024, 1.0).whole]
+    else:
+        systems = [*load_system(name).variants.values()]
+    for system in {system.build: system for system in systems}.values():
+        first, second, again = (
+            weights_fingerprint(_built(replace(system, stages=()), clips, Run(seed, quiet=True), []))
+            for seed in (0, 1, 0)
+        )
+        assert first == again
+        assert first != second

@@ -108,7 +108,7 @@ def test_no_test_clip_is_heard_before_one_candidate_is_left(done: Done) -> None:
     assert set(done.heard[first:]) <= test | {clip.path for clip in done.clips.development}
     assert not test & {path for trial in done.found.tried for path in (c.path for c in trial.scores.clips)}
     model = SceneClassifier.load(done.found.folder / "model")
-    assert set(model.heard_recordings) == set(done.clips.development.recording_hashes)
+    assert set(model.provenance.recordings) == set(done.clips.development.recording_hashes)
 
 
 def test_the_better_half_goes_on(done: Done) -> None:
@@ -135,13 +135,13 @@ def test_killed_and_started_again_it_trains_what_is_missing(
         run(done.clips, folder)
     assert not (folder / "receipt.json").exists(), "nothing vouches for what lies there"
     trained: list[Clips] = []
-    original = Fit.__call__
+    original = Fit.apply
 
     def counted(fit: Fit, classifier: SceneClassifier, clips: Clips, *rest: Any) -> SceneClassifier:
         trained.append(clips)
         return original(fit, classifier, clips, *rest)
 
-    monkeypatch.setattr(Fit, "__call__", counted)
+    monkeypatch.setattr(Fit, "apply", counted)
     typed = ["tinyscene", "fit", "--data", str(done.clips.root / "tones.csv"), "--under", "6kB", "--macs", "300k"]
     typed += ["--parameters", "5k", "--network", *NETWORKS, "--epochs-scale", str(SCALE), "--out", str(folder)]
     monkeypatch.setattr("sys.argv", typed)
@@ -263,7 +263,7 @@ def test_the_receipt_counts_all_that_was_trained(done: Done) -> None:
 @contextmanager
 def cannot_be_pruned(refused: Callable[[SceneClassifier, Clips], bool]) -> Iterator[None]:
     """`PruneUnder` ends as it does where no pruning comes under the limits."""
-    original = PruneUnder.__call__
+    original = PruneUnder.apply
 
     def refusing(stage: PruneUnder, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         if refused(classifier, clips):
@@ -271,7 +271,7 @@ def cannot_be_pruned(refused: Callable[[SceneClassifier, Clips], bool]) -> Itera
         return original(stage, classifier, clips, run)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PruneUnder, "__call__", refusing)
+        patch.setattr(PruneUnder, "apply", refusing)
         for name in PICTURES:
             patch.setattr(f"tinyscene.evaluation.pictures.{name}", lambda *_: None)
         yield

@@ -19,6 +19,7 @@ from tinyscene.features import LogMel
 from tinyscene.models import Baseline2021
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training import SGD, Adam, Cosine, EarlyStopping, Fit, Run
+from tinyscene.training.batches import Plan
 from tinyscene.training.checkpoint import Checkpoint
 
 RATE = 8000
@@ -110,9 +111,12 @@ def main() -> None:
     torch.set_num_threads(1)
     clips = written_clips(root)
     run = Run(seed=3, folder=folder, accelerator="cpu", devices=2, quiet=True)
+    epoch, taken = Plan.epoch, []
+    Plan.epoch = lambda plan, number: taken.append(epoch(plan, number)) or taken[-1]
     for recipe, fit in RECIPES.items():
         trained = fit(build(), clips.development, run)
         trained.save(folder / f"{recipe}-{run.fabric.global_rank}")
+    (folder / f"clips-{run.fabric.global_rank}.json").write_text(json.dumps(taken))
 
 
 def written_clips(root: Path) -> Clips:

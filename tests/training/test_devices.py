@@ -1,11 +1,16 @@
 """Two processes on the CPU train as one."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import scene_training
 from safetensors.numpy import load_file
+
+from tinyscene.errors import InputError
+from tinyscene.training import Run
 
 
 def test_two_processes_end_with_the_same_weights_and_finish(small_clips, tmp_path):
@@ -19,4 +24,19 @@ def test_two_processes_end_with_the_same_weights_and_finish(small_clips, tmp_pat
         assert (trained["network.L1.weight"] != untrained["network.L1.weight"].numpy()).any()
         # Five clips a batch make two and three: the schedule of steps is that of one process.
         assert int(trained["network.bn1.num_batches_tracked"]) in {5, 10, 15, 20}
+    shares = [json.loads((tmp_path / f"clips-{rank}.json").read_text()) for rank in (0, 1)]
+    for here, there in zip(*shares, strict=True):
+        assert [len(one) + len(other) for one, other in zip(here, there, strict=True)] == [5] * 4 + [4]
+        assert sorted(clip for batch in (*here, *there) for clip in batch) == list(range(24))
     assert len(list(Path(tmp_path, "checkpoints").glob("*.safetensors"))) == len(scene_training.RECIPES)
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "LOCAL_WORLD_SIZE"])
+def test_a_launch_of_other_processes_than_train_together_is_refused(monkeypatch, tmp_path, name):
+    """`torchrun --nnodes 2` with one device: both would train alone, and write into one folder."""
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(InputError, match=f"launched as one of 2 .{name}., Run.devices=1. trains on 1, on one host"):
+        Run(folder=tmp_path / "run").fabric  # noqa: B018
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv(name, "1")
+    assert Run(accelerator="cpu").fabric.world_size == 1

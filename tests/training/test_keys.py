@@ -1,9 +1,11 @@
 """Random streams, and the keys under which results are kept."""
 
 import json
-from dataclasses import dataclass, fields, replace
+import threading
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ import torch
 
 from tinyscene.augment import Crop, Mixup, Noise
 from tinyscene.compression import FilterPruning, ReplaceDense, geometric_median, l1_norm
+from tinyscene.data import decode
 from tinyscene.errors import InputError
 from tinyscene.training import SGD, Adam, Cosine, CrossEntropy, EarlyStopping, Fit, Run, Step
-from tinyscene.training.run import describe, key_of, weights_fingerprint
+from tinyscene.training.batches import features_of_clips
+from tinyscene.training.keys import describe, key_of, weights_fingerprint
 
 FIT = Fit()
 CHANGES = {
@@ -132,10 +136,151 @@ def test_torch_is_seeded_by_key():
         assert not torch.equal(draw(3, 0), draw(3, 1))
 
 
-@pytest.mark.parametrize("unhashed", [{"a": 1}, {1, 2}, np.zeros(3)])
-def test_what_has_no_text_of_its_own_is_not_guessed(unhashed):
-    if isinstance(unhashed, dict):
-        assert key_of(unhashed) != key_of({"a": 2})
-        return
-    with pytest.raises((InputError, TypeError)):
-        key_of(unhashed)
+class Scale:
+    """An augmentation as users write them: no dataclass, its state an attribute."""
+
+    domain = "features"
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, batch, targets, rng):
+        return batch * self.factor, targets
+
+    def score(self, filters):
+        return self.factor * l1_norm(filters)
+
+
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, batch, targets, rng):
+        return batch * self.factor, targets
+
+
+@dataclass(frozen=True)
+class Longer(Noise):
+    seconds: float = field(default=1.0, repr=False)
+
+
+def at_a_prompt(text):
+    """What a function called `mine` does that was typed and stands in no file."""
+    typed = {"__name__": "__main__", "l1_norm": l1_norm, "torch": torch}
+    exec(compile(text, "<stdin>", "exec"), typed)
+    return typed["mine"]
+
+
+def weighted(weights):
+    return torch.nn.CrossEntropyLoss(weight=torch.tensor(weights))
+
+
+def frontend(factor):
+    class Mine(torch.nn.Module):
+        arguments: ClassVar = {}
+
+        def forward(self, waveforms):
+            return waveforms * factor
+
+    return Mine()
+
+
+PAIRS = {
+    "state of an object": lambda n: Fit(augment=(Scale(float(n)),)),
+    "slots": lambda n: Fit(augment=(Slotted(n),)),
+    "method": lambda n: FilterPruning("L1", 0.5, Scale(float(n)).score),
+    "field of a subclass": lambda n: Fit(augment=(Longer(seconds=n),)),
+    "loss as a module": lambda n: Fit(loss=torch.nn.CrossEntropyLoss(label_smoothing=0.1 * n)),
+    "tensor of a loss": lambda n: Fit(loss=weighted([1.0, n])),
+    "tensor in a partial": lambda n: FilterPruning("L1", 0.5, partial(scaled_l1, scale=torch.tensor(n))),
+    "array in a partial": lambda n: FilterPruning("L1", 0.5, partial(scaled_l1, scale=np.array(n))),
+    "default": lambda n: FilterPruning(
+        "L1", 0.5, at_a_prompt(f"def mine(filters, n={n}): return n * l1_norm(filters)")
+    ),
+    "typed": lambda n: FilterPruning("L1", 0.5, at_a_prompt(f"def mine(filters): return {n} * l1_norm(filters)")),
+    "global": lambda n: FilterPruning(
+        "L1", 0.5, at_a_prompt(f"k = {n}\ndef mine(filters): return k * l1_norm(filters)")
+    ),
+    "helper": lambda n: FilterPruning(
+        "L1", 0.5, at_a_prompt(f"def h(x): return {n} * x\ndef mine(filters): return h(l1_norm(filters))")
+    ),
+    "one line": lambda n: (
+        FilterPruning("L1", 0.5, lambda x: -l1_norm(x)),
+        FilterPruning("L1", 0.5, lambda x: l1_norm(x)),
+    )[n - 1],
+    "forward": frontend,
+    "unsaved buffer": lambda n: torch.nn.Sequential(unsaved(n)),
+    "setting without a repr": lambda n: [torch.nn.Dropout(0.1), setattr_of(torch.nn.Dropout(0.1), "gain", n)][n - 1],
+    "hook": lambda n: hooked(n),
+    "dictionary": lambda n: {"a": n},
+    "set": lambda n: {n, 3},
+    "array": lambda n: np.full(3, n),
+    "tensor's type": lambda n: torch.ones(2, dtype=[torch.float16, torch.int16][n - 1]),
+}
+
+
+def unsaved(number):
+    module = torch.nn.Identity()
+    module.register_buffer("held", torch.tensor(number), persistent=False)
+    return module
+
+
+def setattr_of(module, name, value):
+    setattr(module, name, value)
+    return module
+
+
+def hooked(number):
+    module = torch.nn.Identity()
+    module.register_forward_hook(lambda module, given, made: number * made)
+    return module
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_key_holds_all_that_makes_a_result(kind):
+    assert key_of(PAIRS[kind](1)) == key_of(PAIRS[kind](1))
+    assert key_of(PAIRS[kind](1)) != key_of(PAIRS[kind](2))
+
+
+def test_what_holds_itself_has_a_key():
+    one, other = Scale(1.0), Scale(1.0)
+    one.me, other.me = one, other
+    assert key_of(one) == key_of(other)
+
+
+@pytest.mark.parametrize("unknown", [iter([1, 2]), (n for n in range(3)), object(), threading.Lock()])
+def test_what_can_not_be_told_from_another_is_refused(unknown):
+    with pytest.raises(InputError, match=r"Scale\.factor: .* can't be told from another"):
+        key_of(Scale(unknown))
+
+
+def test_the_state_of_an_augmentation_trains_anew(small_clips, new_run):
+    """Results of a folder are found by what made them: Scale(1.0) is not Scale(0.001)."""
+    run = new_run()
+    losses = []
+    for factor in (1.0, 0.001):
+        fit = Fit(epochs=1, batch_size=8, augment=(Scale(factor),))
+        fit(scene_training.build(), small_clips.development, run)
+        losses.append(run.history[0]["train_loss"])
+    assert losses[0] != losses[1]
+
+
+def test_a_front_end_of_another_function_finds_no_features(small_clips, new_run):
+    run = new_run()
+    waveforms = decode(small_clips.train, scene_training.RATE, quiet=True)
+    found = []
+    for factor in (1.0, 2.0):
+        classifier = scene_training.build()
+        classifier.frontend.window.mul_(factor)
+        found.append(next(iter(features_of_clips(classifier, waveforms, run, "train"))))
+    assert not torch.equal(*found)
+
+
+def test_a_fit_that_is_taken_up_says_so(small_clips, new_run, capsys):
+    run = new_run()
+    run.quiet = False
+    for kept in (False, True):
+        Fit(epochs=1, batch_size=8)(scene_training.build(), small_clips.development, run)
+        assert ("training of 1 epochs, kept from before in" in capsys.readouterr().err) == kept

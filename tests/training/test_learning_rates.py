@@ -18,8 +18,8 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.masks import masks_of
 from tinyscene.models.preparation import prepare
 from tinyscene.training import SGD, Adam, AdamW, EarlyStopping, Fit, InverseTime
+from tinyscene.training.keys import key_of
 from tinyscene.training.optimizers import parameter_groups
-from tinyscene.training.run import key_of
 
 BODY = (("body", 0.1),)
 
@@ -102,7 +102,7 @@ def test_rates_name_the_networks_own_paths_under_fake_quantization():
     assert list(map(id, slow["params"])) == [id(dense[f"dense.{name}"]) for name in ("weight", "bias")]
 
 
-@pytest.mark.parametrize("rates", [(("boddy", 0.1),), (("body", -0.1),), (("*", 0.1), ("body", 0.5))])
+@pytest.mark.parametrize("rates", [(("boddy", 0.1),), (("*", 0.1), ("body", 0.5))])
 def test_rates_that_mean_nothing_are_refused(small_clips, new_run, rates):
     with pytest.raises(InputError, match=r"rates: .*accepted: a path in body, .*dense"):
         Fit(epochs=1, optimizer=Adam(rates=rates))(waveform_net(), small_clips.train, new_run())
@@ -148,7 +148,7 @@ def test_stopping_after_an_epoch_leaves_what_the_whole_fit_had_then(small_clips,
         name.removeprefix("network."): t for name, t in load_file(checkpoint).items() if name.startswith("network.")
     }
     assert all(torch.equal(tensor, kept[name]) for name, tensor in short.network.state_dict().items())
-    with pytest.raises(InputError, match=r"stop_after=5.*accepted: 0 to its 4"):
+    with pytest.raises(InputError, match=r"stop_after=5.*accepted: 0 to 4"):
         Fit(epochs=4, stop_after=5)
 
 
@@ -190,7 +190,7 @@ def test_starting_late_is_no_epoch_without_progress(small_clips, new_run):
 
 @pytest.mark.parametrize("wrong", [{"start_after": 5}, {"start_after": -1}, {"start_after": 3, "stop_after": 2}])
 def test_an_impossible_start_is_refused(wrong):
-    with pytest.raises(InputError, match=r"start_after=-?\d.*accepted: 0 to the"):
+    with pytest.raises(InputError, match=r"start_after=-?\d.*accepted: 0 to [42]"):
         Fit(epochs=4, **wrong)
 
 

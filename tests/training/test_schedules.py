@@ -108,7 +108,7 @@ def test_torchs_own_linear_agrees():
         assert Linear(0.1).factor(epoch, 7) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         theirs.step()
-    with pytest.raises(InputError, match="Linear.*accepted: at least 0"):
+    with pytest.raises(InputError, match="Linear.*accepted: 0 to 1000"):
         Linear(-0.1)
 
 

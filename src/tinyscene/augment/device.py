@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyscene.audio import SUFFIXES, Waveform, read
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,9 @@ class DeviceImpulseResponse:
 
     folder: str
     p: float = 0.4
+
+    def __post_init__(self) -> None:
+        check(self, p=Numbers(least=0, most=1))
 
     def content(self) -> str:
         """Changes with any response of the folder; part of the key of a stored result."""

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyscene.errors import Numbers, check
+
 
 @dataclass(frozen=True)
 class Mixup:
@@ -17,6 +19,9 @@ class Mixup:
 
     alpha: float = 0.2
     domain: Literal["waveforms", "features"] = "features"
+
+    def __post_init__(self) -> None:
+        check(self, alpha=Numbers(above=0), domain=("waveforms", "features"))
 
     def __call__(self, batch: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(batch, ...), (batch, classes) -> the same shapes"""

@@ -7,22 +7,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyscene.errors import Numbers, check
+
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Mask bands and frames with the mean of the batch, zero after standardization (Park et al., Interspeech 2019).
+    """Mask bands and frames with the clip's own mean in every channel (Park et al., Interspeech 2019).
 
-    Every clip loses at most `bands` neighbouring bands and at most `frames` neighbouring frames.
+    Every clip loses at most `bands` neighbouring bands and at most `frames` neighbouring frames. Park et al. mask with
+    zero, the mean of their normalised features; of features in dB, zero would be louder than any sound.
     """
 
     bands: int = 8
     frames: int = 0
     domain: ClassVar[str] = "features"
 
+    def __post_init__(self) -> None:
+        check(self, bands=Numbers(least=0, whole=True), frames=Numbers(least=0, whole=True))
+
     def __call__(self, features: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(batch, channels, bands, frames) -> the same shape; targets unchanged"""
+        mean = features.mean((2, 3), keepdim=True)
         for axis, most in ((2, self.bands), (3, self.frames)):
-            features = features.masked_fill(_stretches(features.shape, axis, most, rng).to(features.device), 0.0)
+            features = torch.where(_stretches(features.shape, axis, most, rng).to(features.device), mean, features)
         return features, targets
 
 
@@ -36,6 +43,9 @@ class FreqMixStyle:
     p: float = 0.4
     alpha: float = 0.3
     domain: ClassVar[str] = "features"
+
+    def __post_init__(self) -> None:
+        check(self, p=Numbers(least=0, most=1), alpha=Numbers(above=0))
 
     def __call__(self, features: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(batch, channels, bands, frames) -> the same shape; targets unchanged"""

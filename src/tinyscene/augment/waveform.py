@@ -5,17 +5,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyscene.audio import Waveform, resample
+from tinyscene.errors import InputError, Numbers, check
+
+# Louder and softer than any sound; what comes out stays finite.
+_LEVELS_DB = Numbers(least=-200, most=200)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A stretch of `duration_s` at a random place; shorter clips are padded with zeros at their end."""
+    """A stretch of `duration_s`, up to an hour, at a random place; shorter clips are padded with zeros at their end."""
 
     duration_s: float
 
+    def __post_init__(self) -> None:
+        check(self, duration_s=Numbers(above=0, most=3600))
+
+    def samples(self, sample_rate: int) -> int:
+        """How many the stretch has, at least one."""
+        return max(1, round(self.duration_s * sample_rate))
+
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (duration_s x sample_rate,)"""
-        return fit_length(waveform, round(self.duration_s * sample_rate), rng)
+        return fit_length(waveform, self.samples(sample_rate), rng)
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,11 @@ class Gain:
 
     lowest_db: float = -6.0
     highest_db: float = 6.0
+
+    def __post_init__(self) -> None:
+        check(self, lowest_db=_LEVELS_DB, highest_db=_LEVELS_DB)
+        if self.lowest_db > self.highest_db:
+            raise InputError(f"{self}; accepted: the lowest level first")
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples,)"""
@@ -36,6 +52,11 @@ class Noise:
 
     lowest_snr_db: float = 10.0
     highest_snr_db: float = 40.0
+
+    def __post_init__(self) -> None:
+        check(self, lowest_snr_db=_LEVELS_DB, highest_snr_db=_LEVELS_DB)
+        if self.lowest_snr_db > self.highest_snr_db:
+            raise InputError(f"{self}; accepted: the lowest ratio first")
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples,)"""
@@ -50,6 +71,9 @@ class TimeRoll:
 
     fraction: float = 0.5
 
+    def __post_init__(self) -> None:
+        check(self, fraction=Numbers(least=0, most=1))
+
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples,)"""
         most = int(self.fraction * len(waveform))
@@ -61,6 +85,9 @@ class Speed:
     """One of several playback speeds by resampling: 1.15 is 15 % faster, shorter and higher."""
 
     rates: tuple[float, ...] = (0.85, 1.0, 1.15)
+
+    def __post_init__(self) -> None:
+        check(self, rates=Numbers(least=0.1, most=10, items=0))
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples / rate,)"""

@@ -152,7 +152,7 @@ def scores(found: "Scores", title: str) -> RenderableType:
     for kind, members in parts.items():
         for name, part in members.items():
             table.add_row(
-                name if kind == "all" else f"{kind} {name}",
+                part.marked(name if kind == "all" else f"{kind} {name}"),
                 f"{len(part.clips):,}",
                 f"{100 * part.accuracy:.1f}",
                 percent(part.interval()),
@@ -187,8 +187,9 @@ def heard_by(file: "Artifact") -> str:
 def mean_and_deviation(found: list["Scores"]) -> str:
     """Over several seeds."""
     accuracies, losses = [100 * one.accuracy for one in found], [one.log_loss for one in found]
+    mark = ", *optimistic*" if any(one.optimistic for one in found) else ""
     return (
-        f"{len(found)} models: accuracy {mean(accuracies):.2f} ± {stdev(accuracies):.2f} %, "
+        f"{len(found)} models{mark}: accuracy {mean(accuracies):.2f} ± {stdev(accuracies):.2f} %, "
         f"log loss {mean(losses):.3f} ± {stdev(losses):.3f} (mean ± standard deviation)"
     )
 

@@ -236,9 +236,7 @@ def evaluate(
         clips = load_clips(data, dataset, rate, skip_bad, cache, subset, test_fold, channel, pieces, whole=whole)
         scored.append(ts.evaluate(found, clips if whole else getattr(clips, split)))
     if json_file:
-        unknown = [{"clips_heard": None} if model.suffix in FORMATS else {} for model in models]
-        rows = [{"model": str(m), **s.to_json(), **u} for m, s, u in zip(models, scored, unknown, strict=True)]
-        write_json(rows, json_file)
+        write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)
         return
     for model, scores in zip(models, scored, strict=True):
         screen().print(listing.scores(scores, f"{model} on {scores.clips.name}, {split} split"))

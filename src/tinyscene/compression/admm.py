@@ -6,7 +6,6 @@ Foundations and Trends in Machine Learning 2011, sections 3.1.1 and 9.1). Z and 
 """
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
 from tinyscene.training.run import Run
@@ -26,6 +25,7 @@ Tensors = dict[str, Tensor]
 Projection = Callable[[Tensors], Tensors]
 """The nearest values in the set S: a function, or a frozen value that can be called."""
 
+SHARE = Numbers(above=0, most=1)
 CONSENSUS, DUAL, SCALE = "_consensus", "_dual", "admm_scale"
 # So many times the norm of the weights at the start, the residual or the dual has no way back.
 _DIVERGED = 1e3
@@ -55,10 +55,7 @@ class ADMM:
     dual_rate: float = 0.03
 
     def __post_init__(self) -> None:
-        if not (0 < self.rho < math.inf and 0 < self.dual_rate <= 1):
-            raise InputError(
-                f"rho={self.rho}, dual_rate={self.dual_rate}; accepted: rho above 0, a dual rate above 0 and at most 1"
-            )
+        check(self, projection=Callable, rho=Numbers(above=0), dual_rate=SHARE)
 
     def train(self, classifier: SceneClassifier, fit: Fit, clips: Clips, run: Run) -> tuple[SceneClassifier, Tensors]:
         """`classifier` trained by `fit` near the set, not in it, and the last consensus, which is.
@@ -70,7 +67,7 @@ class ADMM:
         """
         started = copy.deepcopy(classifier)
         self.attach(started.network)
-        trained = fit(started, clips, run, partial(_update, self), partial(_penalty, self))
+        trained = fit.apply(started, clips, run, partial(_update, self), partial(_penalty, self))
         consensus = self._beside(trained.network, CONSENSUS)
         self.detach(trained.network)
         return trained, consensus
@@ -146,10 +143,8 @@ def phases(fit: Fit, updates: float) -> tuple[Fit, Fit]:
     """One fit as two: the share `updates` of its epochs, at least one, and the rest of them as fine-tuning.
 
     Raises:
-        InputError: the share is out of range, or the fit doesn't run from its beginning to its end.
+        InputError: the fit doesn't run from its beginning to its end.
     """
-    if not 0 < updates <= 1:
-        raise InputError(f"updates={updates}; accepted: a share of the fit above 0 and at most 1")
     if fit.early_stopping or fit.stop_after is not None or fit.start_after or fit.init is not None:
         raise InputError(
             "fit=... with early_stopping, stop_after, start_after or init; accepted: one that goes on with the weights "

@@ -2,7 +2,7 @@
 
 import copy
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from tinyscene.accounting import peak_ram_bytes
-from tinyscene.compression.admm import ADMM, phases, residuals
+from tinyscene.compression.admm import ADMM, SHARE, phases, residuals
 from tinyscene.compression.channels import Coupled, coupled_channels, cut
 from tinyscene.compression.filters import Criterion, frobenius_norm
 from tinyscene.compression.importance import Importance, Kept
 from tinyscene.compression.narrow import Narrow, best, makers_parameters
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 BUDGETS = ("parameters", "macs", "bytes", "peak_ram_bytes")
 
@@ -43,7 +43,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class BudgetPruning:
+class BudgetPruning(Stage):
     """Remove the least important filters of the whole network until every budget holds.
 
     All filters stand in one list, by their importance. A binary search finds a threshold that keeps the budgets where
@@ -91,16 +91,11 @@ class BudgetPruning:
     def __post_init__(self) -> None:
         if not self.limits:
             raise InputError(f"BudgetPruning() has no budget; accepted: one or more of {', '.join(BUDGETS)}")
-        for name, limit in self.limits.items():
-            if not limit >= 1:
-                raise InputError(f"BudgetPruning({name}={limit}); accepted: at least 1")
+        check(self, **dict.fromkeys(self.limits, Numbers(least=1)))
+        check(self, by=Callable, fill=Numbers(least=0, most=1), clip_s=Numbers(above=0, most=3600), fit=Fit | None)
+        check(self, rho=Numbers(above=0), dual_rate=SHARE, updates=SHARE)
         if self.fit is not None:
             phases(self.fit, self.updates)
-        if not 0 <= self.fill <= 1 or not self.clip_s > 0:
-            raise InputError(
-                f"BudgetPruning(fill={self.fill}, clip_s={self.clip_s}); accepted: a share from 0 to 1, and a length "
-                f"above 0"
-            )
 
     @property
     def limits(self) -> dict[str, int]:
@@ -111,13 +106,12 @@ class BudgetPruning:
         """Prune by the weights as they are."""
         return self._cut(classifier, self.plan(classifier))
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Pruning looks at the weights alone; with `fit`, at those that it trains.
 
         Raises:
             InputError: a test clip is among the clips, ADMM diverges, what `Fit` raises, or what the class says.
         """
-        clips.refuse_test("BudgetPruning")
         plan = self.plan(classifier)
         run.figures.update(threshold=plan.threshold, **plan.costs)
         if self.fit is None:
@@ -128,7 +122,7 @@ class BudgetPruning:
         admm = ADMM(makers_parameters(network, plan.coupled), narrow, self.rho, self.dual_rate)
         trained, consensus = admm.train(classifier, updates, clips, run)
         history = list(run.history)
-        tuned = tuning(self._cut(trained, replace(plan, kept=narrow.kept(consensus))), clips, run)
+        tuned = tuning.apply(self._cut(trained, replace(plan, kept=narrow.kept(consensus))), clips, run)
         run.history[:0] = history
         run.figures.update(residuals(history))
         return tuned

@@ -1,6 +1,7 @@
 """Score calibration by logistic regression on the logits, folded into the layer that makes them."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,13 +11,13 @@ from torch import Tensor, nn
 
 from tinyscene import metrics
 from tinyscene.data import Clips, decode
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.metrics import Floats, Labels
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.quantized import Int8Network
 from tinyscene.training.batches import features_of_clips, logits_of, refuse_short
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 Method = Literal["multinomial", "one-vs-rest", "temperature"]
 
@@ -28,7 +29,7 @@ _FOLDED_ALIKE = 1e-5
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Stage):
     """Fit factors between logits and calibrated logits on the validation part, and fold them into the dense layer.
 
     All minimise C times the summed log loss plus half the squared factors, without intercept (Byttebier et al., DCASE
@@ -49,10 +50,7 @@ class Calibration:
     C: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.by not in get_args(Method):
-            raise InputError(f"Calibration(by={self.by!r}); accepted: {', '.join(map(repr, get_args(Method)))}")
-        if not self.C > 0:
-            raise InputError(f"Calibration(C={self.C}); accepted: above 0, such as 1.0")
+        check(self, by=get_args(Method), C=Numbers(above=0))
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Nothing changes in size; a network that has no such layer is refused."""
@@ -61,7 +59,7 @@ class Calibration:
         dense_layer(classifier)
         return classifier
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Fit on `clips.validation`.
 
         `run.figures` receives log loss and calibration error before and after, on the very clips it was fitted on. An
@@ -73,12 +71,11 @@ class Calibration:
             InputError: a test clip is among the clips, there is one class alone, no validation clip, or none of some
                 class, a clip is too short, the weights have 16 bits, or the logits don't come from a dense layer.
         """
-        clips.refuse_test("Calibration")
         held_out = _held_out(clips, classifier.classes)
         calibrated = copy.deepcopy(self.shape(classifier))
         waveforms = decode(held_out, calibrated.sample_rate, calibrated.channel, quiet=run.quiet)
         refuse_short(calibrated.shortest_samples, waveforms)
-        features = list(features_of_clips(calibrated, waveforms, run, "validation"))
+        features = features_of_clips(calibrated, waveforms, run, "validation")
         before, labels = logits_of(calibrated, features).double(), waveforms.clips.labels
         whole = _unrounded_logits(calibrated, features).double()
         factors = torch.from_numpy(self.factors(whole.numpy(), labels))
@@ -93,9 +90,6 @@ class Calibration:
             run.figures.update(output_steps_largest=float(steps.max()), output_steps_mean=float(steps.mean()))
         else:
             _refuse_other(after, wanted, before.abs() @ factors.abs().T)
-        devices = {clip.device for clip in held_out if clip.device}
-        calibrated.heard_devices = tuple(sorted({*calibrated.heard_devices, *devices}))
-        calibrated.heard_recordings = tuple(sorted({*calibrated.heard_recordings, *held_out.recording_hashes}))
         return calibrated
 
     def factors(self, logits: Floats, labels: Labels) -> Floats:
@@ -157,7 +151,7 @@ def _held_out(clips: Clips, classes: tuple[str, ...]) -> Clips:
     return clips.validation.require("validation")
 
 
-def _unrounded_logits(classifier: SceneClassifier, features: list[Tensor]) -> Tensor:
+def _unrounded_logits(classifier: SceneClassifier, features: Iterable[Tensor]) -> Tensor:
     """What the dense layer sums up, (clips, classes): int8 logits may be cut off at the ends of their range."""
     if not isinstance(classifier.network, Int8Network):
         return logits_of(classifier, features)

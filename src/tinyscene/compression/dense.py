@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.batches import INITIAL
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 
 @dataclass(frozen=True)
-class ReplaceDense:
+class ReplaceDense(Stage):
     """Put a dense layer of `units`, and the one that reads it, in place of the old ones; all else is left untouched.
 
     Both begin at fresh values: the third level of Singh et al. (DCASE 2021, section 4) keeps only the convolutions.
@@ -28,13 +28,14 @@ class ReplaceDense:
     layer: str = "dense"
     reader: str = "output"
 
+    def __post_init__(self) -> None:
+        check(self, units=Numbers(least=1, whole=True))
+
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Replace with whatever values torch draws next."""
         classifier.require_float("ReplaceDense")
         replaced = copy.deepcopy(classifier)
         network = replaced.network
-        if self.units < 1:
-            raise InputError(f"ReplaceDense(units={self.units}); accepted: at least 1")
         old, old_reader = _linear(network, self.layer), _linear(network, self.reader)
         if self.layer == self.reader or old_reader.in_features != old.out_features:
             raise InputError(
@@ -45,9 +46,8 @@ class ReplaceDense:
         _set(network, self.reader, nn.Linear(self.units, old_reader.out_features, bias=old_reader.bias is not None))
         return replaced.to(old.weight.device)
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Replace with values that the run's seed gives."""
-        clips.refuse_test("ReplaceDense")
         with torch.random.fork_rng(devices=[]):
             run.seed_torch(INITIAL, self.units)
             return self.shape(classifier)

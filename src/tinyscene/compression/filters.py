@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from tinyscene.compression.channels import coupled_channels, cut
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 Criterion = Callable[[Tensor], Tensor]
 
@@ -60,7 +60,7 @@ def geometric_median(filters: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FilterPruning:
+class FilterPruning(Stage):
     """Remove the share `ratio` of a layer's filters that `by` scores lowest.
 
     What depends on them goes with them: the tensors get smaller, and the rest of the network computes what it would
@@ -77,6 +77,9 @@ class FilterPruning:
     ratio: float
     by: Criterion = l1_norm
 
+    def __post_init__(self) -> None:
+        check(self, layer=str | tuple, ratio=Numbers(above=0, below=1), by=Callable)
+
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Prune by the weights as they are."""
         pruned = copy.deepcopy(classifier)
@@ -84,17 +87,14 @@ class FilterPruning:
             remove_filters(pruned, path, self.choose(pruned, path))
         return pruned
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Pruning looks at the weights alone."""
-        clips.refuse_test("FilterPruning")
         return self.shape(classifier)
 
     def choose(self, classifier: SceneClassifier, path: str) -> list[int]:
         """Indices of the filters to remove; of equal scores, the first."""
         classifier.require_float("FilterPruning")
         weight = convolution(classifier.network, path).weight.detach()
-        if not 0 < self.ratio < 1:
-            raise InputError(f"FilterPruning(ratio={self.ratio}); accepted: above 0 and below 1")
         number = round(self.ratio * len(weight))
         if number == 0:
             raise InputError(

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.data import Clips, Waveforms, decode
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.moments_linear import MomentsLinear
+from tinyscene.models.provenance import Provenance
 from tinyscene.progress import bar
 from tinyscene.training.batches import (
     features_of_clips,
@@ -20,7 +21,7 @@ from tinyscene.training.batches import (
     refuse_short,
     training_length,
 )
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 # The share of inputs that stay is met to half a percent, or else the nearest that so many strengths gave counts.
 _CLOSE, _STRENGTHS = 0.005, 20
@@ -32,7 +33,7 @@ _CLIPS_A_STEP = 256
 
 
 @dataclass(frozen=True)
-class LinearFit:
+class LinearFit(Stage):
     """Train the linear branch under l1 sparsity, so that the share `keep` of its inputs stays.
 
     Minimises the mean multi-class squared hinge loss of the training clips (`torch.nn.functional.multi_margin_loss`,
@@ -50,8 +51,7 @@ class LinearFit:
     keep: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep <= 1:
-            raise InputError(f"LinearFit(keep={self.keep}); accepted: above 0, at most 1")
+        check(self, keep=Numbers(above=0, most=1))
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Training changes no structure; a network without the linear branch is refused."""
@@ -59,7 +59,7 @@ class LinearFit:
         linear_branch(classifier.network)
         return classifier
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Train on `clips.train`, every clip of the length that `Fit` trains on; other branches stay as they are.
 
         `run.figures` receives the share of inputs that stayed, the strength, the objective, and the imbalance that is
@@ -70,7 +70,6 @@ class LinearFit:
             InputError: a test clip is among the clips, the train split lacks a class, a clip is too short, the weights
                 have 16 bits, or there is no `MomentsLinear`.
         """
-        clips.refuse_test("LinearFit")
         clips.require_classes(self.shape(classifier).classes)
         clips.train.require("train")
         classifier = copy.deepcopy(classifier).to(run.fabric.device)
@@ -91,9 +90,7 @@ class LinearFit:
             l1_objective=problem.objective(kept_weight, kept_bias, strength),
             l1_imbalance=problem.imbalance(weight, bias, strength),
         )
-        classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
-        classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.train.recording_hashes}))
-        classifier.trained_clip_s = training_length(waveforms, ()) / classifier.sample_rate
+        classifier.provenance = Provenance(clip_s=training_length(waveforms, ()) / classifier.sample_rate)
         return classifier.eval()
 
 

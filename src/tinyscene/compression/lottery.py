@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.batches import TICKET
 from tinyscene.training.fit import Fit
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 BY, RANKS = ("magnitude", "random"), ("normalised", "weights", "all")
 
 
 @dataclass(frozen=True)
-class LotteryTicket:
+class LotteryTicket(Stage):
     """Mask the share `ratio` of all trainable values, those of least magnitude after training, and set the others back
     to what they were before it, bit for bit (Frankle and Carbin, ICLR 2019). A `Fit` trains the ticket.
 
@@ -50,16 +50,11 @@ class LotteryTicket:
     rewind_epoch: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise InputError(f"LotteryTicket(ratio={self.ratio}); accepted: above 0 and below 1")
-        for name, value, accepted in (("by", self.by, BY), ("ranks", self.ranks, RANKS)):
-            if value not in accepted:
-                raise InputError(f"LotteryTicket({name}={value!r}); accepted: {', '.join(map(repr, accepted))}")
-        if self.rounds < 1 or (self.rounds > 1 and (self.fit is None or self.by == "random")):
-            raise InputError(
-                f"LotteryTicket(rounds={self.rounds}); accepted: at least 1, more than one with fit= and by magnitude"
-            )
-        if self.rewind_epoch and (self.fit is None or not 0 < self.rewind_epoch <= self.fit.epochs):
+        check(self, ratio=Numbers(above=0, below=1), by=BY, ranks=RANKS, fit=Fit | None)
+        check(self, rounds=Numbers(least=1, whole=True), rewind_epoch=Numbers(least=0, whole=True))
+        if self.rounds > 1 and (self.fit is None or self.by == "random"):
+            raise InputError(f"LotteryTicket(rounds={self.rounds}); accepted: 1, or more with fit= and by magnitude")
+        if self.rewind_epoch and (self.fit is None or self.rewind_epoch > self.fit.epochs):
             raise InputError(
                 f"LotteryTicket(rewind_epoch={self.rewind_epoch}); accepted: 0, or with fit= up to its epochs"
             )
@@ -68,14 +63,13 @@ class LotteryTicket:
         """Mask by the values as they are, which stay."""
         return self._ticket(classifier, classifier.network, self.ratio, torch.Generator().manual_seed(0))
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """From the trained `classifier` to the ticket, not trained yet.
 
         Raises:
             InputError: a test clip is among the clips, the run's `initial` is not this classifier before training, or
                 the weights are not float32.
         """
-        clips.refuse_test("LotteryTicket")
         start = self._start(classifier, clips, run)
         generator = torch.Generator().manual_seed(int(run.rng(TICKET).integers(2**62)))
         for left in range(self.rounds - 1, -1, -1):
@@ -84,7 +78,7 @@ class LotteryTicket:
             if left:
                 assert self.fit is not None
                 # Published weights are where the first training began, and not where a ticket does.
-                classifier = replace(self.fit, init=None)(ticket, clips, run)
+                classifier = replace(self.fit, init=None).apply(ticket, clips, run)
         if self.fit is not None:
             # That of its rounds, or of late rewinding: the ticket is not trained yet.
             run.history.clear()
@@ -100,7 +94,7 @@ class LotteryTicket:
         start = run.initial
         if self.rewind_epoch:
             assert self.fit is not None
-            start = replace(self.fit, stop_after=self.rewind_epoch, early_stopping=None)(start, clips, run)
+            start = replace(self.fit, stop_after=self.rewind_epoch, early_stopping=None).apply(start, clips, run)
         network: nn.Module = start.network
         return network
 

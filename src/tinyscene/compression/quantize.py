@@ -4,17 +4,17 @@ import copy
 from dataclasses import dataclass, replace
 
 from tinyscene.data import Clips, decode
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.preparation import prepare
 from tinyscene.models.quantized import FakeQuantized
 from tinyscene.training.batches import RANGES, features_of_clips, refuse_short
 from tinyscene.training.fit import Fit
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 
 @dataclass(frozen=True)
-class Quantize:
+class Quantize(Stage):
     """int8 weights with a scale a channel, int32 biases, int8 activations (Jacob et al., CVPR 2018).
 
     Batch norm is folded first, where a layer feeds it alone; elsewhere it becomes an explicit affine in float. Ranges
@@ -32,10 +32,7 @@ class Quantize:
     clips: int = 128
 
     def __post_init__(self) -> None:
-        if isinstance(self.keep_float, str):
-            raise InputError(f"Quantize(keep_float={self.keep_float!r}); accepted: a tuple of patterns")
-        if self.clips < 1:
-            raise InputError(f"Quantize(clips={self.clips}); accepted: at least 1")
+        check(self, fit=Fit | None, keep_float=tuple | list, clips=Numbers(least=1, whole=True))
         if self.fit is not None and self.fit.init is not None:
             raise InputError(
                 f"Quantize(fit=...) with init={str(self.fit.init)!r}; accepted: a fit that goes on from the trained "
@@ -46,23 +43,21 @@ class Quantize:
         """Quantize with ranges that say nothing."""
         return self._converted(self._prepared(classifier))
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Set ranges on training clips, train where `fit` says so, convert.
 
         Raises:
             InputError: a test clip is among the clips, there is no training clip or one is too short, or the
                 classifier is untrained or its weights are not float32.
         """
-        clips.refuse_test("Quantize")
         clips.train.require("train")
         if self.fit is not None and not classifier.standardize.fitted:
             # Ranges would be those of features that `fit` then standardizes.
             raise InputError("Quantize(fit=...) was handed an untrained classifier; accepted: one that a Fit trained")
         prepared = self._prepared(classifier)
         self._set_ranges(prepared, clips.train, run)
-        prepared.heard_recordings = tuple(sorted({*prepared.heard_recordings, *clips.train.recording_hashes}))
         if self.fit is not None:
-            prepared = self.fit(prepared, clips, run)
+            prepared = self.fit.apply(prepared, clips, run)
         return self._converted(prepared)
 
     def _prepared(self, classifier: SceneClassifier) -> SceneClassifier:

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinyscene.compression.admm import ADMM, Tensors, phases, residuals
+from tinyscene.compression.admm import ADMM, SHARE, Tensors, phases, residuals
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
 from tinyscene.training.optimizers import SGD
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 from tinyscene.training.schedules import Linear
 
 BAND_WEIGHTS = "band_weights"
@@ -29,6 +29,9 @@ class HardThreshold:
 
     keep: int
 
+    def __post_init__(self) -> None:
+        check(self, keep=Numbers(least=1, whole=True))
+
     def __call__(self, values: Tensors) -> Tensors:
         """Values by path, the same paths and shapes back."""
         flat = torch.cat([value.flatten() for value in values.values()])
@@ -39,7 +42,7 @@ class HardThreshold:
 
 
 @dataclass(frozen=True)
-class FeatureSelection:
+class FeatureSelection(Stage):
     """Keep the mel bands that the network needs most, so that the others need not be computed.
 
     min f(w * X) subject to card(w) <= keep: w weighs the bands in front of the whole network, starts at 1 and trains
@@ -71,13 +74,9 @@ class FeatureSelection:
     updates: float = 5 / 7
 
     def __post_init__(self) -> None:
+        check(self, keep=Numbers(least=1, whole=True), mask_rate=Numbers(above=0, most=1000), fit=Fit, updates=SHARE)
         self._admm()
         self._phases()
-        if self.keep < 1 or not self.mask_rate > 0:
-            raise InputError(
-                f"FeatureSelection(keep={self.keep}, mask_rate={self.mask_rate}); accepted: at least one band, and "
-                f"a rate above 0"
-            )
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Structure alone: bands spread evenly stay."""
@@ -85,7 +84,7 @@ class FeatureSelection:
         bands = int(classifier.frontend.bands)  # type: ignore[arg-type]
         return _select(classifier, [i * bands // self.keep for i in range(self.keep)], None)
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """The kept bands stand in the front end's `arguments`.
 
         `run.history` holds both phases, residuals with the first; `run.figures` the residuals at its end, and how far
@@ -95,13 +94,12 @@ class FeatureSelection:
             InputError: a test clip is among the clips, `keep` doesn't fit the front end or the network, these can't
                 leave out bands, ADMM diverges, or what `Fit` raises.
         """
-        clips.refuse_test("FeatureSelection")
         self.shape(classifier)
         updates, tuning = self._phases()
         trained, consensus = self._admm().train(_weighed(classifier), updates, clips, run)
         history = list(run.history)
         selected = self._cut(classifier, trained, consensus[BAND_WEIGHTS], run)
-        tuned = tuning(selected, clips, run)
+        tuned = tuning.apply(selected, clips, run)
         run.history[:0] = history
         run.figures.update(residuals(history))
         return tuned

@@ -9,18 +9,18 @@ import torch
 from torch import nn
 
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 # A growing sparsity moves in so many steps over a fit, however many of its own that has.
 _LEVELS = 100
 
 
 @dataclass(frozen=True)
-class MagnitudePruning:
+class MagnitudePruning(Stage):
     """Set the share `ratio` of all trainable values to zero, those of least magnitude, and mask them.
 
     Biases and batch norm's scales and shifts are trainable and take part; its running statistics are not. The number is
@@ -50,17 +50,10 @@ class MagnitudePruning:
     power: float = 3.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise InputError(f"MagnitudePruning(ratio={self.ratio}); accepted: above 0 and below 1")
-        for name, accepted in (("scope", ("global", "layer")), ("what", ("all", "weights"))):
-            if getattr(self, name) not in accepted:
-                listed = " or ".join(f'"{value}"' for value in accepted)
-                raise InputError(f"MagnitudePruning({name}={getattr(self, name)!r}); accepted: {listed}")
-        if not 0 <= self.begin < self.end <= 1 or not self.power > 0:
-            raise InputError(
-                f"MagnitudePruning(begin={self.begin}, end={self.end}, power={self.power}); accepted: shares of the "
-                f"fit from 0 to 1, the beginning first, and a power above 0"
-            )
+        check(self, ratio=Numbers(above=0, below=1), scope=("global", "layer"), what=("all", "weights"), fit=Fit | None)
+        check(self, begin=Numbers(least=0, below=1), end=Numbers(above=0, most=1), power=Numbers(above=0))
+        if not self.begin < self.end:
+            raise InputError(f"MagnitudePruning(begin={self.begin}, end={self.end}); accepted: the beginning first")
         if self.fit is not None and (self.fit.early_stopping or self.fit.stop_after is not None):
             raise InputError(
                 "MagnitudePruning(fit=...) with early_stopping or stop_after; accepted: a fit that runs to its end, "
@@ -84,21 +77,20 @@ class MagnitudePruning:
             )
         return pruned
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Pruning looks at the weights alone; with `fit`, at those that it trains.
 
         Raises:
             InputError: a test clip is among the clips, the weights are not float32, the share is no value at all, or
                 what `Fit` raises.
         """
-        clips.refuse_test("MagnitudePruning")
         pruned = self.shape(classifier)
         if self.fit is None:
             return pruned
         started = copy.deepcopy(classifier)
         # From the first step on, so that a checkpoint finds them.
         self.mask(started.network, 0.0)
-        return self.fit(started, clips, run, partial(_grow, self))
+        return self.fit.apply(started, clips, run, partial(_grow, self))
 
     def sparsity(self, progress: float) -> float:
         """The share that is masked after so much of the fit, both from 0 to 1."""

@@ -23,7 +23,7 @@ from scipy import fft
 
 from tinyscene.data import synthetic_scenes as scenes
 from tinyscene.data.synthetic_signals import Spectrum, Take, from_db
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.progress import track
 
 # Raised when the same settings no longer give the same samples.
@@ -62,14 +62,11 @@ class Synthetic:
     clips_per_segment: int = 3
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed}; accepted: 0 or more")
-        if not 16_000 <= self.sample_rate <= 192_000:
-            raise InputError(f"sample_rate {self.sample_rate}; accepted: 16000 to 192000 Hz")
-        if not 1 <= self.clips_per_segment <= SEGMENT_S:
-            raise InputError(f"clips_per_segment {self.clips_per_segment}; accepted: 1 to {SEGMENT_S}")
-        if self.locations < 1 or self.segments < 1 or not self.cities:
-            raise InputError("accepted: at least one city, one location and one segment")
+        check(self, seed=Numbers(least=0, whole=True), sample_rate=Numbers(least=16_000, most=192_000, whole=True))
+        check(self, clips_per_segment=Numbers(least=1, most=SEGMENT_S, whole=True), cities=tuple, test_cities=tuple)
+        check(self, locations=Numbers(least=1, whole=True), segments=Numbers(least=1, whole=True))
+        if not self.cities:
+            raise InputError("Synthetic(cities=()); accepted: at least one")
         names = (*self.cities, *self.test_cities)
         if len(set(names)) < len(names) or not all(name.isalpha() for name in names):
             raise InputError(f"cities {names}; accepted: different names of letters only, each in one of the parts")

@@ -92,7 +92,7 @@ class Artifact:
     @property
     def trained_clip_s(self) -> float | None:
         """Length of the clips that the classifier was trained on, in seconds; None where that is not known."""
-        seconds: float | None = self.facts.get("trained_clip_s")
+        seconds: float | None = self.facts["provenance"]["clip_s"]
         return seconds
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tinyscene.errors import InputError
 from tinyscene.features import FRONTENDS, Standardize
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.masks import SUFFIX
+from tinyscene.models.provenance import Provenance
 
 MODEL, MEAN, STD = "tinyscene", "standardize_mean", "standardize_std"
 # How many values the masks of pruned tensors keep.
@@ -32,7 +34,7 @@ def describe(classifier: SceneClassifier, form: Form, any_length: bool) -> dict[
         MODEL: {
             **classifier.describe(),
             # What it was trained on is the model's business: names of thousands of recordings would outweigh weights.
-            "heard_recordings": "",
+            "provenance": replace(classifier.provenance, recordings=()).to_json(),
             "shortest_frames": shortest,
             "shortest_samples": classifier.shortest_samples,
             "front_end": form.front_end,
@@ -75,9 +77,7 @@ def classifier_of(described: dict[str, str], network: nn.Module) -> SceneClassif
     standardize.fitted.fill_(True)
     frontend = FRONTENDS[facts["frontend"]["name"]](**facts["frontend"]["arguments"])
     classifier = SceneClassifier(frontend, network, tuple(facts["classes"]), standardize)
-    classifier.heard_devices = tuple(facts["heard_devices"])
-    classifier.heard_recordings = tuple(facts["heard_recordings"].split())
-    classifier.trained_clip_s = facts.get("trained_clip_s")
+    classifier.provenance = Provenance.from_json(facts["provenance"])
     return classifier.eval()
 
 

@@ -20,7 +20,7 @@ from tinyscene.deployment.reference import Reference
 from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.training.run import weights_fingerprint
+from tinyscene.training.keys import weights_fingerprint
 
 
 def export(
@@ -106,8 +106,8 @@ def _length_for(classifier: SceneClassifier, path: Path, any_length: bool) -> fl
         return 1.0  # an example to trace, and the length of the generated sounds
     if classifier.trained_clip_s is None:
         raise InputError(
-            f"{path}: takes clips of one length, and the model does not say on which it was trained (untrained, or "
-            f"saved by 0.3 or before); accepted: --clip-s SECONDS (clip_s=), best the length of those"
+            f"{path}: takes clips of one length, and the model was not trained; "
+            f"accepted: --clip-s SECONDS (clip_s=), best the length of those"
         )
     return classifier.trained_clip_s
 

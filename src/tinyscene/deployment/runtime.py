@@ -5,6 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     import onnxruntime
 
@@ -58,22 +60,34 @@ def session(
 
 
 def unsigned(model: Path | bytes) -> bytes:
-    """The file's content with 128 added to every int8 activation.
+    """The file's content with 128 added to every int8 activation, and on x86 without VNNI to every weight.
 
     The logits stay the same to the bit. Kernels for x86 are made for unsigned activations: with signed ones, integers
-    come out slower than float (benchmarks/RESULTS.md).
+    come out slower than float (benchmarks/RESULTS.md). Without VNNI those for signed weights add pairs of products in
+    16 bits, and what saturates is up to 43 output steps off; those for unsigned weights are slower, and exact.
     """
     import numpy as np
     import onnx
 
     opened = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(model)
     quantizing = [node for node in opened.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    # Weights and biases are symmetric: no zero point of theirs is stored.
-    points = {node.input[2] for node in quantizing if len(node.input) > 2}
+    stored = {tensor.name: tensor for tensor in opened.graph.initializer}
+    # Weights are symmetric: where they have a zero point, it is 0 and no initializer.
+    moved = {node.input[2] for node in quantizing if len(node.input) > 2}
+    if torch.cpu._is_avx2_supported() and not torch.cpu._is_vnni_supported():
+        for node in quantizing:
+            weight, scale = (stored.get(name) for name in node.input[:2])
+            if weight is not None and scale is not None and weight.data_type == onnx.TensorProto.INT8:
+                point = f"{weight.name}_zero_point"
+                if point not in moved:  # a layer that runs twice has its weight dequantized twice
+                    zeros = np.zeros(scale.dims, np.int8)
+                    opened.graph.initializer.append(onnx.numpy_helper.from_array(zeros, point))
+                moved |= {weight.name, point}
+                node.input[:] = [*node.input[:2], point]
     for tensor in opened.graph.initializer:
-        if tensor.name in points and tensor.data_type == onnx.TensorProto.INT8:
-            moved = onnx.numpy_helper.to_array(tensor).astype(np.int16) + 128
-            tensor.CopyFrom(onnx.numpy_helper.from_array(moved.astype(np.uint8), tensor.name))
+        if tensor.name in moved and tensor.data_type == onnx.TensorProto.INT8:
+            values = onnx.numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.uint8), tensor.name))
     return bytes(opened.SerializeToString())
 
 

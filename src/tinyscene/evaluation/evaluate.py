@@ -1,8 +1,6 @@
 """Run a classifier over labelled clips; compare two of them clip by clip."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -15,12 +13,9 @@ from tinyscene.deployment.probes import at_least
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scores import Scores, plain_interval
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.progress import bar, track
+from tinyscene.progress import track
 from tinyscene.training.batches import features_of_clips, logits_of, refuse_short
 from tinyscene.training.run import Run
-
-# Features of so many clips are in memory at a time.
-_CLIPS_A_STEP = 64
 
 
 def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | None = None) -> Scores:
@@ -38,9 +33,9 @@ def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | No
         raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
     heard, probabilities = probabilities_of(classifier, clips, run)
     if isinstance(classifier, Artifact):
-        return Scores(heard, probabilities, tuple(classifier.facts["heard_devices"]))
-    known = clips_heard(classifier.heard_recordings, heard)
-    return Scores(heard, probabilities, classifier.heard_devices, known)
+        return Scores(heard, probabilities, tuple(classifier.facts["provenance"]["devices"]))
+    known = classifier.provenance
+    return Scores(heard, probabilities, known.devices, frozenset(known.recordings))
 
 
 def probabilities_of(
@@ -60,20 +55,9 @@ def probabilities_of(
     if isinstance(classifier, Artifact):
         heard = track(range(len(waveforms)), f"the file hears the {part} part", len(waveforms), quiet=run.quiet)
         return waveforms.clips, np.stack([classifier.hear(at_least(waveforms[i], own or 0)) for i in heard])
-    features = iter(features_of_clips(classifier, waveforms, run, part))
-    logits = []
-    with bar(f"classifying the {part} part", len(waveforms), quiet=run.quiet) as advance:
-        while some := list(islice(features, _CLIPS_A_STEP)):
-            logits.append(logits_of(classifier, some))
-            for _ in some:
-                advance("")
-    return waveforms.clips, np.concatenate([some.double().softmax(1).numpy() for some in logits])
-
-
-def clips_heard(heard_recordings: Iterable[str], clips: Clips) -> int:
-    """How many of the clips are of recordings that a classifier was trained, stopped or calibrated on."""
-    heard = set(heard_recordings)
-    return sum(recording in heard for recording in clips.recording_hashes)
+    features = features_of_clips(classifier, waveforms, run, part)
+    logits = logits_of(classifier, track(features, f"classifying the {part} part", len(waveforms), quiet=run.quiet))
+    return waveforms.clips, logits.double().softmax(1).numpy()
 
 
 @dataclass(frozen=True)
@@ -114,7 +98,7 @@ def compare_by_device(
     values = second.right[order] - first.right if figure == "accuracy" else second.losses[order] - first.losses
     devices = np.array([clip.device for clip in first.clips])
     parts = {"all": np.ones(len(devices), bool)} | {d: devices == d for d in sorted(set(devices.tolist()) - {""})}
-    heard = first.clips_heard + second.clips_heard > 0
+    heard = first.optimistic or second.optimistic
     return {part: _difference(values[members], first.recordings[members], heard) for part, members in parts.items()}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tinyscene.errors import InputError
-from tinyscene.evaluation.evaluate import Difference, clips_heard, compare_by_device
+from tinyscene.evaluation.evaluate import Difference, compare_by_device
 from tinyscene.evaluation.scores import Scores
 
 TABLE = "predictions.csv"
@@ -50,10 +50,10 @@ def _scores(table: Path) -> Scores:
     """Those of a table, and what the model beside it heard of their recordings before."""
     scores, model = Scores.load(table), table.with_name("model.json")
     try:
-        heard = json.loads(model.read_text())["heard_recordings"].split() if model.is_file() else ()
+        heard = json.loads(model.read_text())["provenance"]["recordings"].split() if model.is_file() else ()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{model}: not a tinyscene model ({error!r}); accepted: one saved by it") from error
-    return replace(scores, clips_heard=clips_heard(heard, scores.clips))
+    return replace(scores, heard_recordings=frozenset(heard))
 
 
 def _variants(run: Path) -> dict[str, Path]:

@@ -91,7 +91,7 @@ def draw_sizes(rows: Sequence[Row], title: str, path: Path) -> None:
         assert row.scores is not None
         kb = in_unit(row.size_limit.value if row.size_limit else row.convention(row.ledger.tensors).kept_bytes, "KB")
         middle = 100 * row.scores.accuracy
-        label = f"{variant}, {kb:.2f} KB" if seed == rows[0].seed else None
+        label = row.scores.marked(f"{variant}, {kb:.2f} KB") if seed == rows[0].seed else None
         axes.errorbar(kb, middle, yerr=_error(row.scores), fmt="o", capsize=3, color=colours[variant], label=label)
     limit = next((x for x in rows[0].rules.limits if x.quantity == "bytes"), None)
     if limit is not None:

@@ -104,12 +104,12 @@ class Row:
     @property
     def optimistic(self) -> bool:
         """Whether it was scored on recordings that the classifier was trained, stopped or calibrated on."""
-        return self.scores is not None and self.scores.clips_heard > 0
+        return self.scores is not None and self.scores.optimistic
 
     @property
     def marked_stage(self) -> str:
         """The stage, marked where its scores are optimistic."""
-        return f"{self.stage}, *optimistic*" if self.optimistic else self.stage
+        return self.stage if self.scores is None else self.scores.marked(self.stage)
 
     @property
     def counter(self) -> str:

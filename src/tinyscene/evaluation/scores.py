@@ -28,18 +28,33 @@ class Scores:
         clips: in the order of the rows.
         probabilities: shape (clips, classes).
         heard_devices: those the classifier was trained on; it tells seen from unseen devices.
-        clips_heard: how many are of recordings that, by name, the classifier was trained on; if any, the figures are
-            optimistic.
+        heard_recordings: hashes of those that the classifier was trained, stopped or calibrated on; None where that is
+            not known.
     """
 
     clips: Clips
     probabilities: npt.NDArray[np.float64]
     heard_devices: tuple[str, ...] = ()
-    clips_heard: int = 0
+    heard_recordings: frozenset[str] | None = None
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
         return self.clips.labels
+
+    @cached_property
+    def clips_heard(self) -> int | None:
+        """How many of the clips are of recordings that, by name, the classifier was trained on; None if not known."""
+        known = self.heard_recordings
+        return None if known is None else sum(recording in known for recording in self.clips.recording_hashes)
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether any clip is: of parts, only those that hold one are."""
+        return bool(self.clips_heard)
+
+    def marked(self, name: str) -> str:
+        """The name of what was scored, marked where the scores are optimistic."""
+        return f"{name}, *optimistic*" if self.optimistic else name
 
     @property
     def accuracy(self) -> float:
@@ -104,12 +119,13 @@ class Scores:
 
     def _part(self, keep: list[bool]) -> "Scores":
         rows = tuple(clip for clip, kept in zip(self.clips, keep, strict=True) if kept)
-        return Scores(replace(self.clips, rows=rows), self.probabilities[keep], self.heard_devices)
+        return replace(self, clips=replace(self.clips, rows=rows), probabilities=self.probabilities[keep])
 
     def summary(self) -> dict[str, Any]:
-        """Clips, accuracy and log loss with their intervals, calibration error."""
+        """Clips, how many were heard in training, accuracy and log loss with their intervals, calibration error."""
         return {
             "clips": len(self.clips),
+            "clips_heard": self.clips_heard,
             "accuracy": self.accuracy,
             "accuracy_interval": plain_interval(self.interval("accuracy")),
             "log_loss": self.log_loss,
@@ -121,7 +137,6 @@ class Scores:
         """Every figure, as plain values."""
         return {
             **self.summary(),
-            "clips_heard": self.clips_heard,
             "macro_accuracy": self.macro_accuracy,
             "macro_log_loss": self.macro_log_loss,
             "by_class": {name: part.summary() for name, part in self.by("scene").items()},

@@ -93,7 +93,7 @@ def seed_table(rows: Sequence[Row], title: str) -> Table:
         found = [row.scores for row in some if row.scores]
         table.add_row(
             variant,
-            some[0].marked_stage,
+            next((row for row in some if row.optimistic), some[0]).marked_stage,
             str(len(found)),
             mean_and_deviation([100 * scores.accuracy for scores in found], 1),
             mean_and_deviation([scores.log_loss for scores in found], 3),

@@ -20,10 +20,13 @@ from tinyscene.files import write_whole
 from tinyscene.models import masks
 from tinyscene.models.menu import NETWORKS
 from tinyscene.models.preparation import prepare
+from tinyscene.models.provenance import Provenance
 from tinyscene.models.quantized import Int8Network
 from tinyscene.models.streaming import stream, streams
 
-_FORMAT = 1
+_FORMAT = 2
+# What torch calls a module's own state beside its tensors.
+_EXTRA_STATE = "_extra_state"
 # Longer recordings are heard in chunks of this length, where the network can.
 _CHUNK_S = 30.0
 # What channel surgery and fresh layers change; a saved model holds those that differ from the network as built.
@@ -57,12 +60,8 @@ class SceneClassifier(nn.Module):
         # Channels last halves the time of a convolution on CPUs; the same order everywhere keeps rounding the same.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classes = tuple(classes)
-        self.heard_devices: tuple[str, ...] = ()
-        """Devices of the clips that it was trained on."""
-        self.heard_recordings: tuple[str, ...] = ()
-        """Hashes of the recordings that it was trained or stopped on (`Clips.recording_hashes`)."""
-        self.trained_clip_s: float | None = None
-        """Length of the clips that it was last trained on, in seconds; None where that is not known."""
+        self.provenance = Provenance()
+        """What it was trained on. Part of its state: `state_dict` holds it, and every stage adds to it."""
 
     @property
     def sample_rate(self) -> int:
@@ -84,6 +83,17 @@ class SceneClassifier(nn.Module):
         while self.frontend.frames(most) < need:  # type: ignore[operator]
             most *= 2  # a front end may leave out frames
         return least + bisect_left(range(least, most), need, key=self.frontend.frames)  # type: ignore[arg-type]
+
+    @property
+    def trained_clip_s(self) -> float | None:
+        """Length of the clips that it was last trained on, in seconds; None where that is not known."""
+        return self.provenance.clip_s
+
+    def get_extra_state(self) -> Tensor:
+        return self.provenance.to_tensor()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.provenance = Provenance.from_tensor(state)
 
     def example(self, clip_s: float) -> Tensor:
         """Features of one silent clip, shape (1, channels, bands, frames): what counting runs the network on."""
@@ -176,9 +186,7 @@ class SceneClassifier(nn.Module):
         return {
             "format": _FORMAT,
             "classes": self.classes,
-            "heard_devices": self.heard_devices,
-            "heard_recordings": " ".join(self.heard_recordings),
-            "trained_clip_s": self.trained_clip_s,
+            "provenance": self.provenance.to_json(),
             "frontend": _describe(self.frontend, FRONTENDS),
             "standardize": self.standardize.arguments,
             "network": network,
@@ -191,6 +199,8 @@ class SceneClassifier(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        # Stands in model.json, for people to read.
+        del tensors[_EXTRA_STATE]
         weights = save_tensors(tensors)
         described = {**self.describe(), "weights_sha256": hashlib.sha256(weights).hexdigest()}
         with write_whole(folder / "weights.safetensors") as partial:
@@ -231,9 +241,7 @@ class SceneClassifier(nn.Module):
                 network = prepare(network.eval(), torch.zeros(int8["example"]), tuple(int8["keep_float"])).convert()
             frontend, standardize = _build(described["frontend"], FRONTENDS), Standardize(**described["standardize"])
             classifier = cls(frontend, network, tuple(described["classes"]), standardize)
-            classifier.heard_devices = tuple(described["heard_devices"])
-            classifier.heard_recordings = tuple(described["heard_recordings"].split())
-            classifier.trained_clip_s = described.get("trained_clip_s")
+            classifier.provenance = Provenance.from_json(described["provenance"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
@@ -246,7 +254,7 @@ class SceneClassifier(nn.Module):
             for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
                 if name in tensors:
                     parameter.data = parameter.data.to(tensors[name].dtype)
-            classifier.load_state_dict(tensors)
+            classifier.load_state_dict({**tensors, _EXTRA_STATE: classifier.get_extra_state()})
         except RuntimeError as error:
             raise InputError(
                 f"{folder}: model.json and weights.safetensors do not belong together ({error}); "

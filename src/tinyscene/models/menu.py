@@ -34,8 +34,11 @@ def list_models() -> list[str]:
     return sorted(NETWORKS)
 
 
-def create_model(name: str, *, seed: int = 0, **arguments: Any) -> nn.Module:
-    """A network with fresh weights, drawn from `seed`: (batch, channels, bands, frames) -> (batch, classes), logits.
+def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
+    """A network with fresh weights: (batch, channels, bands, frames) -> (batch, classes), logits.
+
+    They are drawn from `seed`, or where None from torch's own generator: that of a run, where `reproduce` and `fit`
+    build the network (`Run.seed_torch`).
 
     Raises:
         InputError: there is no such network, or it takes no such argument.
@@ -52,6 +55,8 @@ def create_model(name: str, *, seed: int = 0, **arguments: Any) -> nn.Module:
             for parameter in signature.parameters.values()
         )
         raise InputError(f"network {name!r}: {error}; it takes {accepted}") from None
+    if seed is None:
+        return network(**arguments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return network(**arguments)

@@ -77,8 +77,10 @@ FRONTENDS_OF: dict[str, Callable[[], nn.Module]] = {
 _NOT_STANDARDIZED = {"aemnet", "pham_cnn", "se_resnet"}
 
 
-def create_classifier(name: str, classes: tuple[str, ...], *, seed: int = 0, **arguments: Any) -> SceneClassifier:
-    """An untrained classifier around a network of the menu, its initial values drawn from `seed`.
+def create_classifier(
+    name: str, classes: tuple[str, ...], *, seed: int | None = None, **arguments: Any
+) -> SceneClassifier:
+    """An untrained classifier around a network of the menu, its initial values drawn as by `create_model`.
 
     `arguments` are the network's own, such as `filters`.
 

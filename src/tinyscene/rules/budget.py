@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from tinyscene.accounting.conventions import BYTES_IN
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers
 from tinyscene.rules.rules import Limit, Rules
 
 COUNTS_IN: dict[str, int] = {"": 1, "k": 1000, "M": 1_000_000}
@@ -54,7 +54,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         given = [limit for limit in (self.bytes, self.macs, self.parameters, self.ram_bytes) if limit is not None]
-        if not given or min(given) < 1:
+        if not given or not all(limit in Numbers(least=1) for limit in given):
             raise InputError(f"{self}; accepted: one or more of bytes, macs, parameters, ram_bytes, each at least 1")
 
     @classmethod

@@ -7,6 +7,7 @@ import typing
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from tinyscene.compression import LotteryTicket
 from tinyscene.errors import InputError
 from tinyscene.systems.system import SystemFile
 from tinyscene.training import Cosine, Fit, Step
@@ -15,7 +16,8 @@ from tinyscene.training import Cosine, Fit, Step
 def scale_epochs(value: Any, factor: float) -> Any:
     """The same nest of stages, every `Fit` in it with `factor` times its epochs, at least one.
 
-    What else counts its epochs keeps its share of them: where it starts and stops, warm-up, the length of a step.
+    What else counts its epochs keeps its share of them: where it starts and stops or a lottery ticket rewinds to,
+    warm-up, the length of a step. Parts of one fit that met meet again; one that rounds to nothing trains nothing.
     """
     if not 0 < factor < math.inf:
         raise InputError(f"--epochs-scale {factor}; accepted: above 0, such as 0.1")
@@ -27,8 +29,15 @@ def scale_epochs(value: Any, factor: float) -> Any:
         held = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
         scaled = {name: scale_epochs(item, factor) for name, item in held.items()}
         changed = {name: item for name, item in scaled.items() if item is not held[name] and item != held[name]}
+        if isinstance(value, LotteryTicket) and value.fit is not None and "fit" in changed:
+            changed["rewind_epoch"] = _place(value.rewind_epoch, changed["fit"].epochs / value.fit.epochs)
         return replace(value, **changed) if changed else value
     return value
+
+
+def _place(epoch: int, share: float) -> int:
+    """Where an epoch of a scaled fit is: the beginning stays it, and no other place becomes it."""
+    return max(1, round(epoch * share)) if epoch else 0
 
 
 def _scale_fit(fit: Fit, epochs: int) -> Fit:
@@ -37,9 +46,9 @@ def _scale_fit(fit: Fit, epochs: int) -> Fit:
     if isinstance(schedule, Cosine):
         schedule = replace(schedule, warmup_epochs=schedule.warmup_epochs * share)
     elif isinstance(schedule, Step):
-        schedule = replace(schedule, every_epochs=max(1, round(schedule.every_epochs * share)))
-    stop = fit.stop_after and max(1, round(fit.stop_after * share))
-    return replace(fit, epochs=epochs, schedule=schedule, stop_after=stop, start_after=round(fit.start_after * share))
+        schedule = replace(schedule, every_epochs=_place(schedule.every_epochs, share))
+    stop = None if fit.stop_after is None else _place(fit.stop_after, share)
+    return replace(fit, epochs=epochs, schedule=schedule, stop_after=stop, start_after=_place(fit.start_after, share))
 
 
 def scale_system(file: SystemFile, factor: float) -> SystemFile:

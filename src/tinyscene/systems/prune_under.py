@@ -17,7 +17,7 @@ from tinyscene.deployment.forms import form_of
 from tinyscene.errors import InputError, OutOfReachError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
-from tinyscene.training.run import Run
+from tinyscene.training.run import Run, Stage
 
 # What `BudgetPruning` calls the quantities of a limit.
 _ASKED = {"bytes": "bytes", "macs": "macs", "parameters": "parameters", "ram": "peak_ram_bytes"}
@@ -31,7 +31,7 @@ _CAUTION = 0.997
 
 
 @dataclass(frozen=True)
-class PruneUnder:
+class PruneUnder(Stage):
     """`BudgetPruning` until the int8 network that comes out of it keeps all limits, and nearly uses one of them up.
 
     Folding batch norm, a scale a channel and zero points make what an int8 file costs another figure than a share of
@@ -54,9 +54,8 @@ class PruneUnder:
         """Prune by the weights as they are, and count the int8 network."""
         return replace(self, by_file=False)._pruned(classifier)[0]
 
-    def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Pruning looks at the weights alone; `run.figures` receives what the int8 network will cost."""
-        clips.refuse_test("PruneUnder")
         pruned, used = self._pruned(classifier)
         run.figures.update({f"int8 {name}": float(value) for name, value in used.items()})
         return pruned

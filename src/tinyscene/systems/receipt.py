@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tinyscene.data import Clips
-from tinyscene.training.run import COMPUTING, PACKAGE, source_fingerprint
+from tinyscene.training.keys import COMPUTING, PACKAGE, source_fingerprint
 
 _DIRECT = ("tinyscene", "soundfile", *COMPUTING)
 

@@ -11,18 +11,20 @@ import torch
 
 from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError, OutOfReachError
-from tinyscene.evaluation.evaluate import clips_heard, evaluate
+from tinyscene.evaluation.evaluate import evaluate
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.progress import say
 from tinyscene.rules import Rules
 from tinyscene.systems.count import stage_row
 from tinyscene.systems.deployed import FILE, deploy
 from tinyscene.systems.receipt import installed, receipt
 from tinyscene.systems.system import Optimistic, Shaped, System, SystemFile, shapes, slug, stage_label
 from tinyscene.training.batches import INITIAL
-from tinyscene.training.run import Run, Stage, describe, key_of, weights_fingerprint
+from tinyscene.training.keys import describe, key_of
+from tinyscene.training.run import Run, Stage
 
 History = list[dict[str, float]]
 Files = Literal["every stage", "last stage", "none"]
@@ -149,8 +151,7 @@ def _run_variant(
 ) -> list[Result]:
     heard, run.initial = (classifier.sample_rate, classifier.channel), classifier
     data = [decode(part, *heard, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
-    built = [weights_fingerprint(classifier), repr(classifier), classifier.frontend.arguments]
-    key = key_of(built, data, run.seed, run.place, system.rules)
+    key = key_of(classifier, data, run.seed, run.place, system.rules)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):
         exported = files == "every stage" or (files == "last stage" and index == len(system.stages) - 1)
@@ -159,7 +160,8 @@ def _run_variant(
         place = Path(run.folder) / f"{index}-{slug(label)}-{key}"
         result = _kept(place, clips, run)
         step = f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}"
-        _say(step if result is None else f"{step}, kept from before", run)
+        quiet = run.quiet or not run.fabric.is_global_zero
+        say(step if result is None else f"{step}, kept from before", quiet=quiet)
         if result is None:
             result = _run_stage(stage, classifier, clips, run, system.rules if exported else None, place)
         results.append(result)
@@ -171,8 +173,6 @@ def _run_stage(
     stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run, rules: Rules | None, place: Path
 ) -> Result:
     """Run it, score it, keep it; with `rules`, write a file and judge it."""
-    run.history.clear()
-    run.figures.clear()
     started = time.monotonic()
     classifier = stage(classifier, clips if isinstance(stage, Optimistic) else clips.development, run)
     scores = evaluate(classifier, clips.test, run)
@@ -197,9 +197,8 @@ def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
     if not run.fabric.broadcast((place / "predictions.csv").is_file()):
         return None
     classifier = SceneClassifier.load(place)
-    probabilities = Scores.load(place / "predictions.csv").probabilities
-    heard = clips_heard(classifier.heard_recordings, clips.test)
-    scores = Scores(clips.test, probabilities, classifier.heard_devices, heard)
+    probabilities, known = Scores.load(place / "predictions.csv").probabilities, classifier.provenance
+    scores = Scores(clips.test, probabilities, known.devices, frozenset(known.recordings))
     held = json.loads((place / "history.json").read_text())
     return Result(classifier, scores, held["epochs"], held["figures"], held["file"], held["seconds"], place)
 
@@ -210,7 +209,7 @@ def _present(title: str, results: list[Result], system: System, folder: Path, va
 
     place = folder / variant / f"seed-{seed}"
     last = results[-1]
-    title += ", optimistic" if last.scores.clips_heard else ""
+    title += ", optimistic" if last.scores.optimistic else ""
     last.classifier.save(place)
     last.scores.save(place / "predictions.csv")
     for written in last.folder.glob(f"{FILE}*"):  # the file and its certificate
@@ -236,10 +235,3 @@ def _write_run(file: SystemFile, rows: list[Row], slip: dict[str, Any], folder: 
     ):
         with write_whole(folder / name) as partial:
             partial.write_text(text)
-
-
-def _say(text: str, run: Run) -> None:
-    if not run.quiet and run.fabric.is_global_zero:
-        from rich.console import Console
-
-        Console(stderr=True).print(text, highlight=False)

@@ -1,6 +1,5 @@
 """A report as code: what it builds, in which stages, and what it printed."""
 
-import copy
 import importlib
 import importlib.util
 import re
@@ -30,7 +29,7 @@ SYSTEMS = {
 
 
 @dataclass(frozen=True)
-class Optimistic:
+class Optimistic(Stage):
     """A stage that is shown the test part as its validation part, as some reports do.
 
     The classifier remembers those recordings, so that this row and all later ones are marked optimistic. The stage is
@@ -52,10 +51,11 @@ class Optimistic:
         if not len(clips.test):
             raise InputError("Optimistic was handed no test clip; accepted: all clips of a data set with a test split")
         shown = tuple(clip._replace(split="validation") for clip in clips.test)
-        # A copy: a stage may return its argument.
-        after = copy.deepcopy(self.stage(classifier, replace(clips, rows=(*clips.train, *shown)), run))
-        after.heard_recordings = tuple(sorted({*after.heard_recordings, *clips.test.recording_hashes}))
-        return after
+        return self.stage(classifier, replace(clips, rows=(*clips.train, *shown)), run)
+
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """As the stage does, on clips of which none is a test clip."""
+        return self.stage.apply(classifier, clips, run)
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,12 @@ class System:
             if not isinstance(getattr(self, name), kind):
                 wanted = "a tuple of stages" if name == "stages" else f"a value of type {kind}"
                 raise InputError(f"System({name}={getattr(self, name)!r}); accepted: {wanted}")
+        for stage in self.stages:
+            if not isinstance(stage, Stage):
+                raise InputError(
+                    f"System(stages=...): {stage!r}; accepted: stages, of classes that derive from tinyscene.Stage and "
+                    f"defines apply(classifier, clips, run)"
+                )
 
     @property
     def convention(self) -> Convention:

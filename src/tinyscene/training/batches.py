@@ -1,7 +1,10 @@
 """Batches whose content depends on seed, epoch and clip alone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from statistics import median_low
 
 import numpy as np
@@ -15,13 +18,15 @@ from tinyscene.data import Waveforms
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import track
+from tinyscene.training.keys import key_of
 from tinyscene.training.run import Run
 
 # One stream of random numbers a purpose.
 ORDER, CLIP, BATCH, DROPOUT, INITIAL, RANGES, TICKET = range(7)
-# Features of all clips stay in memory up to here; beyond, they are computed anew every epoch.
+# Of the features that a run keeps in memory; beyond, they are computed anew every epoch.
 _MOST_BYTES = 2 << 30
 _CLIPS_A_STEP = 32
+_CLIPS_AT_A_TIME = 2 * _CLIPS_A_STEP
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class AugmentedClips(Dataset[Tensor]):
 def training_length(waveforms: Waveforms, augment: tuple[OnClip, ...]) -> int:
     """Samples of every clip in training: the crop's, or the median of all clips."""
     crops = [crop for crop in augment if isinstance(crop, Crop)]
-    return round(crops[-1].duration_s * waveforms.sample_rate) if crops else median_low(waveforms.lengths)
+    return crops[-1].samples(waveforms.sample_rate) if crops else median_low(waveforms.lengths)
 
 
 def batches_of_waveforms(dataset: AugmentedClips, plan: Plan, run: Run) -> Iterator[Tensor]:
@@ -84,20 +89,52 @@ def batches_of_waveforms(dataset: AugmentedClips, plan: Plan, run: Run) -> Itera
     return iter(DataLoader(dataset, batch_sampler=plan, num_workers=run.workers))
 
 
+class Anew:
+    """Features that are computed anew by every loop over them."""
+
+    def __init__(self, compute: Callable[[], Iterator[Tensor]]) -> None:
+        self.compute = compute
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.compute()
+
+
 def features_of_clips(
     classifier: SceneClassifier, waveforms: Waveforms, run: Run, what: str, length: int | None = None
-) -> Iterable[Tensor]:
+) -> list[Tensor] | Anew:
     """Features of every clip, not standardized, each (1, channels, bands, frames).
 
-    With `length`, clips of another are cut or padded to it. Computed once a run where memory holds them.
+    With `length`, clips of another are cut or padded to it. They are a list, which the run keeps for its later stages,
+    where there is room for it beside what is kept of other parts. Features of another front end, or of other clips of
+    the same part, are dropped first: they are an earlier stage's.
     """
-    if not fit_in_memory(classifier, len(waveforms), length or max(waveforms.lengths, default=0)):
-        return _features(classifier, waveforms, run, what, length)
-    frontend = classifier.frontend
-    key = f"{type(frontend).__name__} {frontend.arguments} {waveforms.fingerprint} {length} {run.seed}"
+    frontend, part = classifier.frontend, f"{what} {length}"
+    made_by = key_of(frontend)
+    key = (made_by, part, f"{waveforms.fingerprint} {run.seed}")
     if key not in run.features:
-        run.features[key] = list(_features(classifier, waveforms, run, what, length))
+        for other in [one for one in run.features if one[0] != made_by or one[1] == part]:
+            del run.features[other]
+        kept = sum(one.nbytes for some in run.features.values() for one in some)
+        lengths = waveforms.lengths if length is None else [length] * len(waveforms)
+        if kept + _bytes(classifier, lengths) > _MOST_BYTES:
+            return Anew(partial(_features, classifier, waveforms, run, what, length))
+        run.features[key] = list(_packed(_features(classifier, waveforms, run, what, length)))
     return run.features[key]
+
+
+def _bytes(classifier: SceneClassifier, lengths: Sequence[int]) -> int:
+    """Of the features of clips of so many samples each."""
+    frames_of: Callable[[int], int] = classifier.frontend.frames  # type: ignore[assignment]
+    frames = sum(frames_of(samples) * clips for samples, clips in Counter(lengths).items())
+    return frames * classifier.standardize.mean.numel() * 4
+
+
+def _packed(features: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same, some at a time in one block of memory: single ones leave gaps between them, as large as they are."""
+    while some := list(islice(features, _CLIPS_AT_A_TIME)):
+        block = torch.cat([one.flatten() for one in some])
+        for part, one in zip(torch.split(block, [one.numel() for one in some]), some, strict=True):
+            yield part.view(one.shape)
 
 
 @torch.no_grad()
@@ -111,7 +148,7 @@ def _features(
 
 
 def fit_standardization(
-    classifier: SceneClassifier, waveforms: Waveforms, run: Run, kept: Sequence[Tensor] = ()
+    classifier: SceneClassifier, waveforms: Waveforms, run: Run, kept: list[Tensor] | None = None
 ) -> None:
     """Fit it, in place, unless an earlier stage did: on the features `kept`, or else on those of all the waveforms."""
     if not classifier.standardize.fitted:
@@ -129,16 +166,16 @@ def refuse_short(shortest: int, waveforms: Waveforms) -> None:
             )
 
 
-def fit_in_memory(classifier: SceneClassifier, clips: int, samples: int) -> bool:
-    """Whether the features of so many clips are few enough to be kept."""
-    frames = int(classifier.frontend.frames(samples))  # type: ignore[operator]
-    return clips * classifier.standardize.mean.numel() * frames * 4 <= _MOST_BYTES
-
-
 @torch.inference_mode()
-def logits_of(classifier: SceneClassifier, features: Sequence[Tensor]) -> Tensor:
-    """Logits of clips of any lengths, (clips, classes): one batch holds clips of one length, so none is padded."""
+def logits_of(classifier: SceneClassifier, features: Iterable[Tensor]) -> Tensor:
+    """Logits of clips of any lengths, (clips, classes), of which some are in memory at a time."""
     classifier.eval()
+    left = iter(features)
+    return torch.cat([_logits(classifier, some) for some in iter(lambda: list(islice(left, _CLIPS_AT_A_TIME)), [])])
+
+
+def _logits(classifier: SceneClassifier, features: list[Tensor]) -> Tensor:
+    """One batch holds clips of one length, so none is padded."""
     by_frames: dict[int, list[int]] = {}
     for i, one in enumerate(features):
         by_frames.setdefault(one.shape[-1], []).append(i)

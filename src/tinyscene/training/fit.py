@@ -1,33 +1,37 @@
 """Training, as one frozen value and one explicit loop."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from tinyscene.augment import Augmentation, OnBatch, OnClip
 from tinyscene.data import Clips, Waveforms, decode
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.batches import (
     AugmentedClips,
     features_of_clips,
-    fit_in_memory,
     fit_standardization,
     refuse_short,
     training_length,
 )
 from tinyscene.training.checkpoint import Checkpoint
+from tinyscene.training.keys import key_of
 from tinyscene.training.loop import AfterStep, FeatureSource, Hooks, Penalty, Source, WaveformSource, train
 from tinyscene.training.losses import CrossEntropy, Loss
 from tinyscene.training.optimizers import Adam, Optimizer
 from tinyscene.training.published import content_of, start_from
-from tinyscene.training.run import Run, key_of, weights_fingerprint
-from tinyscene.training.schedules import Constant, Schedule
+from tinyscene.training.run import Run, Stage
+from tinyscene.training.schedules import Constant, Cosine, Schedule
+
+# What a fit calls of its parts, which may be of a user's own.
+_PARTS = {
+    "optimizer": ("build", "Adam(), AdamW() or SGD()"),
+    "schedule": ("factor", "Constant(), Cosine(), InverseTime(), Linear(), Step() or Triangular2()"),
+    "loss": ("__call__", "CrossEntropy(), KLDivergence() or a function of logits and targets"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,12 @@ class EarlyStopping:
     monitor: Literal["log_loss", "accuracy"] = "log_loss"
     patience: int = 30
 
+    def __post_init__(self) -> None:
+        check(self, monitor=("log_loss", "accuracy"), patience=Numbers(least=1, whole=True))
+
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Stage):
     """Train a classifier's network on the train split; the validation split, where there is one, is watched.
 
     Args:
@@ -72,17 +79,22 @@ class Fit:
     start_after: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2)):
-            if getattr(self, name) < least:
-                raise InputError(f"Fit({name}={getattr(self, name)}); accepted: at least {least}")
-        if self.optimizer.lr <= 0:
-            raise InputError(f"Fit: a learning rate of {self.optimizer.lr}; accepted: above 0")
-        if self.stop_after is not None and not 0 <= self.stop_after <= self.epochs:
-            raise InputError(f"Fit(stop_after={self.stop_after}); accepted: 0 to its {self.epochs} epochs")
+        check(self, epochs=Numbers(least=1, whole=True), batch_size=Numbers(least=2, whole=True))
+        if self.stop_after is not None:
+            check(self, stop_after=Numbers(least=0, most=self.epochs, whole=True))
         last = self.epochs if self.stop_after is None else self.stop_after
-        if not 0 <= self.start_after <= last:
+        check(self, start_after=Numbers(least=0, most=last, whole=True))
+        check(self, early_stopping=EarlyStopping | None, init=str | Path | None, augment=tuple | list)
+        for name, (method, accepted) in _PARTS.items():
+            _refuse_kind(self, name, getattr(self, name), method, accepted)
+        for augmentation in self.augment:
+            _refuse_kind(self, "augment", augmentation, "__call__", "values such as Mixup(), or functions of yours")
+            domain = getattr(augmentation, "domain", "clips")
+            if domain not in ("clips", "waveforms", "features"):
+                raise InputError(f'{augmentation}: domain {domain!r}; accepted: none, "waveforms" or "features"')
+        if isinstance(self.schedule, Cosine) and not self.schedule.warmup_epochs < self.epochs:
             raise InputError(
-                f"Fit(start_after={self.start_after}); accepted: 0 to the {last} epochs after which it ends"
+                f"Fit(epochs={self.epochs}, schedule={self.schedule}); accepted: a warm-up of fewer epochs"
             )
 
     def content(self) -> str | None:
@@ -99,7 +111,7 @@ class Fit:
             )
         return classifier
 
-    def __call__(
+    def apply(
         self,
         classifier: SceneClassifier,
         clips: Clips,
@@ -116,7 +128,6 @@ class Fit:
             InputError: a test clip is among the clips, the train split lacks a class, a clip is too short, early
                 stopping has nothing to watch, the classifier has 16-bit weights, or it is pruned and there is `init`.
         """
-        clips.refuse_test("Fit")
         self._check(classifier, clips)
         classifier = copy.deepcopy(self.shape(classifier)).to(run.fabric.device)
         if self.init is not None:
@@ -124,18 +135,14 @@ class Fit:
         waveforms = decode(clips.train, classifier.sample_rate, classifier.channel, quiet=run.quiet)
         watched = decode(clips.validation, classifier.sample_rate, classifier.channel, quiet=run.quiet)
         refuse_short(classifier.shortest_samples, watched)
-        # What stands in no tensor counts as well: the front end's settings, strides, dropout.
-        start = [weights_fingerprint(classifier), repr(classifier), str(classifier.frontend.arguments)]
         hooks = Hooks(after_step, penalty)
-        checkpoint = Checkpoint(
-            run, key_of(self, run.seed, run.place, start, waveforms.fingerprint, watched.fingerprint, hooks)
-        )
+        data = waveforms.fingerprint, watched.fingerprint
+        checkpoint = Checkpoint(run, key_of(self, run.seed, run.place, classifier, data, hooks))
         source = self._source(classifier, waveforms, run)
-        validation = list(features_of_clips(classifier, watched, run, "validation"))
+        validation = features_of_clips(classifier, watched, run, "validation")
         train(self, classifier, source, clips, validation, checkpoint, run, hooks)
-        classifier.heard_devices = tuple(sorted({clip.device for clip in clips.train if clip.device}))
-        classifier.heard_recordings = tuple(sorted({*classifier.heard_recordings, *clips.recording_hashes}))
-        classifier.trained_clip_s = training_length(waveforms, self._augment_of("clips")) / classifier.sample_rate
+        clip_s = training_length(waveforms, self._augment_of("clips")) / classifier.sample_rate
+        classifier.provenance = replace(classifier.provenance, clip_s=clip_s)
         return classifier.eval()
 
     def _source(self, classifier: SceneClassifier, waveforms: Waveforms, run: Run) -> Source:
@@ -149,13 +156,11 @@ class Fit:
                 f"Fit trains on {length / classifier.sample_rate:.3f} s of every clip, the median or the crop; "
                 f"accepted: at least {classifier.shortest_samples / classifier.sample_rate:.3f} s for this network"
             )
-        kept: list[Tensor] = []
-        if not on_clips and not on_waveforms and fit_in_memory(classifier, len(waveforms), length):
-            kept = list(features_of_clips(classifier, waveforms, run, "train", length))
-        fit_standardization(classifier, waveforms, run, kept)
-        if kept:
-            with torch.no_grad():
-                return FeatureSource(classifier.standardize(torch.cat(kept)), on_features)
+        kept = None if on_clips or on_waveforms else features_of_clips(classifier, waveforms, run, "train", length)
+        if isinstance(kept, list):
+            fit_standardization(classifier, waveforms, run, kept)
+            return FeatureSource(classifier, kept, on_features)
+        fit_standardization(classifier, waveforms, run)
         clips = AugmentedClips(waveforms, on_clips, run.seed)
         return WaveformSource(classifier, clips, on_waveforms, on_features)
 
@@ -165,10 +170,12 @@ class Fit:
     def _check(self, classifier: SceneClassifier, clips: Clips) -> None:
         clips.require_classes(classifier.classes)
         clips.train.require("train")
-        for augmentation in self.augment:
-            domain = getattr(augmentation, "domain", "clips")
-            if domain not in ("clips", "waveforms", "features"):
-                raise InputError(f'{augmentation}: domain {domain!r}; accepted: none, "waveforms" or "features"')
         if self.early_stopping:
             clips.require_validation("Fit(early_stopping=...)")
         classifier.require_float("Fit")
+
+
+def _refuse_kind(fit: Fit, name: str, given: object, method: str, accepted: str) -> None:
+    """Raise InputError for what has no such method, a class instead of a value of it among them."""
+    if isinstance(given, type) or not callable(getattr(given, method, None)):
+        raise InputError(f"Fit({name}={given!r}); accepted: {accepted}")

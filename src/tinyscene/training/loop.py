@@ -1,7 +1,7 @@
 """The training loop, on Lightning Fabric."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from tinyscene.errors import InputError
 from tinyscene.metrics import accuracy, log_loss
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.progress import Advance, bar
+from tinyscene.progress import Advance, bar, say
 from tinyscene.training.batches import BATCH, DROPOUT, AugmentedClips, Plan, batches_of_waveforms, logits_of
 from tinyscene.training.checkpoint import Checkpoint, Progress
 from tinyscene.training.optimizers import parameter_groups
@@ -52,10 +52,10 @@ class Source(Protocol):
 
 
 class FeatureSource:
-    """Features of all clips in memory, standardized."""
+    """Features of all clips in memory, which every batch standardizes for itself: there is no second copy of them."""
 
-    def __init__(self, features: Tensor, augment: tuple[OnBatch, ...]) -> None:
-        self.features, self.augment = features, augment
+    def __init__(self, classifier: SceneClassifier, features: list[Tensor], augment: tuple[OnBatch, ...]) -> None:
+        self.classifier, self.features, self.augment = classifier, features, augment
 
     def __len__(self) -> int:
         return len(self.features)
@@ -65,7 +65,9 @@ class FeatureSource:
 
     def batch(self, clips: list[int], targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """clips -> (batch, channels, bands, frames), (batch, classes)"""
-        return _augment(self.features[clips], targets, self.augment, rng)
+        with torch.no_grad():
+            features = self.classifier.standardize(torch.cat([self.features[clip] for clip in clips]))
+        return _augment(features, targets, self.augment, rng)
 
 
 class WaveformSource:
@@ -103,7 +105,7 @@ def train(
     classifier: SceneClassifier,
     source: Source,
     clips: Clips,
-    validation: list[Tensor],
+    validation: Iterable[Tensor],
     checkpoint: Checkpoint,
     run: Run,
     hooks: Hooks,
@@ -121,11 +123,13 @@ def train(
     steps = len(plan)
     quiet = run.quiet or not fabric.is_global_zero
     last = fit.epochs if fit.stop_after is None else fit.stop_after
+    if progress.history and (progress.epoch == last or _stopped(fit, progress)):
+        say(f"training of {progress.epoch} epochs, kept from before in {checkpoint.path.parent}", quiet=quiet)
     with bar(_what(fit, progress), last * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
             row = _epoch(fit, network, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance, hooks)
-            if validation:
+            if len(labels):
                 probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
                 row["validation_log_loss"] = log_loss(labels, probabilities)
                 row["validation_accuracy"] = accuracy(labels, probabilities)

@@ -1,9 +1,12 @@
 """Losses as values, on logits and targets that are probabilities (mixup mixes them)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from tinyscene.errors import Numbers, check
 
 
 @dataclass(frozen=True)
@@ -11,6 +14,9 @@ class CrossEntropy:
     """Cross entropy, optionally with smoothed targets."""
 
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, label_smoothing=Numbers(least=0, most=1))
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """(batch, classes), (batch, classes) -> ()"""
@@ -31,4 +37,4 @@ class KLDivergence:
         return F.kl_div(F.log_softmax(logits, 1), targets, reduction="batchmean")
 
 
-Loss = CrossEntropy | KLDivergence
+Loss = CrossEntropy | KLDivergence | Callable[[Tensor, Tensor], Tensor]

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.folding import inside
 from tinyscene.models.quantized import FakeQuantized
+
+_BETAS, _FACTORS = Numbers(least=0, below=1, items=2), Numbers(least=0, most=1000)
 
 Rates = tuple[tuple[str, float], ...]
 """Patterns over module paths, and the learning rate of what they match, relative to the optimiser's; the first counts.
@@ -23,21 +25,31 @@ def parameter_groups(network: nn.Module, rates: Rates) -> list[dict[str, Any]]:
     """The network's parameters in groups for torch's optimisers, each with the `factor` on its rate.
 
     Raises:
-        InputError: a pattern matches nothing, or a rate is below zero.
+        InputError: a pattern matches nothing.
     """
     root = network.graph if isinstance(network, FakeQuantized) else network
     groups: list[dict[str, Any]] = [{"params": [], "factor": factor} for _, factor in (*rates, ("*", 1.0))]
     for path, parameter in root.named_parameters():
         matches = (i for i, (pattern, _) in enumerate(rates) if inside(path, (pattern,)))
         groups[next(matches, len(rates))]["params"].append(parameter)
-    for (pattern, factor), group in zip(rates, groups, strict=False):
-        if not group["params"] or not factor >= 0:
+    for (pattern, _), group in zip(rates, groups, strict=False):
+        if not group["params"]:
             names = ", ".join(dict.fromkeys(path.partition(".")[0] for path, _ in root.named_parameters()))
             raise InputError(
-                f"rates: {pattern!r} at {factor} of the rate matches {len(group['params'])} tensors; accepted: a path "
-                f"in {names}, * for any text, that no earlier pattern took, and a rate of at least 0"
+                f"rates: {pattern!r} matches no tensor; accepted: a path in {names}, * for any text, that no earlier "
+                f"pattern took"
             )
     return [group for group in groups if group["params"]]
+
+
+def _check(optimizer: "Optimizer", **more: Numbers) -> None:
+    check(optimizer, lr=Numbers(above=0, most=1e30), weight_decay=Numbers(least=0, most=1e30), rates=tuple, **more)
+    for pair in optimizer.rates:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and pair[1] in _FACTORS):
+            raise InputError(
+                f"{type(optimizer).__name__}(rates={optimizer.rates!r}); accepted: pairs of a path and a factor "
+                f"{_FACTORS}, such as (('body', 0.1),)"
+            )
 
 
 @dataclass(frozen=True)
@@ -49,8 +61,13 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
     rates: Rates = ()
 
+    def __post_init__(self) -> None:
+        _check(self, betas=_BETAS)
+
     def build(self, parameters: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, self.lr, self.betas, weight_decay=self.weight_decay)
+        return torch.optim.Adam(
+            parameters, self.lr, (float(self.betas[0]), float(self.betas[1])), weight_decay=self.weight_decay
+        )
 
 
 @dataclass(frozen=True)
@@ -62,8 +79,13 @@ class AdamW:
     betas: tuple[float, float] = (0.9, 0.999)
     rates: Rates = ()
 
+    def __post_init__(self) -> None:
+        _check(self, betas=_BETAS)
+
     def build(self, parameters: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, self.lr, self.betas, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(
+            parameters, self.lr, (float(self.betas[0]), float(self.betas[1])), weight_decay=self.weight_decay
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,11 @@ class SGD:
     weight_decay: float = 0.0
     nesterov: bool = False
     rates: Rates = ()
+
+    def __post_init__(self) -> None:
+        _check(self, momentum=Numbers(least=0, below=1))
+        if self.nesterov and not self.momentum:
+            raise InputError(f"{self}; accepted: nesterov with a momentum above 0")
 
     def build(self, parameters: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.SGD(

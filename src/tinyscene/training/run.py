@@ -1,43 +1,25 @@
 """What a stage is, and what it needs beside its own values."""
 
-import dataclasses
-import hashlib
-import inspect
-import json
+import copy
 import os
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
-from importlib.metadata import version
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tinyscene.allocator import keep_freed_memory
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.provenance import Provenance
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-
-PACKAGE = Path(__file__).parents[1]
-COMPUTING = (
-    "torch",
-    "numpy",
-    "scipy",
-    "soxr",
-    "lightning",
-    "torch-pruning",
-    "torchao",
-    "scikit-learn",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-)
 
 
 @dataclass
@@ -65,8 +47,12 @@ class Run:
     """What the last stage measured of itself; kept with its result."""
     initial: SceneClassifier | None = field(default=None, repr=False)
     """The classifier before its first stage, which a lottery ticket goes back to; `reproduce` sets it."""
-    features: dict[str, list[Tensor]] = field(default_factory=dict, repr=False)
-    """Features that were computed before, so that no stage computes them again."""
+    features: dict[tuple[str, str, str], list[Tensor]] = field(default_factory=dict, repr=False)
+    """Features that were computed before, so that no stage computes them again: by front end, part and clips."""
+
+    def __post_init__(self) -> None:
+        whole = {"seed": 0, "workers": 0, "devices": 1}
+        check(self, **{name: Numbers(least=least, whole=True) for name, least in whole.items()})
 
     @cached_property
     def fabric(self) -> "Fabric":
@@ -74,6 +60,7 @@ class Run:
         from lightning.fabric import Fabric
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+        self._check_launch()
         keep_freed_memory()
         strategy = "ddp" if self.devices > 1 else "auto"
         try:
@@ -89,6 +76,17 @@ class Run:
             torch.use_deterministic_algorithms(True, warn_only=True)
         return fabric
 
+    def _check_launch(self) -> None:
+        """Raise InputError where a launcher started more processes than train together: each would train alone."""
+        for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+            started = os.environ.get(name, "")
+            if started not in ("", str(self.devices)):
+                raise InputError(
+                    f"this process was launched as one of {started} ({name}), Run(devices={self.devices}) trains on "
+                    f"{self.devices}, on one host; accepted: as many processes as devices (torchrun --nnodes 1 "
+                    f"--nproc-per-node {self.devices}), or no launcher: tinyscene starts its own"
+                )
+
     @property
     def place(self) -> str:
         """What computes, and how many of it: the same seed rounds differently elsewhere."""
@@ -103,79 +101,33 @@ class Run:
         torch.manual_seed(int(np.random.SeedSequence((self.seed, *key)).generate_state(1)[0]))
 
 
-@runtime_checkable
-class Stage(Protocol):
-    """One step from a classifier to the next: a frozen value that never changes its argument nor sees a test clip."""
+class Stage(ABC):
+    """One step from a classifier to the next: a frozen value that never changes its argument nor sees a test clip.
+
+    A stage of one's own derives from it and defines `apply`, which other stages call as well.
+    """
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Change structure alone, without data: what `count` needs."""
-        ...
+        return classifier
+
+    @abstractmethod
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Do the work on clips of which none is a test clip."""
 
     def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Do the work on the development part of the clips."""
-        ...
+        """Do the work on the development part of the clips, and remember that these were used.
 
-
-def describe(value: Any) -> Any:
-    """A stage, or any nest of frozen values, as JSON: the same text for the same meaning.
-
-    What is defined outside the package is followed by a hash of the file that defines it: an edited criterion of one's
-    own is another one.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
-        own = {"content": value.content()} if hasattr(value, "content") else {}
-        return {"type": type(value).__name__ + _source_hash(type(value)), **fields, **own}
-    if isinstance(value, list | tuple):
-        return [describe(item) for item in value]
-    if isinstance(value, partial):
-        return {"type": "partial", "of": describe(value.func), "with": describe([value.args, *value.keywords.items()])}
-    if callable(value):
-        named = value if hasattr(value, "__qualname__") else type(value)
-        return f"{named.__module__}.{named.__qualname__}{_source_hash(named)}"
-    return str(value) if isinstance(value, Path) else value
-
-
-def _source_hash(definition: Any) -> str:
-    """Of the file that defines a function or class outside the package.
-
-    The line, and what it closes over, tell one lambda from another.
-    """
-    if definition.__module__.partition(".")[0] == __name__.partition(".")[0]:
-        return ""
-    try:
-        source, line = inspect.getsourcefile(definition), inspect.getsourcelines(definition)[1]
-    except (OSError, TypeError):  # typed at a prompt, or not written in Python
-        return ""
-    held = [cell.cell_contents for cell in getattr(definition, "__closure__", None) or ()]
-    closed_over = str([describe(value) for value in held if value is not definition])
-    return f" {hashlib.sha256(Path(source or '').read_bytes() + closed_over.encode()).hexdigest()[:8]}:{line}"
-
-
-def key_of(*parts: Any) -> str:
-    """A short name for a result that depends on `parts`, on the package's source and on versions."""
-    versions = [version(name) for name in COMPUTING]
-    text = json.dumps([source_fingerprint(), versions, *map(describe, parts)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def weights_fingerprint(module: nn.Module) -> str:
-    """Changes with any value of any tensor."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-@cache
-def source_fingerprint() -> str:
-    """Hash of the package's source: an edited stage finds no stale result."""
-    return _hash_files(sorted(PACKAGE.rglob("*.py")))
-
-
-def _hash_files(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+        Raises:
+            InputError: a test clip is among the clips, or what the stage can't use.
+        """
+        clips.refuse_test(type(self).__name__)
+        run.history.clear()
+        run.figures.clear()
+        after = self.apply(classifier, clips, run)
+        if after is classifier:
+            after = copy.deepcopy(classifier)
+        devices = tuple({clip.device for clip in clips if clip.device})
+        seen = Provenance(clips.recording_hashes, devices)
+        after.provenance = classifier.provenance.merged(after.provenance).merged(seen)
+        return after

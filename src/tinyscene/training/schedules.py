@@ -6,7 +6,10 @@ Nothing is remembered between steps, so that a resumed run needs no state of its
 import math
 from dataclasses import dataclass
 
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
+
+# Of the optimiser's rate.
+_SHARE, _MULTIPLE = Numbers(least=0, most=1), Numbers(least=0, most=1000)
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,13 @@ class Constant:
 
 @dataclass(frozen=True)
 class Cosine:
-    """A linear warm-up, then half a cosine down to `final` times the rate."""
+    """A linear warm-up, shorter than the fit, then half a cosine down to `final` times the rate."""
 
     warmup_epochs: float = 0.0
     final: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, warmup_epochs=Numbers(least=0), final=_MULTIPLE)
 
     def factor(self, epoch: float, epochs: int) -> float:
         """At `epoch` (with its fraction) of `epochs`."""
@@ -40,8 +46,7 @@ class Linear:
     final: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.final >= 0:
-            raise InputError(f"{self}; accepted: at least 0")
+        check(self, final=_MULTIPLE)
 
     def factor(self, epoch: float, epochs: int) -> float:
         """At `epoch` (with its fraction) of `epochs`."""
@@ -54,6 +59,9 @@ class Step:
 
     every_epochs: int
     gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        check(self, every_epochs=Numbers(least=1, whole=True), gamma=_SHARE)
 
     def factor(self, epoch: float, epochs: int) -> float:
         """At `epoch` (with its fraction) of `epochs`."""
@@ -70,8 +78,7 @@ class InverseTime:
     decay: float = 1e-2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < math.inf:
-            raise InputError(f"{self}; accepted: at least 0, and finite")
+        check(self, decay=Numbers(least=0))
 
     def factor(self, epoch: float, epochs: int) -> float:
         """At `epoch` (with its fraction) of `epochs`."""
@@ -98,10 +105,14 @@ class Triangular2:
     first: int = 0
 
     def __post_init__(self) -> None:
-        if self.cycles < 1 or self.first < 0 or not 0 <= self.lowest <= 0.5 ** (self.first + self.cycles - 1):
-            raise InputError(
-                f"{self}; accepted: at least one cycle, none before cycle 0, and a lowest rate from 0 to the last peak"
-            )
+        check(
+            self,
+            cycles=Numbers(least=1, most=1000, whole=True),
+            first=Numbers(least=0, most=1000, whole=True),
+            lowest=_SHARE,
+        )
+        if not 0 <= self.lowest <= (peak := 0.5 ** (self.first + self.cycles - 1)):
+            raise InputError(f"{self}; accepted: a lowest rate from 0 to that of the last peak, {peak:g}")
 
     def factor(self, epoch: float, epochs: int) -> float:
         """At `epoch` (with its fraction) of `epochs`."""
