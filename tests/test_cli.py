@@ -320,6 +320,42 @@ def test_data_check(tinyscene: Callable[..., Said], tau_tree: Callable[..., Path
     assert tinyscene("data", "check", "tau2020-mobile", root, "--json", "-").status == 1
 
 
+def test_shared_recordings_and_sounds_are_dropped_where_asked(
+    tinyscene: Callable[..., Said], data: Path, run: Path, tmp_path: Path
+) -> None:
+    """One recording on two sides, and one sound under two names: whoever loads refuses them, or leaves them out."""
+    root = shutil.copytree(data.parent, tmp_path / "table")
+    shutil.copy(root / "bus-0.wav", root / "bus-0b.wav")
+    lines = [f"{line},{line.partition('.')[0]}" for line in data.read_text().splitlines()[1:]]
+    lines[9] = lines[9].replace(",bus-9", ",bus-1")
+    lines.append("bus-0b.wav,bus,test,a,lyon,bus-0b")
+    (root / "list.csv").write_text("\n".join(["filename,label,split,device,city,recording", *lines]))
+    reached = {
+        ("evaluate", model(run)): "",
+        ("reproduce", MINE, "--seeds", "x"): '--seeds "x"',
+        ("fit", "--under", "64kB", "--minutes", 1, "--epochs-scale", 1): "--minutes 1 and --epochs-scale 1",
+    }
+    for verb, beyond in reached.items():
+        typed = (*verb, "--data", root / "list.csv")
+        assert (
+            "the first is bus-1 (1 in train, 1 in test); accepted: every recording in one split, or --drop-shared"
+            in (wrong(tinyscene(*typed)))
+        )
+        said = tinyscene(*typed, "--drop-shared")
+        assert beyond in said.err
+        assert said.status == (2 if beyond else 0)
+        assert "note: 1 clip is left out of training" in said.err
+        assert "bus-1.wav (train, recording bus-1)" in said.err
+        assert "bus-0.wav (train, recording bus-0)" in said.err
+    said = tinyscene("data", "check", "csv", root / "list.csv")
+    assert said.status == 1
+    assert "leaking: 2" in said.out
+    assert "the same sound, bus-0.wav (train, list.csv:2) = bus-0b.wav (test, list.csv:22)" in said.out
+    said = tinyscene("data", "check", "csv", root / "list.csv", "--drop-shared")
+    assert said.status == 0
+    assert "leaking" not in said.out
+
+
 def test_data_make_and_cache(tinyscene: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     small = {"sample_rate": 16_000, "cities": ("lyon", "milan"), "test_cities": (), "locations": 1, "segments": 1}
     monkeypatch.setattr(

@@ -1,30 +1,46 @@
-"""Read sound files: any rate and channel count, WAV of 8 to 32 bits and float, FLAC, Ogg, MP3."""
+"""Read sound files: any rate and channel count, WAV of 8 to 32 bits and float, FLAC, Ogg, Opus, MP3, AIFF, AU, CAF."""
 
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyscene import mpeg
 from tinyscene.errors import InputError
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
 
 Waveform = npt.NDArray[np.float32]
 Channel = int | str
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+# What libsndfile reads, and whose end is checked here or by it.
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".wave", ".oga", ".opus", ".aifc", ".au", ".snd", ".caf"),
+    *(".w64", ".rf64", ".mp2"),
+)
+# Other sound files that are met in the wild: left out, and named.
+OTHER_SUFFIXES = (
+    *(".m4a", ".m4b", ".mp4", ".aac", ".ac3", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ape", ".wv", ".tta"),
+    *(".mpc", ".dsf", ".dff", ".ra", ".spx", ".gsm", ".voc", ".sph", ".nist", ".sd2", ".raw", ".pcm"),
+)
 SHORTEST_S = 0.1
 # A rate below tells of a broken header; resampled from 1 Hz, one block would fill the memory.
 LOWEST_RATE = 1000
-ACCEPTED = "WAV (8 to 32 bits or float), FLAC, Ogg or MP3"
+ACCEPTED = "WAV (8 to 32 bits or float), FLAC, Ogg, MP3, AIFF, AU or CAF"
 
 _BLOCK_FRAMES = 1 << 20
 # What stays in memory of a recording that is heard as it is read.
 _STREAMED_FRAMES = 1 << 16
-# libsndfile estimates the length of an MP3 from its first frames; two codec frames may be missing.
+# What a decoder of MP3 may leave out at the start, where a frame builds on ones before it that are not there.
 _LOSSY_SLACK_FRAMES = 2 * 1152
 _UNKNOWN = 0xFFFFFFFF
+_W64_HEAD = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
 
 
 @dataclass(frozen=True)
@@ -42,16 +58,8 @@ class AudioInfo:
 
 def probe(path: Path) -> AudioInfo:
     """Read the header of a sound file. Raises InputError if there is none to read, or its rate is below 1000 Hz."""
-    import soundfile
-
-    _check_file(path)
-    try:
-        header = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{path}: not a readable sound file ({_reason(error)}); accepted: {ACCEPTED}") from error
-    if header.samplerate < LOWEST_RATE:
-        raise InputError(f"{path}: {header.samplerate} Hz; accepted: at least {LOWEST_RATE} Hz")
-    return AudioInfo(header.samplerate, header.channels, header.frames)
+    with _opened(path) as file:
+        return AudioInfo(file.samplerate, file.channels, file.frames)
 
 
 def read(path: Path, sample_rate: int | None = None, channel: Channel = "mean") -> Waveform:
@@ -69,11 +77,12 @@ def read(path: Path, sample_rate: int | None = None, channel: Channel = "mean") 
         InputError: the file is missing, empty, not audio, shorter than its header claims, shorter than
             0.1 s, silent throughout, holds NaN or infinite samples, or lacks the channel.
     """
-    info = probe(path)
-    blocks = list(_decode(path, info, channel))
+    with _opened(path) as file:
+        rate = file.samplerate
+        blocks = list(_decode(file, path, channel))
     waveform = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    check_waveform(waveform, info.sample_rate, str(path))
-    return waveform if sample_rate is None else resample(waveform, info.sample_rate, sample_rate)
+    check_waveform(waveform, rate, str(path))
+    return waveform if sample_rate is None else resample(waveform, rate, sample_rate)
 
 
 def read_blocks(path: Path, sample_rate: int, channel: Channel = "mean") -> Iterator[Waveform]:
@@ -82,9 +91,9 @@ def read_blocks(path: Path, sample_rate: int, channel: Channel = "mean") -> Iter
     Raises:
         InputError: as `read`, where the fault is met; shortness and silence are for the caller to judge.
     """
-    info = probe(path)
-    blocks = finite(_decode(path, info, channel, _STREAMED_FRAMES), str(path))
-    yield from resample_blocks(blocks, info.sample_rate, sample_rate)
+    with _opened(path) as file:
+        blocks = finite(_decode(file, path, channel, _STREAMED_FRAMES), str(path))
+        yield from resample_blocks(blocks, file.samplerate, sample_rate)
 
 
 def resampled_length(samples: int, rate_in: int, rate_out: int) -> int:
@@ -149,24 +158,56 @@ def check_sound(heard: bool, where: str) -> None:
         raise InputError(f"{where}: silent, every sample is zero; accepted: a recording with a signal")
 
 
-def _decode(path: Path, info: AudioInfo, channel: Channel, at_once: int = _BLOCK_FRAMES) -> Iterator[Waveform]:
+@contextmanager
+def _opened(path: Path) -> Iterator["SoundFile"]:
+    """The file, so that all of it can be read. Raises InputError as `probe`."""
+    import soundfile
+
+    _check_file(path)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(soundfile.SoundFile(str(path)))
+            if file.format == "MP3" and (source := _counted(path)) is not None:
+                file = stack.enter_context(soundfile.SoundFile(stack.enter_context(source)))
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise InputError(f"{path}: not a readable sound file ({_reason(error)}); accepted: {ACCEPTED}") from error
+        if file.samplerate < LOWEST_RATE:
+            raise InputError(f"{path}: {file.samplerate} Hz; accepted: at least {LOWEST_RATE} Hz")
+        # After every read, soundfile seeks to where the file is already: a decoder of MP3 begins anew there, wrongly.
+        file.seekable = lambda: False
+        yield file
+
+
+def _counted(path: Path) -> mpeg.Behind | None:
+    """The file with the number of its frames before them; None where it tells it. Raises InputError if it was cut."""
+    found = mpeg.frames_of(path)
+    if found is None:
+        return None
+    # Some writers count the frame that holds the number.
+    if found.cut or (found.claimed or 0) > found.whole + 1:
+        claimed = "its last frame is cut" if found.cut else f"its header claims {found.claimed} codec frames"
+        raise InputError(f"{path}: truncated, {claimed}, the file holds {found.whole} whole; accepted: a complete file")
+    told = found.claimed is not None and found.claimed >= found.whole
+    return mpeg.Behind(found.xing, path, found.begin) if found.xing and not told else None
+
+
+def _decode(file: "SoundFile", path: Path, channel: Channel, at_once: int = _BLOCK_FRAMES) -> Iterator[Waveform]:
     """Block by block, so that memory follows what the file holds and not what its header claims."""
     import soundfile
 
-    if isinstance(channel, int) and not 0 <= channel < info.channels:
-        raise InputError(f"{path}: channel {channel} asked for, but the file has {info.channels} (numbered from 0)")
+    if isinstance(channel, int) and not 0 <= channel < file.channels:
+        raise InputError(f"{path}: channel {channel} asked for, but the file has {file.channels} (numbered from 0)")
     frames = 0
     try:
-        with soundfile.SoundFile(str(path)) as file:
-            while len(block := file.read(at_once, dtype="float32", always_2d=True)):
-                frames += len(block)
-                yield pick(block, channel)
+        while len(block := file.read(at_once, dtype="float32", always_2d=True)):
+            frames += len(block)
+            yield pick(block, channel)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise InputError(f"{path}: broken after {frames} frames ({_reason(error)})") from error
-    slack = _LOSSY_SLACK_FRAMES if path.suffix.lower() == ".mp3" else 0
-    if frames < info.frames - slack:
+    slack = _LOSSY_SLACK_FRAMES if file.format == "MP3" else 0
+    if frames < file.frames - slack:
         raise InputError(
-            f"{path}: truncated, the header claims {info.frames} frames, the file holds {frames}; "
+            f"{path}: truncated, the header claims {file.frames} frames, the file holds {frames}; "
             f"accepted: a complete file"
         )
 
@@ -189,7 +230,7 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: empty, 0 bytes; accepted: {ACCEPTED}")
     with path.open("rb") as file:
         head = file.read(12)
-    # libsndfile shortens a cut WAV, AIFF or Ogg without a word, so what their headers claim is checked here.
+    # libsndfile shortens a cut WAV, AIFF, AU or Ogg without a word, so what their headers claim is checked here.
     if head[:4] == b"OggS" and not _ogg_ends(path, size):
         raise InputError(f"{path}: truncated, its last Ogg page is missing; accepted: a complete file")
     claimed = _claimed_bytes(path, head)
@@ -200,26 +241,38 @@ def _check_file(path: Path) -> None:
 
 
 def _claimed_bytes(path: Path, head: bytes) -> int:
-    """How long a WAV or AIFF file must be for its outer chunk and its samples; 0 for other formats."""
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        order, samples = "<I", b"data"
-    elif head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        order, samples = ">I", b"SSND"
-    else:
-        return 0
-    outer: int = struct.unpack(order, head[4:8])[0] + 8
-    if outer == _UNKNOWN + 8:  # written to a pipe, by ffmpeg or sox: the length was not known yet
-        return 0
-    start = 12
+    """How long a WAV, AIFF or AU file must be to hold its samples; 0 for other formats, and where it does not say."""
+    if head[:4] == b".snd":
+        offset, samples = struct.unpack(">II", head[4:12])
+        return 0 if samples == _UNKNOWN else int(offset + samples)
+    if head == _W64_HEAD:  # of 64 bits, as are all of its chunks
+        with path.open("rb") as file:
+            return int(struct.unpack("<16xQ", file.read(24))[0])
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        return _end_of(path, b"data", "<I")
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return _end_of(path, b"SSND", ">I")
+    return 0
+
+
+def _end_of(path: Path, samples: bytes, order: str) -> int:
+    """Where the chunk of samples ends, or what the outer chunk claims if there is none; 0 where neither is known."""
     with path.open("rb") as file:
-        file.seek(start)
+        head = file.read(12)
+        outer: int = struct.unpack(order, head[4:8])[0]
+        # Written to a pipe, by ffmpeg or sox, the length was not known yet; RF64 has it in 64 bits.
+        unknown = outer == _UNKNOWN
+        long = 0
+        start = 12
         while len(chunk := file.read(8)) == 8:
             length: int = struct.unpack(order, chunk[4:])[0]
-            if chunk[:4] == samples:
-                return max(outer, start + 8 + length)
+            if chunk[:4] == b"ds64":
+                long = struct.unpack("<8xQ", file.read(16))[0]
+            if chunk[:4] == samples and (long or not unknown):
+                return start + 8 + (long or length)
             start += 8 + length + length % 2  # chunks begin at even places
             file.seek(start)
-    return outer
+    return 0 if unknown else outer + 8
 
 
 def _ogg_ends(path: Path, size: int) -> bool:

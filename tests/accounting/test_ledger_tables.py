@@ -5,6 +5,7 @@ import json
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from tinyscene.accounting import CONVENTIONS, count, layer_table, size_table, work_table
 from tinyscene.models import Baseline2021, CPMobile
@@ -51,6 +52,17 @@ def test_json_is_plain_and_complete():
     assert copied["input_shape"] == [1, 1, 40, 51]
     assert sum(row["bytes"] for row in copied["tensors"]) == 4 * 46_246
     assert len(copied["layers"]) == len(ledger.layers)
+
+
+def test_tables_and_json_name_what_is_uncounted():
+    network = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))
+    ledger = count(network, torch.zeros(1, 9, 8))
+    line = f"2 operations, 0.00 MMACs known: linear in 0 ({9 * 48 - 54} MACs), linear in 1 ({9 * 24 - 28} MACs)"
+    assert f"uncounted: {line}" in printed(work_table(ledger))
+    assert f"uncounted by torchinfo: {line}" in printed(layer_table(ledger, CONVENTIONS["bn2"]))
+    assert "uncounted" not in printed(layer_table(ledger, CONVENTIONS["bn2"], ("conv_only", "thop")))
+    rows = json.loads(json.dumps(ledger.to_json()))["uncounted"]
+    assert rows[0] == {"counter": "torchinfo", "layer": "0", "operation": "linear", "macs": 378}
 
 
 def test_tables_name_convention_unit_and_counter_beside_the_numbers():

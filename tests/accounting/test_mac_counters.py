@@ -159,6 +159,33 @@ def test_a_layer_that_runs_twice_is_counted_twice():
     assert [row.layer for row in ledger.layers if row.layer_type == "Conv2d"] == ["conv"]
 
 
+class Attending(nn.Module):
+    """Attention by PyTorch's module and by hand, a recurrent layer, and products of every spelling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.recurrent = nn.GRU(8, 8, batch_first=True)
+        self.transposed = nn.ConvTranspose1d(8, 8, 3, stride=2)
+        self.dense = nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(1, frames, 8) -> the same"""
+        x = self.recurrent(self.heads(x, x, x)[0])[0]
+        x = torch.addmm(x[0], x[0], self.dense)[None] + torch.einsum("btf,of->bto", x, self.dense)
+        x = torch.baddbmm(x, x, self.dense[None]) + torch.bmm(x, self.dense[None])
+        x = nn.functional.scaled_dot_product_attention(x[None], x[None], x[None])[0]
+        return self.transposed((x @ self.dense).mT).mT
+
+
+def test_attention_and_recurrence_agree_with_the_tools():
+    example = torch.randn(1, 7, 8)
+    found, wanted = ours(Attending(), example), tools(Attending(), example)
+    # thop has rules for recurrent layers, too, with gates and biases.
+    wanted["thop"] -= thop.profile(nn.GRU(8, 8, batch_first=True), (example,), verbose=False)[0]
+    assert found == wanted
+
+
 def test_functional_layers_are_seen():
     class Functional(nn.Module):
         def __init__(self):

@@ -1,6 +1,7 @@
 """Pruning to budgets: they hold by the ledger, every layer stays connected, and what they allow is used."""
 
 import copy
+import re
 from itertools import combinations, product
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from prunable_networks import (
     narrow,
     noise,
 )
+from reordering_networks import REFUSED, Between, ShuffleNet, classifier
 from torch import nn
 
 from tinyscene.compression import BudgetPruning, HalfPrecision, frobenius_norm, geometric_median
-from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.importance import Importance
 from tinyscene.compression.narrow import Narrow
+from tinyscene.compression.proof import cut
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
@@ -54,7 +57,7 @@ def test_half_the_parameters_and_macs_of_every_network(name, tmp_path):
             more = [each.clone() for each in plan.kept]
             more[i][(~units).nonzero()[0]] = True
             larger = copy.deepcopy(classifier)
-            cut(larger.network, zip(plan.coupled, more, strict=True))
+            cut(larger.network, zip(plan.coupled, more, strict=True), larger.short_example())
             assert any(measured(larger)[budget] > limit for budget, limit in budgets.items())
     loaded = SceneClassifier.load(small.save(tmp_path))
     assert measured(loaded) == costs
@@ -72,7 +75,7 @@ def test_costs_at_any_widths_are_the_ledgers(name, seed):
     groups = [group for group in coupled_channels(classifier.network, example) if not group.exempt]
     matrices = quadratic_costs(classifier.network, example, groups)
     kept = drawn(groups, seed)
-    cut(classifier.network, zip(groups, kept, strict=True))
+    cut(classifier.network, zip(groups, kept, strict=True), classifier.short_example())
     costs = measured(classifier)
     widths = np.array([int(units.sum()) for units in kept])
     assert {cost: int(value(matrix, widths)) for cost, matrix in matrices.items()} == {c: costs[c] for c in matrices}
@@ -205,6 +208,25 @@ def test_wrong_numbers_and_networks_are_refused():
         BudgetPruning(parameters=10).shape(build("moments_linear"))
     with pytest.raises(InputError, match="BudgetPruning was handed float16"):
         BudgetPruning(parameters=10).shape(HalfPrecision().shape(build("pham_cnn")))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_mixed_stays_and_the_rest_is_pruned(name):
+    """Below what can be had, the refusal names what is in the way."""
+    make, operation = REFUSED[name]
+    whole = classifier(make())
+    with pytest.raises(InputError, match=rf"of first, since {re.escape(operation)} does not pass them"):
+        BudgetPruning(parameters=3).shape(whole)
+    if isinstance(whole.network, Between):
+        small = BudgetPruning(parameters=measured(whole)["parameters"] - 20).shape(whole).network
+        assert (small.first.out_channels, small.second.out_channels) == (8, 4)
+
+
+def test_a_shufflenet_is_pruned_to_half():
+    whole = classifier(ShuffleNet(channels=64))
+    budgets = half_of(whole)
+    costs = measured(BudgetPruning(**budgets).shape(whole))
+    assert all(0.75 * limit < costs[name] <= limit for name, limit in budgets.items())
 
 
 @pytest.mark.parametrize("name", PRUNABLE)

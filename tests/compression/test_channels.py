@@ -5,10 +5,13 @@ import copy
 import prunable_networks
 import pytest
 import torch
-from prunable_networks import PRUNABLE, assert_cut_equals_silenced, build, drawn, noise
+from prunable_networks import PRUNABLE, assert_cut_equals_silenced, build, drawn, noise, spread
+from reordering_networks import FOLLOWED, REFUSED, Between, Tied
 from torch import nn
 
-from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.compression.channels import Coupled, Member
+from tinyscene.compression.coupling import coupled_channels
+from tinyscene.compression.proof import cut
 from tinyscene.errors import InputError
 from tinyscene.models import NETWORKS, masks
 from tinyscene.models.classifier import SceneClassifier
@@ -32,7 +35,7 @@ def test_the_cut_network_equals_the_silenced_one(name, seed):
     kept = drawn(groups, seed)
     network, features = classifier.network.double(), noise(classifier, seed)
     small = copy.deepcopy(network)
-    cut(small, zip(groups, kept, strict=True))
+    cut(small, zip(groups, kept, strict=True), classifier.short_example())
     silent = assert_cut_equals_silenced(small, network, groups, kept, features)
     with torch.no_grad():
         assert not torch.allclose(silent, network(features), atol=1e-3)
@@ -44,7 +47,7 @@ def test_every_removed_channel_is_gone_from_the_saved_file(name, tmp_path):
     groups = prunable(classifier)
     kept = drawn(groups, 5)
     before = copy.deepcopy(classifier.network.state_dict())
-    cut(classifier.network, zip(groups, kept, strict=True))
+    cut(classifier.network, zip(groups, kept, strict=True), classifier.short_example())
     loaded = SceneClassifier.load(classifier.save(tmp_path))
     for group, units in zip(groups, kept, strict=True):
         for path, side, unit_of in group.members:
@@ -117,7 +120,9 @@ class Straddling(nn.Module):
 
 def test_channels_that_groups_read_unequally_stay():
     found = {group.name: group.exempt for group in coupled_channels(Straddling(), torch.zeros(1, 1, 8, 8))}
-    assert found["left"] == found["right"] == "the units are of unequal size"
+    # The first of one group is the first of six, that of the other the last of them.
+    assert found["left"] == "the units are of unequal size"
+    assert "right" not in found
     assert found["both"] == ""
 
 
@@ -134,7 +139,7 @@ def test_groups_stay_equal():
     groups = [group for group in found if group.name in "abd"]
     kept = drawn(groups, 1)
     small = copy.deepcopy(network)
-    cut(small, zip(groups, kept, strict=True))
+    cut(small, zip(groups, kept, strict=True), torch.zeros(1, 1, 12, 12))
     assert_cut_equals_silenced(small, network, groups, kept, torch.randn(2, 1, 12, 12, dtype=torch.float64))
 
 
@@ -160,11 +165,11 @@ def test_what_no_cut_takes_apart_is_exempt_and_what_stands_side_by_side_is_told_
     network = Odd().double()
     found = {group.name: group for group in coupled_channels(network, torch.zeros(1, 2, 8, 8))}
     assert found["heard"].exempt == "they are the input's"
-    assert found["mix"].exempt == "LayerNorm depends on them, which no cut here takes apart"
+    assert found["mix"].exempt == "LayerNorm (norm) does not pass them on one by one"
     groups = found["left"], found["right"]
     kept = torch.tensor([True, False, True]), torch.tensor([False, True, True, False])
     small = copy.deepcopy(network)
-    cut(small, zip(groups, kept, strict=True))
+    cut(small, zip(groups, kept, strict=True), torch.zeros(1, 2, 8, 8))
     assert torch.equal(small.mix.weight, network.mix.weight[:, [0, 2, 4, 5]])
     assert_cut_equals_silenced(small, network, groups, kept, torch.randn(2, 2, 8, 8, dtype=torch.float64))
 
@@ -182,10 +187,66 @@ class BesideTheInput(nn.Module):
         return self.dense(self.second(torch.cat([x, self.first(x)], 1)).mean((2, 3)))
 
 
-def test_channels_whose_readers_are_not_all_known_stay():
-    found = {group.name: group for group in coupled_channels(BesideTheInput(), torch.zeros(1, 1, 8, 8))}
-    assert found["first"].exempt == "which channels of second are theirs is not known"
-    assert found["second"].exempt == ""
+def test_what_stands_beside_the_input_is_told_apart_from_it():
+    torch.manual_seed(0)
+    network = BesideTheInput().double()
+    found = {group.name: group for group in coupled_channels(network, torch.zeros(1, 1, 8, 8))}
+    groups, kept = [found["first"]], [torch.tensor([True, False, False, True])]
+    small = copy.deepcopy(network)
+    cut(small, zip(groups, kept, strict=True), torch.zeros(1, 1, 8, 8))
+    assert torch.equal(small.second.weight, network.second.weight[:, [0, 1, 4]])
+    assert_cut_equals_silenced(small, network, groups, kept, torch.randn(2, 1, 8, 8, dtype=torch.float64))
+
+
+EXAMPLE = torch.zeros(1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_channels_are_followed_through_every_order(name):
+    torch.manual_seed(0)
+    make, units = FOLLOWED[name]
+    network = spread(make()).double().eval()
+    groups = [group for group in coupled_channels(network, EXAMPLE) if not group.exempt]
+    assert groups[0].units == units
+    for seed in range(3):
+        kept, small = drawn(groups, seed), copy.deepcopy(network)
+        cut(small, zip(groups, kept, strict=True), EXAMPLE)
+        assert_cut_equals_silenced(small, network, groups, kept, torch.randn(2, 1, 8, 8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_mixes_channels_is_named(name):
+    make, operation = REFUSED[name]
+    first = coupled_channels(make(), EXAMPLE)[0]
+    assert first.name == "first"
+    assert first.exempt == f"{operation} does not pass them on one by one"
+
+
+def test_a_gate_that_is_not_zero_at_zero_goes_with_its_channel():
+    torch.manual_seed(0)
+    network = Between(nn.Sigmoid()).double()
+    group = coupled_channels(network, EXAMPLE)[0]
+    small = copy.deepcopy(network)
+    cut(small, [(group, torch.arange(8) < 5)], EXAMPLE)
+    with torch.no_grad():
+        network.second.weight[:, 5:] = 0
+        features = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+        torch.testing.assert_close(small(features), network(features), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [[1, 0, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 5, 6, -1]])
+def test_a_cut_that_takes_one_channel_for_another_is_refused(wrong):
+    network, order = Between(nn.ReLU()), torch.arange(8)
+    members = Member("first", "out", order), Member("second", "in", torch.tensor(wrong))
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(InputError, match="first: without these channels the network would compute something else"):
+        cut(network, [(Coupled("first", 8, members), order % 7 > 0)], EXAMPLE)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_layers_that_hold_one_tensor_stay():
+    reasons = {group.name: group.exempt for group in coupled_channels(Tied(), EXAMPLE)}
+    assert reasons["first"] == reasons["second"] == reasons["third"] == "second and third share a tensor"
 
 
 def test_masks_types_and_what_is_trained_stay():
@@ -198,7 +259,7 @@ def test_masks_types_and_what_is_trained_stay():
     kept = drawn(groups, 3)
     held = masks.masks_of(network)
     small = copy.deepcopy(network)
-    cut(small, zip(groups, kept, strict=True))
+    cut(small, zip(groups, kept, strict=True), classifier.short_example())
     assert masks.masks_of(small).keys() == held.keys()
     for path, mask in masks.masks_of(small).items():
         parameter = small.get_parameter(path)
@@ -224,9 +285,9 @@ def test_cutting_everything_or_what_is_exempt_is_refused():
     classifier = build("baseline2020")
     found = {group.name: group for group in coupled_channels(classifier.network, classifier.short_example())}
     with pytest.raises(InputError, match="L1: all 6 channels would go; accepted: one at least stays"):
-        cut(classifier.network, [(found["L1"], torch.zeros(6, dtype=torch.bool))])
+        cut(classifier.network, [(found["L1"], torch.zeros(6, dtype=torch.bool))], classifier.short_example())
     with pytest.raises(InputError, match="output: its channels can't be pruned, they are the logits"):
-        cut(classifier.network, [(found["output"], torch.tensor([True, False, True]))])
+        cut(classifier.network, [(found["output"], torch.tensor([True, False, True]))], classifier.short_example())
 
 
 def test_every_network_of_the_menu_is_here():

@@ -1,15 +1,17 @@
 """Filter pruning: the small network computes what the big one does without those filters; which they are."""
 
 import copy
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from reordering_networks import REFUSED, Between, classifier
 from torch import nn
 
-from tinyscene.compression import FilterPruning, geometric_median, l1_norm
+from tinyscene.compression import BudgetPruning, FilterPruning, geometric_median, l1_norm
 from tinyscene.compression.filters import remove_filters
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
@@ -154,11 +156,28 @@ def test_what_the_output_is_made_of_cannot_be_pruned():
 def test_groups_of_a_convolution_stay_equal():
     network = SEResNet(channels=(8, 8), classes=3, bands=40)
     classifier = lively(network)
-    with pytest.raises(InputError, match=r"blocks\.0\.first\.0: its filters are tied to a convolution whose groups"):
+    with pytest.raises(InputError, match=r"blocks\.0\.first\.0: its filters go 4 at a time, or groups would"):
         remove_filters(classifier, "blocks.0.first.0", [0, 1, 4, 5])
     remove_filters(classifier, "blocks.0.first.0", [1, 3, 5, 7])
     assert classifier.network.blocks[0].second[0].weight.shape == (8, 1, 3, 3)
     assert classifier.classify(torch.randn(2, 1, 40, 20)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_convolution_whose_filters_are_mixed_behind_it_is_refused(name):
+    make, operation = REFUSED[name]
+    with pytest.raises(InputError, match=rf"first: filters .* can't go, {re.escape(operation)} does not pass them"):
+        FilterPruning("first", 0.5).shape(classifier(make()))
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+def test_a_weight_that_is_computed_is_refused(norm):
+    network = Between(nn.ReLU())
+    norm(network.second)
+    with pytest.raises(InputError, match="FilterPruning: the weight of 'second' is computed from others"):
+        FilterPruning("first", 0.5).shape(classifier(network))
+    with pytest.raises(InputError, match="BudgetPruning: the weight of 'second' is computed from others"):
+        BudgetPruning(parameters=100).shape(classifier(network))
 
 
 def test_an_unknown_layer_names_those_there_are():

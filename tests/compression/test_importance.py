@@ -9,8 +9,9 @@ from prunable_networks import build, drawn, half_of, measured
 from torch import nn
 
 from tinyscene.compression import BudgetPruning, frobenius_norm, l1_norm, max_norm
-from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.importance import Importance
+from tinyscene.compression.proof import cut
 
 
 def by_hand(weights, kept, by):
@@ -105,7 +106,7 @@ def test_the_threshold_is_the_least_that_holds_and_its_reachability_is_settled()
     norms = np.sort(np.concatenate([np.sqrt((w**2).reshape(len(w), -1).sum(1)) for w in weights]))
     below = norms[norms < plan.threshold * (1 - 1e-6)][-1]
     kept = [torch.from_numpy(k) for k in survivors_by_hand(weights, below)]
-    cut(classifier.network, zip(plan.coupled, kept, strict=True))
+    cut(classifier.network, zip(plan.coupled, kept, strict=True), classifier.short_example())
     assert any(measured(classifier)[cost] > limit for cost, limit in budgets.items())
 
 

@@ -1,5 +1,6 @@
 """Magnitude pruning against PyTorch's own, and that what is pruned stays so."""
 
+import operator
 import os
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from killing import killed_at, same_weights
 from tinyscene.accounting import CONVENTIONS, count, in_unit
-from tinyscene.compression import FilterPruning, HalfPrecision, MagnitudePruning
+from tinyscene.compression import FilterPruning, HalfPrecision, LotteryTicket, MagnitudePruning
 from tinyscene.data import Clips
 from tinyscene.data.clips import Clip
 from tinyscene.errors import InputError
@@ -178,6 +179,55 @@ def test_filters_that_groups_read_are_refused_and_others_are_cut():
     assert all(torch.equal(cut.network.get_parameter(p) != 0, m) for p, m in masks.masks_of(cut.network).items())
     # Four filters of nine weights, a bias and a batch norm channel, and what the first block reads of them.
     assert sum(p.numel() for p in cut.network.parameters()) == 82_078 - 4 * (9 + 1 + 2 + 20 * 9)
+
+
+def mixed() -> SceneClassifier:
+    """A convolution, norms with a scale of several dimensions and of one, recurrence, and dense layers."""
+
+    class Mixed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 4, 3, padding=1)
+            self.norm = torch.nn.LayerNorm([20, 1])
+            self.up = torch.nn.ConvTranspose2d(4, 4, 1)
+            self.gru = torch.nn.GRU(4, 6, batch_first=True)
+            self.dense = torch.nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.up(self.norm(self.conv(x).mean(3, keepdim=True)))
+            y: torch.Tensor = self.dense(self.gru(x.mean(3).mT)[0].mean(1))
+            return y
+
+    torch.manual_seed(0)
+    return SceneClassifier(LogMel(8000, 256, 20, hop_length=160), Mixed(), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("stage", [MagnitudePruning(0.5, what="weights"), LotteryTicket(0.1, ranks="weights")])
+def test_weights_are_those_of_convolutions_and_dense_layers_alone(stage):
+    assert set(masks.masks_of(stage.shape(mixed()).network)) == {"conv.weight", "up.weight", "dense.weight"}
+
+
+@pytest.mark.parametrize("stage", [MagnitudePruning(0.9), LotteryTicket(0.5)])
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm", "parametrizations.weight_norm", "pruned"])
+def test_a_weight_that_is_computed_from_others_is_refused_and_taken_once_it_is_not(stage, norm):
+    classifier = small()
+    layer = classifier.network.dense
+    if norm == "pruned":
+        prune.l1_unstructured(layer, "weight", 0.5)
+    else:
+        operator.attrgetter(norm)(torch.nn.utils)(layer)
+    with pytest.raises(InputError, match=r"the weight of 'dense' is computed from others.*remove_parametrizations"):
+        stage.shape(classifier)
+    if norm == "parametrizations.weight_norm":
+        torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")
+        assert gone(stage.shape(classifier)) > 0
+
+
+def test_a_network_without_weights_is_refused():
+    classifier = small()
+    classifier.network.requires_grad_(False)
+    with pytest.raises(InputError, match="MagnitudePruning: Baseline2021 has no trainable weight"):
+        MagnitudePruning(0.5, what="weights").shape(classifier)
 
 
 def test_what_it_can_not_do_is_refused():

@@ -130,6 +130,36 @@ def test_the_fingerprint_knows_labels_and_splits_and_not_the_place(clips, folder
         assert decode(there, RATE, folder=folder).fingerprint != before
 
 
+def test_the_fingerprint_knows_the_label_of_each_clip(clips, folder):
+    """The classes of all and every clip's other facts are equal: two labels are exchanged."""
+    rows = [clip._replace(scene="ab"[n % 2]) for n, clip in enumerate(clips)]
+    exchanged = [rows[0]._replace(scene="b"), rows[1]._replace(scene="a"), *rows[2:]]
+    prints = {
+        decode(Clips("x", clips.root, ("a", "b"), tuple(r)), RATE, folder=folder).fingerprint for r in (rows, exchanged)
+    }
+    assert len(prints) == 2
+
+
+def test_twins_in_other_formats_are_told_by_their_samples(clips, folder):
+    """FLAC and AIFF of a WAV's samples are the same sound, resampled or not; louder by a step of 16 bits, another."""
+    samples, rate = soundfile.read(clips.root / "0.wav", dtype="int16")
+    soundfile.write(clips.root / "twin.flac", samples, rate)
+    soundfile.write(clips.root / "twin.aiff", samples, rate)
+    samples[7] += 1
+    soundfile.write(clips.root / "other.flac", samples, rate)
+    names = (("0.wav", "train"), ("twin.flac", "validation"), ("twin.aiff", "test"), ("other.flac", "test"))
+    some = Clips("x", clips.root, ("a",), tuple(Clip(name, "a", split) for name, split in names))
+    assert some.leaks() == []
+    for sample_rate in (RATE, 5000):
+        waveforms = decode(some, sample_rate, folder=folder)
+        (leak,) = some.leaks(waveforms.sounds)
+        assert leak == "the same sound, 0.wav (train) = twin.flac (validation) = twin.aiff (test)"
+        left = waveforms.drop_shared()
+        assert [clip.path for clip in left.clips] == ["twin.aiff", "other.flac"]
+        assert left.clips.leaks(left.sounds) == []
+        np.testing.assert_array_equal(left[1], waveforms[3])
+
+
 @pytest.mark.parametrize(
     "spoil", ["shard cut", "shard empty", "shard gone", "shard short", "index cut", "index gone", "memo cut"]
 )

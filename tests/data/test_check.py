@@ -40,7 +40,9 @@ def test_every_fault_is_found(faulty):
     assert "bus-lisbon-10-510-b.wav: silent" in silent
     assert silent.endswith("[fold1_train.csv:11]")
     assert "park-lisbon-40-540-a.wav: truncated" in truncated
-    assert report.leaking == ("milan-94",)
+    assert report.leaking == ()
+    shared = "1 recording stands in development and test alike, as published: milan-94 ({} in train, 2 in test)"
+    assert any(note.startswith(shared.format(1)) for note in report.notes)
     assert report.usual == {"sample_rate": 8000, "channels": 1, "duration_s": 0.15}
     assert report.odd == (
         "audio/metro-lisbon-20-520-a.wav: sample_rate 16000 (usual 8000) [fold1_train.csv:18]",
@@ -51,6 +53,34 @@ def test_every_fault_is_found(faulty):
     assert len(report.unlisted) == 20 + 1
     assert "extra/[bold]x.wav" in report.unlisted
     assert "20 of the 120 files in meta.csv are in neither list and left out" in report.notes
+
+
+def test_shared_recordings_and_twins_are_found_and_dropped(tmp_path, sound):
+    """A location on both sides, and one sound under two names: as WAV in training, as FLAC in the test part."""
+    sound(tmp_path / "twin.wav", seed=1)
+    samples, rate = soundfile.read(tmp_path / "twin.wav", dtype="int16")
+    soundfile.write(tmp_path / "named.flac", samples, rate)
+    lines = ["filename,label,split,recording", "twin.wav,a,train,1", "named.flac,a,test,2"]
+    for number, split in enumerate(("train", "validation", "test", "train", "test")):
+        for scene in "ab":
+            sound(tmp_path / f"{scene}{number}.wav")
+            lines.append(f"{scene}{number}.wav,{scene},{split},{'x' if scene + split == 'btest' else scene}{number}")
+    lines.append(f"{sound(tmp_path / 'c.wav').name},b,train,x2")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    report = check(data.load(tmp_path / "list.csv", strict=False), quiet=True)
+    assert report.leaking == (
+        "x2 (1 in train, 1 in test)",
+        "the same sound, twin.wav (train, list.csv:2) = named.flac (test, list.csv:3)",
+    )
+    assert not report.ok
+    left = check(data.load(tmp_path / "list.csv", strict=False, drop_shared=True), drop_shared=True, quiet=True)
+    assert left.ok
+    assert left.clips == report.clips - 2
+    assert [sum(by[split] for by in left.counts["class"].values()) for split in ("train", "test")] == [4, 5]
+    assert [note.rpartition(": ")[2] for note in left.notes] == [
+        "c.wav (train, recording x2)",
+        "twin.wav (train, recording 1)",
+    ]
 
 
 def test_a_good_set(tmp_path, tau_tree):

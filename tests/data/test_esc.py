@@ -46,6 +46,69 @@ def test_test_fold(trees, layout):
         load_esc10(trees[layout], test_fold=5)
 
 
+def shared_in_two_folds(esc_tree, root, numbers=(3, 4)):
+    """ESC-50 with sources of these classes in folds 1 and 3."""
+    table = esc_tree(root, "esc50") / "meta" / "esc50.csv"
+    text = table.read_text()
+    for number in numbers:
+        text = text.replace(f",{1000 + number},B", f",{3000 + number},B")
+    table.write_text(text)
+    return root
+
+
+def test_folds_that_share_sources_are_taken_as_published(tmp_path, esc_tree):
+    """As 209698 and 234879 of the real table, which stand in folds 4 and 5."""
+    root = shared_in_two_folds(esc_tree, tmp_path)
+    clips = data.load(root)
+    assert (len(clips), len(clips.test)) == (200, 50)
+    (note,) = clips.notes
+    assert "2 recordings stand in development and test alike, as published: 3003 (1 in " in note
+    assert "3004 (1 in train, 1 in test)" in note
+    assert clips.development.leaks() == []
+    assert not {c.recording for c in clips.train} & {c.recording for c in clips.validation}
+
+
+def test_what_folds_share_can_be_dropped_from_training(tmp_path, esc_tree):
+    root = shared_in_two_folds(esc_tree, tmp_path)
+    clips, published = data.load(root, drop_shared=True), data.load(root)
+    assert set(clips.test) == set(published.test)
+    assert {c.path for c in published} - {c.path for c in clips} == {"audio/1-1003-B-3.wav", "audio/1-1004-B-4.wav"}
+    assert not {c.recording for c in clips.development} & {c.recording for c in clips.test}
+    assert "2 clips are left out of training" in clips.notes[-1]
+    assert "audio/1-1003-B-3.wav" in clips.notes[-1]
+
+
+@pytest.mark.parametrize("true", ["True", "TRUE", "true", "1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_that_a_spreadsheet_saved(tmp_path, trees, true, encoding, separator):
+    (tmp_path / "audio").symlink_to(trees["esc50"] / "audio")
+    (tmp_path / "meta").mkdir()
+    header, *lines = (trees["esc50"] / "meta" / "esc50.csv").read_text().splitlines()
+    false = {"1": "0"}.get(true, true.lower().replace("true", "false"))
+    lines = [line.replace("True", true).replace("False", false) for line in lines]
+    text = "\r\n".join([header.title(), *lines, ""]).replace(",", separator)
+    (tmp_path / "meta" / "esc50.csv").write_bytes(text.encode(encoding))
+    assert load_esc10(tmp_path).rows == load_esc10(trees["esc50"]).rows
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_esc10_is_recognised_as_a_spreadsheet_saves_it(tmp_path, trees, separator):
+    shutil.copytree(trees["esc10"], tmp_path / "esc")
+    table = tmp_path / "esc" / "meta.csv"
+    table.write_bytes(table.read_text().replace(",", separator).replace("filename", "Filename").encode("utf-16"))
+    assert data.load(tmp_path / "esc").name == "esc10"
+    assert len(data.load(tmp_path / "esc")) == 40
+
+
+def test_a_flag_that_is_none(tmp_path, trees):
+    shutil.copytree(trees["esc50"] / "meta", tmp_path / "meta")
+    table = tmp_path / "meta" / "esc50.csv"
+    table.write_text(table.read_text().replace("True", "WAHR", 1))
+    with pytest.raises(InputError, match=r"esc50.csv:2: esc10 'WAHR'; accepted: True or False"):
+        load_esc10(tmp_path)
+
+
 def test_takes_of_one_source_stay_together(trees):
     clips = load_esc10(trees["esc10"])
     takes = [{clip.split for clip in clips if clip.recording == str(1000 + n)} for n in range(10)]

@@ -2,7 +2,9 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
+import soundfile
 
 from tinyscene import data
 from tinyscene.data import load_csv, load_folder
@@ -55,6 +57,99 @@ def test_split_folders_are_kept(tmp_path, sound, validation):
     assert len(clips.validation) == (8 if validation else 2)
     if validation:
         assert all(clip.path.startswith(f"{clip.split}/") for clip in clips)
+
+
+@pytest.mark.parametrize(
+    "names", [("Train", "Test"), ("training", "testing"), ("train", "valid", "test"), ("TRAIN", "val", "test")]
+)
+def test_split_folders_by_other_names(tmp_path, sound, names):
+    for name in names:
+        for scene in ("bus", "park"):
+            for number in range(4):
+                sound(tmp_path / name / scene / f"{number}.wav")
+    clips = load_folder(tmp_path)
+    assert clips.classes == ("bus", "park")
+    assert clips.notes == ()
+    assert {clip.path.split("/")[0] for clip in clips.test} == {names[-1]}
+    assert {clip.path.split("/")[0] for clip in clips.train} == {names[0]}
+    assert {clip.path.split("/")[0] for clip in clips.validation} == {names[-2]}
+
+
+@pytest.mark.parametrize("form", ["fold{}", "Fold_{}", "fold-{}", "FOLD {}"])
+@pytest.mark.parametrize(("test_fold", "tested"), [(None, 10), ("9", 9), (8, 8)])
+def test_fold_folders(tmp_path, sound, form, test_fold, tested):
+    for fold in (8, 9, 10):
+        for scene in ("bus", "park"):
+            for number in range(2):
+                sound(tmp_path / form.format(fold) / scene / f"{number}.wav")
+    clips = load_folder(tmp_path, test_fold=test_fold)
+    assert clips.classes == ("bus", "park")
+    assert {clip.path for clip in clips.test} == {
+        f"{form.format(tested)}/{scene}/{n}.wav" for scene in ("bus", "park") for n in range(2)
+    }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train", "eval"), ("train", "test", "extra"), ("fold1", "fold2", "holdout"), ("train", "valid"), ("fold1",)],
+)
+def test_some_split_folders_are_no_classes(tmp_path, sound, names):
+    for name in names:
+        for scene in ("bus", "park"):
+            sound(tmp_path / name / scene / "0.wav")
+    with pytest.raises(InputError, match=f"holds {', '.join(sorted(names))}.*; accepted: train and test|fold 1 alone"):
+        load_folder(tmp_path)
+
+
+def test_fold_folders_are_needed_for_a_test_fold(classes_of_files):
+    with pytest.raises(InputError, match=r"test fold 1 asked for; accepted: a folder of folders fold1, fold2"):
+        load_folder(classes_of_files, test_fold=1)
+
+
+def test_cities_above_classes_are_noted(tmp_path, sound):
+    """One city lacks a class. What lies deeper in class folders, as `deeper` elsewhere, is no sign of it."""
+    for city in ("london", "paris", "rome"):
+        for scene in ("bus", "park", "tram")[: 2 if city == "rome" else 3]:
+            for number in range(3):
+                sound(tmp_path / city / scene / f"{number}.wav")
+    clips = load_folder(tmp_path)
+    assert clips.classes == ("london", "paris", "rome")
+    (note,) = clips.notes
+    assert "the folders london, paris, rome are taken for the classes, and all hold bus, park, tram" in note
+    assert "list the files in a table with filename, label and city" in note
+
+
+def test_no_note_on_folders_within_classes(classes_of_files, sound):
+    sound(classes_of_files / "bus" / "another" / "0.wav")
+    assert load_folder(classes_of_files).notes == ()
+
+
+def test_sound_files_of_other_formats_are_counted_and_named(classes_of_files):
+    for number in range(3):
+        (classes_of_files / "bus" / f"{number}.m4a").write_bytes(b"not read")
+    (classes_of_files / "park" / "deeper" / "x.WMA").write_bytes(b"not read")
+    clips = load_folder(classes_of_files)
+    assert len(clips) == 20
+    assert clips.notes[0].startswith("sound files of other formats are left out: 3 .m4a, 1 .wma; accepted: .wav, .flac")
+    report = data.check(clips, quiet=True)
+    assert clips.notes[0] in report.notes
+    assert report.unlisted == ("bus/0.m4a", "bus/1.m4a", "bus/2.m4a", "park/deeper/x.WMA")
+    (classes_of_files / "tram").mkdir()
+    (classes_of_files / "tram" / "0.m4a").write_bytes(b"not read")
+    with pytest.raises(InputError, match=r"tram: class folder without a sound file; .* are left out: 1 .m4a; accepted"):
+        load_folder(classes_of_files)
+
+
+def test_sound_files_of_all_suffixes_are_taken(tmp_path):
+    forms = {".opus": "OGG", ".oga": "OGG", ".aifc": "AIFF", ".au": "AU", ".caf": "CAF", ".w64": "W64", ".WAVE": "WAV"}
+    for scene in ("bus", "park"):
+        for suffix, form in forms.items():
+            path = tmp_path / scene / f"0{suffix}"
+            path.parent.mkdir(exist_ok=True)
+            noise = np.random.default_rng(list(str(path).encode())).uniform(-0.5, 0.5, 4800)
+            soundfile.write(path, noise, 16_000, format=form)
+    assert len(load_folder(tmp_path)) == 2 * len(forms)
+    assert data.check(load_folder(tmp_path), quiet=True).ok
 
 
 def test_train_is_also_a_scene(tmp_path, sound):
@@ -220,7 +315,7 @@ def test_unknown_layouts_names_and_options(classes_of_files, tmp_path, sound):
         data.load(sound(tmp_path / "x.wav"))
     with pytest.raises(InputError, match="'tau2023'; accepted: folder, csv, esc10"):
         data.load(classes_of_files, "tau2023")
-    with pytest.raises(InputError, match="folder: no option subset; accepted: test_fraction"):
+    with pytest.raises(InputError, match="folder: no option subset; accepted: test_fold, test_fraction"):
         data.load(classes_of_files, subset=5)
     empty = tmp_path / "empty"
     empty.mkdir()

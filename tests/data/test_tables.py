@@ -12,14 +12,22 @@ EXPECTED = [
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "BOM"])
-@pytest.mark.parametrize("separator", ["\t", ","])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b"\xff\xfe"], ids=["plain", "BOM", "UTF-16"])
+@pytest.mark.parametrize("separator", ["\t", ",", ";"])
 @pytest.mark.parametrize("last", ["", "end"])
 def test_line_ends_mark_and_separator_change_nothing(tmp_path, end, mark, separator, last):
     lines = ["filename,scene_label", "audio/ä one.wav,park", "", "audio/two.wav, bus "]
     text = end.join(lines).replace(",", separator) + (end if last else "")
-    (tmp_path / "list.csv").write_bytes(mark + text.encode())
+    (tmp_path / "list.csv").write_bytes(mark + text.encode("utf-16-le" if mark == b"\xff\xfe" else "utf-8"))
     assert [tuple(row) for row in read_table(tmp_path / "list.csv", ["filename", "scene_label"])] == EXPECTED
+
+
+def test_headers_and_empty_columns_as_a_spreadsheet_saves_them(tmp_path):
+    (tmp_path / "list.csv").write_text("Filename;Scene_Label;;\naudio/ä one.wav;park;;\n;;;\naudio/two.wav;bus;;\n")
+    assert [tuple(row) for row in read_table(tmp_path / "list.csv", ["filename", "scene_label"])] == EXPECTED
+    (tmp_path / "list.csv").write_text("Filename;Label;;\na.wav;park;;\nb.wav;bus;x;\n")
+    with pytest.raises(InputError, match=r"list.csv:3: 4 cells; accepted: 2, as in the header \(filename, label\)"):
+        read_table(tmp_path / "list.csv", ["filename"])
 
 
 def test_quoted_commas_and_backslashes(tmp_path):

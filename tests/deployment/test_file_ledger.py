@@ -245,6 +245,32 @@ def test_weights_are_counted_wherever_they_stand(
     assert ledger.macs["conv_only"] == 45 * 48 + 35
 
 
+class Attending(torch.nn.Module):
+    """A convolution, the product of its map with itself, and a dense layer over frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dense = torch.nn.Conv2d(1, 2, 3), torch.nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(1, 1, 8, 6) -> (1, 2, 6, 5)"""
+        found = self.conv(x)
+        return self.dense(found @ found.mT)
+
+
+def test_what_a_counter_misses_in_the_network_it_misses_in_the_file(tmp_path: Path) -> None:
+    network, example = Attending().eval(), torch.zeros(1, 1, 8, 6)
+    torch.onnx.export(network, (example,), tmp_path / "scene.onnx", verbose=False)
+    ours, file = count(network, example), ledger_of_file(tmp_path / "scene.onnx", (1, 1, 8, 6))
+    product, dense = 2 * 6 * 6 * 4, 2 * 6 * 6 * 5
+    assert file.macs["conv_only"] == ours.macs["conv_only"] == 18 * 24 + product + dense
+    assert sum(one.macs for one in ours.missed_by("torchinfo")) == product + dense - 35
+    for ledger in (ours, file):
+        assert any(one.macs == product for one in ledger.missed_by("torchinfo"))
+        (_, macs) = RULES["dcase2024"].judge(ledger).findings
+        assert not macs.passed
+
+
 def test_what_arithmetic_makes_of_a_tensor_is_that_tensor(tmp_path: Path) -> None:
     model = plain()
     in_arithmetic(model)

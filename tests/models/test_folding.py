@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.models import NETWORKS, masks
 from tinyscene.models.folding import Affine, fold_batch_norm
 
@@ -120,10 +121,55 @@ def test_groups_and_a_norm_without_scale_fold_too():
     assert isinstance(folded[1], nn.Identity)
 
 
+class Standardized(nn.Conv2d):
+    """A convolution that brings its filters to deviation one (Qiao et al., arXiv:1903.10520), whatever folding did."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight / self.weight.flatten(1).std(1).view(-1, 1, 1, 1)
+        return nn.functional.conv2d(x, weight, self.bias)
+
+
+def behind_filters_of_deviation_one() -> nn.Module:
+    return Block(lambda m, x: m.norm(m.conv(x)), conv=Standardized(2, 3, 3), norm=nn.BatchNorm2d(3))
+
+
+def behind_a_computed_weight() -> nn.Module:
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 3, 3))
+    return Block(lambda m, x: m.norm(m.conv(x)), conv=conv, norm=nn.BatchNorm2d(3))
+
+
+@pytest.mark.parametrize("rows", [6, 3])
+def test_a_norm_over_another_axis_than_the_dense_layers_outputs_becomes_an_affine(rows):
+    """Frames of a sequence, as many as the dense layer has outputs or not."""
+    dense, norm = nn.Linear(8, 6), nn.BatchNorm1d(rows)
+    network = Block(lambda m, x: m.norm(m.dense(x.mT)), dense=dense, norm=norm).eval()
+    example = torch.zeros(1, 8, rows)
+    folded = fold_batch_norm(network, example)
+    assert isinstance(folded.norm, Affine)
+    assert_computes_the_same(folded, network, torch.randn(3, 8, rows))
+    held = CONVENTIONS["int8_folded"](count(network, example).tensors)
+    assert (held.parameters, held.bytes) == (48 + 6 + 2 * rows, 48 + 4 * 6 + 4 * 2 * rows)
+
+
+class Rectified(nn.Conv2d):
+    """A convolution and its activation in one module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+def test_scales_that_begin_at_zero_hide_no_wrong_fold():
+    network = nn.Sequential(Rectified(2, 3, 3), nn.BatchNorm2d(3)).eval()
+    nn.init.zeros_(network[1].weight)
+    assert isinstance(fold_batch_norm(network, EXAMPLE)[1], Affine)
+
+
 @pytest.mark.parametrize(
     "build",
     [
         on_input,
+        behind_filters_of_deviation_one,
+        behind_a_computed_weight,
         after_relu,
         beside_another_reader,
         on_a_view_with_other_channels,

@@ -43,7 +43,7 @@ def test_table_2s_maps():
     x = network.norm(torch.randn(1, 1, 128, 428))
     maps = [x := block(x) for block in (network.block1, network.block2, network.block3, network.block4)]
     assert [tuple(m.shape[1:]) for m in maps] == [(32, 64, 107), (64, 32, 54), (128, 16, 14), (256, 16, 14)]
-    assert network.head(maps[-1]).shape == (1, 3)
+    assert network.classify_map(maps[-1]).shape == (1, 3)
 
 
 def by_hand(network: nn.Module, x: torch.Tensor) -> torch.Tensor:

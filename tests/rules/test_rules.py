@@ -4,6 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
+from torch import nn
 
 from tinyscene.accounting import COUNTERS, LayerRow, Ledger, TensorRow, count
 from tinyscene.data.tau import SCENES
@@ -106,6 +107,66 @@ def test_rules_are_values():
 def test_a_ledger_without_macs_is_not_taken_for_a_free_one():
     with pytest.raises(InputError, match="nessi"):
         dcase2022.judge(replace(ledger_of(1), layers=()))
+
+
+class Sequences(nn.Module):
+    """Some layer over the frames of (1, 1, 8, frames)."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(1, 1, 8, frames) -> (1, frames, ...)"""
+        found = self.layer(x[0].mT)
+        return found[0] if isinstance(found, tuple) else found
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(1, frames, 8) -> (1, frames, 5)"""
+        return torch.fft.rfft(x).abs()
+
+
+MACS = Limit("macs", 30_000_000, "MMACs", counter="torchinfo")
+
+
+@pytest.mark.parametrize(
+    ("layer", "missed"),
+    [
+        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), "multi_head_attention_forward in layer.self_attn"),
+        # 9 frames of 8 x 6 weights, of which torchinfo counts one and its biases.
+        (nn.Linear(8, 6), f"1 operation, 0.00 MMACs known: linear in layer ({9 * 48 - 54:,} MACs)"),
+        (Spectrum(), "fft_rfft in layer (MACs unknown)"),
+    ],
+)
+def test_no_verdict_passes_over_work_that_its_counter_does_not_see(layer, missed):
+    (finding,) = replace(dcase2024, limits=(MACS,)).judge(count(Sequences(layer), torch.zeros(1, 1, 8, 9))).findings
+    assert finding.margin > 0
+    assert not finding.passed
+    assert finding.text.startswith("can't be judged: 0.00 of 30 MMACs by torchinfo, which misses")
+    assert missed in finding.text
+    assert "try " in finding.text
+
+
+@pytest.mark.parametrize("layer", [nn.GRU(8, 4, batch_first=True), nn.Conv1d(9, 4, 1), nn.LayerNorm(8)])
+def test_what_the_counter_sees_is_judged(layer):
+    ledger = count(Sequences(layer), torch.zeros(1, 1, 8, 9))
+    assert replace(dcase2024, limits=(MACS,)).judge(ledger).passed
+
+
+def test_attention_is_judged_by_the_counter_of_all_products():
+    ledger = count(Sequences(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), torch.zeros(1, 1, 8, 9))
+    macs = 4 * 9 * 64 + 2 * 81 * 8 + 2 * 9 * 8 * 16
+    for limit, passed in ((macs, True), (macs - 1, False)):
+        rules = replace(dcase2024, limits=(Limit("macs", limit, "MACs", counter="conv_only"),))
+        assert rules.judge(ledger).passed is passed
+
+
+def test_over_the_limit_without_what_is_uncounted_is_over_it():
+    ledger = count(Sequences(nn.Linear(8, 6)), torch.zeros(1, 1, 8, 9))
+    (finding,) = replace(dcase2024, limits=(replace(MACS, at_most=1),)).judge(ledger).findings
+    assert finding.text.startswith("does not fit")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A system and a data set small enough to run a recipe end to end in seconds."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,17 @@ def system_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("systems") / "pocket2024.py"
     path.write_text(SYSTEM)
     return path
+
+
+@pytest.fixture
+def twins(tone_set: Path, tmp_path: Path) -> Path:
+    """The table of clips with a test clip that is a training clip in another format."""
+    root = shutil.copytree(tone_set.parent, tmp_path / "twins")
+    samples, rate = soundfile.read(root / "bus-train-0.wav", dtype="int16")
+    soundfile.write(root / "bus-again.flac", samples, rate)
+    with (root / "tones.csv").open("a") as table:
+        table.write("bus-again.flac,bus,test,a,lyon,bus-again\n")
+    return root / "tones.csv"
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from bare_runs import bare_runs, no_pictures
 from tinyscene import InputError, SceneClassifier, evaluate, load_system, override, reproduce
-from tinyscene.data import Clips, load
+from tinyscene.data import Clips, decode, load
 from tinyscene.evaluation import Row, Scores
 from tinyscene.evaluation.scorecard import FLAT
-from tinyscene.rules import dcase2024
+from tinyscene.models.published import create_classifier
+from tinyscene.rules import dcase2021, dcase2024
 from tinyscene.systems import System, SystemFile
 from tinyscene.systems.reproduce import _built
 from tinyscene.systems.system import SYSTEMS
@@ -372,6 +374,36 @@ def test_what_leaks_or_lacks_a_class_is_refused(
     assert fits == []
 
 
+def test_one_sound_under_two_names_is_refused_or_dropped(
+    system_file: Path, twins: Path, tmp_path: Path, fits: list[int]
+) -> None:
+    file, clips = load_system(system_file).only("large"), load(twins)
+    twins_named = r"bus-train-0.wav \(train, tones.csv:2\) = bus-again.flac \(test, tones.csv:38\)"
+    both = rf"the same sound, {twins_named}; .*--drop-shared"
+    with pytest.raises(InputError, match=both):
+        reproduce(file, clips, tmp_path / "run", quiet=True)
+    with pytest.raises(InputError, match=both):
+        reproduce(file, replace(clips, published=True), tmp_path / "run", quiet=True)
+    assert fits == []
+    reproduce(file, decode(clips, 8000, quiet=True).drop_shared().clips, tmp_path / "run", quiet=True)
+    (note,) = json.loads((tmp_path / "run" / "receipt.json").read_text())["notes"]
+    assert note.endswith(": bus-train-0.wav (train, recording bus-train-0)")
+
+
+def test_what_published_splits_share_stands_in_the_receipt(
+    system_file: Path, clips: Clips, tmp_path: Path, fits: list[int]
+) -> None:
+    rows = [c._replace(recording=c.recording.replace("park-test-1", "park-train-0")) for c in clips]
+    published = replace(clips, rows=tuple(rows), published=True).note_shared()
+    (row, _) = reproduce(load_system(system_file).only("large"), published, tmp_path / "run", quiet=True)
+    (note,) = json.loads((tmp_path / "run" / "receipt.json").read_text())["notes"]
+    assert (
+        "1 recording stands in development and test alike, as published: park-train-0 (1 in train, 1 in test)" in note
+    )
+    assert row.scores is not None
+    assert row.scores.clips_heard == 1
+
+
 KILLED = """
 import os, signal, sys, threading
 from pathlib import Path
@@ -440,3 +472,18 @@ def test_every_seed_begins_from_weights_of_its_own(name: str | Path, clips: Clip
         )
         assert first == again
         assert first != second
+
+
+def begun_alike(classes: tuple[str, ...]) -> SceneClassifier:
+    torch.manual_seed(1)
+    return create_classifier("baseline2021", classes, filters=(4, 4, 4), dense=8)
+
+
+def test_a_seed_is_part_of_what_made_a_result(clips: Clips, tmp_path: Path) -> None:
+    """Also of a system that begins with the same weights at every seed: training draws from it too."""
+    system = System(dcase2021, begun_alike, (Fit(epochs=1, batch_size=4),))
+    file = SystemFile("alike", Path(__file__), "", {"only": system})
+    with bare_runs():
+        rows = reproduce(file, clips, tmp_path / "run", seeds=(0, 1), accelerator="cpu", quiet=True)
+    first, second = (weights_fingerprint(SceneClassifier.load(tmp_path / "run" / row.model).network) for row in rows)
+    assert first != second

@@ -87,6 +87,12 @@ def test_what_is_delivered_keeps_the_budget_by_its_own_file(done: Done) -> None:
     assert receipt["seeds"] == [0]
 
 
+def test_one_sound_on_two_sides_is_refused_before_anything_is_trained(twins: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the same sound, bus-train-0.wav .* = bus-again.flac .*--drop-shared"):
+        run(load(twins), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_model_is_the_one_that_was_scored(done: Done) -> None:
     model = SceneClassifier.load(done.found.folder / "model")
     scores = evaluate(model, done.clips.test, Run(quiet=True))

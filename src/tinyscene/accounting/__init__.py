@@ -3,9 +3,19 @@
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, get_convention, in_unit
 from tinyscene.accounting.count import count
 from tinyscene.accounting.counters import COUNTERS, Counter
-from tinyscene.accounting.ledger import LayerRow, Ledger, Precision, Role, Size, TensorRow, by_precision, total
+from tinyscene.accounting.ledger import (
+    LayerRow,
+    Ledger,
+    Precision,
+    Role,
+    Size,
+    TensorRow,
+    Uncounted,
+    by_precision,
+    total,
+)
 from tinyscene.accounting.memory import peak_ram_bytes, precision_of
-from tinyscene.accounting.table import item_table, layer_table, size_table, work_table
+from tinyscene.accounting.table import item_table, layer_table, size_table, uncounted_text, work_table
 
 __all__ = [
     "CONVENTIONS",
@@ -18,6 +28,7 @@ __all__ = [
     "Role",
     "Size",
     "TensorRow",
+    "Uncounted",
     "by_precision",
     "count",
     "get_convention",
@@ -28,5 +39,6 @@ __all__ = [
     "precision_of",
     "size_table",
     "total",
+    "uncounted_text",
     "work_table",
 ]

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from tinyscene.accounting.counters import COUNTERS, Call
-from tinyscene.accounting.ledger import FOLDED, LayerRow, Ledger, Precision, Role, TensorRow
+from tinyscene.accounting.ledger import FOLDED, LayerRow, Ledger, Precision, Role, TensorRow, Uncounted
 from tinyscene.accounting.memory import bytes_a_value, peak_values
 from tinyscene.errors import InputError
 from tinyscene.models.folding import Affine, foldable
@@ -45,6 +45,7 @@ def count(
         input_shape=tuple(example.shape),
         peak_ram_bytes=peak_values(trace) * each,
         precision=held_as,
+        uncounted=tuple(_uncounted(trace)),
     )
 
 
@@ -144,6 +145,19 @@ def _layer_rows(trace: Trace) -> tuple[LayerRow, ...]:
         macs[call.layer] = {name: before[name] + counted[name] for name in COUNTERS}
         described[call.layer] = _type_of(call), call.output
     return tuple(LayerRow(layer, *described[layer], macs[layer]) for layer in macs)
+
+
+def _uncounted(trace: Trace) -> Iterator[Uncounted]:
+    by_layer: dict[str, list[Call]] = {}
+    for call in trace.calls:
+        by_layer.setdefault(call.layer, []).append(call)
+    for name, counter in COUNTERS.items():
+        for layer, calls in by_layer.items():
+            missed: dict[str, int | None] = {}
+            for call, macs in counter.missed(calls):
+                before = missed.get(call.name, 0)
+                missed[call.name] = None if macs is None or before is None else before + macs
+            yield from (Uncounted(name, layer, operation, macs) for operation, macs in missed.items())
 
 
 def _type_of(call: Call) -> str:

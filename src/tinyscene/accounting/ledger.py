@@ -63,6 +63,25 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
+class Uncounted:
+    """Products of weights or activations that a MAC counter does not see.
+
+    Attributes:
+        operation: the function, such as "scaled_dot_product_attention".
+        macs: those that the counter misses; None where the operation is none that any formula covers.
+    """
+
+    counter: str
+    layer: str
+    operation: str
+    macs: int | None
+
+    def __str__(self) -> str:
+        macs = "MACs unknown" if self.macs is None else f"{self.macs:,} MACs"
+        return f"{self.operation} in {self.layer or 'the network'} ({macs})"
+
+
+@dataclass(frozen=True)
 class Size:
     """Totals of tensor rows: `parameters` counts zeros, `kept` only what the masks keep."""
 
@@ -101,6 +120,7 @@ class Ledger:
         input_shape: the example's, (1, channels, bands, frames) or (1, samples).
         peak_ram_bytes: largest sum of live activations, at `precision`.
         precision: of the activations, for `peak_ram_bytes` only.
+        uncounted: by counter, layer and operation, what `macs` leaves out though it multiplies.
     """
 
     tensors: tuple[TensorRow, ...]
@@ -108,6 +128,7 @@ class Ledger:
     input_shape: tuple[int, ...]
     peak_ram_bytes: int
     precision: Precision = field(default="float32")
+    uncounted: tuple[Uncounted, ...] = ()
 
     @property
     def macs(self) -> dict[str, int]:
@@ -117,6 +138,10 @@ class Ledger:
             for counter, macs in row.macs.items():
                 counters[counter] += macs
         return counters
+
+    def missed_by(self, counter: str) -> tuple[Uncounted, ...]:
+        """What one counter does not see."""
+        return tuple(one for one in self.uncounted if one.counter == counter)
 
     def tensors_by_layer(self) -> dict[str, tuple[TensorRow, ...]]:
         """Tensor rows of each layer, in the network's order."""
@@ -129,6 +154,7 @@ class Ledger:
             "peak_ram_bytes": self.peak_ram_bytes,
             "precision": self.precision,
             "macs": self.macs,
+            "uncounted": [asdict(one) for one in self.uncounted],
             "tensors": [asdict(row) | {"bytes": row.bytes} for row in self.tensors],
             "layers": [
                 {

@@ -1,12 +1,12 @@
 """Ledgers as tables for the terminal. Every number stands beside its convention, unit or counter."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, in_unit
 from tinyscene.accounting.counters import COUNTERS
-from tinyscene.accounting.ledger import Ledger, Role, by_precision, group_by_layer, total
+from tinyscene.accounting.ledger import Ledger, Role, Uncounted, by_precision, group_by_layer, total
 
 _ITEMS: dict[Role, str] = {
     "weight": "weights",
@@ -18,6 +18,8 @@ _ITEMS: dict[Role, str] = {
     "constant": "constants",
     "frontend": "front end",
 }
+# Uncounted operations that a line names.
+_NAMED = 3
 
 
 def layer_table(ledger: Ledger, convention: Convention, counters: Iterable[str] = tuple(COUNTERS)) -> Table:
@@ -45,6 +47,9 @@ def layer_table(ledger: Ledger, convention: Convention, counters: Iterable[str] 
             *(_number(value) for value in (size.parameters, size.kept, size.bytes)),
             *(_number(row.macs[name] if row else 0) for name in names),
         )
+    table.caption = "\n".join(
+        f"uncounted by {name}: {uncounted_text(missed)}" for name in names if (missed := ledger.missed_by(name))
+    )
     whole = total(counted)
     table.add_section()
     table.add_row(
@@ -113,11 +118,22 @@ def work_table(ledger: Ledger) -> Table:
     table.add_column("how it counts", overflow="fold")
     for name, macs in ledger.macs.items():
         table.add_row(name, _number(macs), "MACs", COUNTERS[name].reason)
+        if missed := ledger.missed_by(name):
+            table.add_row("", "", "", f"uncounted: {uncounted_text(missed)}")
     table.add_section()
     table.add_row(
         "peak RAM", _number(ledger.peak_ram_bytes), "B", f"largest sum of live activations, held as {ledger.precision}"
     )
     return table
+
+
+def uncounted_text(missed: Sequence[Uncounted]) -> str:
+    """Such as '1 operation, 1.20 MMACs known: einsum in attention (1,200,000 MACs)'; the first few are named."""
+    known = sum(one.macs or 0 for one in missed)
+    more = f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else ""
+    named = ", ".join(str(one) for one in missed[:_NAMED])
+    operations = f"{len(missed)} operation{'s' if len(missed) > 1 else ''}"
+    return f"{operations}, {known / 1e6:,.2f} MMACs known: {named}{more}"
 
 
 def _shape(shape: Iterable[int]) -> str:

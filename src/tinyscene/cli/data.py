@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from tinyscene.cli.options import Cache, Json, SkipBad, Subset, TestFold, given, load_clips, screen, write_json
+from tinyscene.cli.options import (
+    Cache,
+    DropShared,
+    Json,
+    SkipBad,
+    Subset,
+    TestFold,
+    given,
+    load_clips,
+    screen,
+    write_json,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Look over, render, fetch or decode a data set.")
 
@@ -17,14 +28,16 @@ def data_check(
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
     subset: Subset = None,
     test_fold: TestFold = None,
+    drop_shared: DropShared = False,
     json_file: Json = None,
 ) -> None:
     """Say what is there, missing, unreadable or odd, and whether the splits leak. Status 1 if it can't be used."""
     from tinyscene import data
     from tinyscene.data.check import tables
 
-    options = given(subset, test_fold)
-    report = data.check(data.load(folder, name, strict=False, allow_missing=False, **options))
+    options = given(subset, test_fold, drop_shared)
+    clips = data.load(folder, name, strict=False, allow_missing=False, **options)
+    report = data.check(clips, drop_shared=drop_shared)
     if json_file:
         write_json(json.loads(report.to_json()), json_file)
     else:
@@ -52,11 +65,12 @@ def data_cache(
     name: Annotated[str, typer.Argument(help="Data set; see `tinyscene list datasets`.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
     sample_rate: Annotated[int, typer.Option(help="In Hz.")] = 44_100,
+    drop_shared: DropShared = False,
     skip_bad: SkipBad = False,
     cache: Cache = None,
 ) -> None:
     """Decode a data set ahead of its first run."""
     from tinyscene.data.cache import cache_folder
 
-    clips = load_clips(folder, name, sample_rate, skip_bad, cache, None, None)
+    clips = load_clips(folder, name, (sample_rate, "mean"), given(drop_shared=drop_shared), skip_bad=skip_bad)
     screen().print(f"{len(clips)} clips at {sample_rate} Hz are in {cache_folder()}", highlight=False)

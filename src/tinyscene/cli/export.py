@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinyscene.cli.options import Cache, Dataset, Json, Pieces, SkipBad, check_split, load_clips, screen, write_json
+from tinyscene.cli.options import (
+    Cache,
+    Dataset,
+    DropShared,
+    Json,
+    Pieces,
+    SkipBad,
+    check_split,
+    given,
+    load_clips,
+    screen,
+    write_json,
+)
 from tinyscene.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +46,7 @@ def export(
     step_s: Annotated[
         float | None, typer.Option(help="Hear a recording in steps of so many seconds, with a state; front end inside.")
     ] = None,
+    drop_shared: DropShared = False,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     json_file: Json = None,
@@ -49,15 +62,17 @@ def export(
     from tinyscene.accounting import count
     from tinyscene.deployment import differences
 
-    options = {"split": split, "dataset": dataset, "pieces": pieces, "skip-bad": skip_bad or None, "cache": cache}
+    options = {"split": split, "dataset": dataset, "pieces": pieces, "cache": cache}
+    options |= {"drop-shared": drop_shared or None, "skip-bad": skip_bad or None}
     if data is None and (idle := [f"--{name}" for name, value in options.items() if value is not None]):
         raise InputError(f"{', '.join(idle)} without --data; accepted: with the recordings to compare on")
     check_split(split := split or "test")
     classifier, clips = ts.SceneClassifier.load(model), None
     if data:
-        rate, channel = classifier.sample_rate, classifier.channel
-        whole = split == "all"
-        clips = load_clips(data, dataset, rate, skip_bad, cache, None, None, channel, pieces, whole=whole)
+        heard, whole = (classifier.sample_rate, classifier.channel), split == "all"
+        clips = load_clips(
+            data, dataset, heard, given(drop_shared=drop_shared), skip_bad=skip_bad, pieces=pieces, whole=whole
+        )
         clips = clips if whole else getattr(clips, split)
     artifact = ts.export(classifier, file, front_end=front_end, clips=clips, clip_s=clip_s, step_s=step_s)  # type: ignore[arg-type]
     clip_s = _counted_s(artifact, clip_s)

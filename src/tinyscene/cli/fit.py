@@ -10,11 +10,13 @@ from tinyscene.cli.options import (
     Cache,
     Data,
     Dataset,
+    DropShared,
     Json,
     Pieces,
     SkipBad,
     Subset,
     TestFold,
+    given,
     load_clips,
     narrow,
     program,
@@ -46,6 +48,7 @@ def fit(
     dataset: Dataset = None,
     subset: Subset = None,
     test_fold: TestFold = None,
+    drop_shared: DropShared = False,
     pieces: Pieces = None,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
@@ -69,7 +72,8 @@ def fit(
 
     budget = Budget.typed(under, macs, parameters, ram)
     heard = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
-    clips = load_clips(data, dataset, heard.sample_rate, skip_bad, cache, subset, test_fold, heard.channel, pieces)
+    options = given(subset, test_fold, drop_shared)
+    clips = load_clips(data, dataset, (heard.sample_rate, heard.channel), options, skip_bad=skip_bad, pieces=pieces)
     own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
     folder = out or Path("runs") / f"fit-{own}"
     try:

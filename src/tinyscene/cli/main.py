@@ -14,12 +14,14 @@ from tinyscene.cli.options import (
     Cache,
     Data,
     Dataset,
+    DropShared,
     Json,
     Pieces,
     SkipBad,
     Subset,
     TestFold,
     check_split,
+    given,
     joined_numbers,
     load_clips,
     narrow,
@@ -165,6 +167,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/SYSTEM-DATASET].")] = None,
     subset: Subset = None,
     test_fold: TestFold = None,
+    drop_shared: DropShared = False,
     pieces: Pieces = None,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
@@ -182,7 +185,8 @@ def reproduce(
 
     file = recipe(system, variant, set_, epochs_scale)
     built = next(iter(file.variants.values())).build(("a", "b"))
-    clips = load_clips(data, dataset, built.sample_rate, skip_bad, cache, subset, test_fold, built.channel, pieces)
+    options = given(subset, test_fold, drop_shared)
+    clips = load_clips(data, dataset, (built.sample_rate, built.channel), options, skip_bad=skip_bad, pieces=pieces)
     own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
     folder = out or Path("runs") / f"{file.name}-{own}"
     try:
@@ -213,6 +217,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
     subset: Subset = None,
     test_fold: TestFold = None,
+    drop_shared: DropShared = False,
     pieces: Pieces = None,
     skip_bad: SkipBad = False,
     cache: Cache = None,
@@ -229,11 +234,11 @@ def evaluate(
     from tinyscene.deployment import FORMATS
 
     check_split(split)
-    scored = []
+    scored, options = [], given(subset, test_fold, drop_shared)
     for model in models:
         found = ts.Artifact.load(model) if model.suffix in FORMATS else ts.SceneClassifier.load(model)
-        rate, channel, whole = found.sample_rate, found.channel, split == "all"
-        clips = load_clips(data, dataset, rate, skip_bad, cache, subset, test_fold, channel, pieces, whole=whole)
+        heard, whole = (found.sample_rate, found.channel), split == "all"
+        clips = load_clips(data, dataset, heard, options, skip_bad=skip_bad, pieces=pieces, whole=whole)
         scored.append(ts.evaluate(found, clips if whole else getattr(clips, split)))
     if json_file:
         write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)

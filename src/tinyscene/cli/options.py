@@ -14,15 +14,29 @@ from rich.markup import escape
 from tinyscene.errors import InputError
 
 if TYPE_CHECKING:
+    from tinyscene.audio import Channel
     from tinyscene.data import Clips
     from tinyscene.evaluation import Row
     from tinyscene.systems import SystemFile
+
+
+def _keep_in(folder: Path | None) -> Path | None:
+    if folder:
+        os.environ["TINYSCENE_CACHE"] = str(folder)
+    return folder
+
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of the data set, or a .csv of files.")]
 Dataset = Annotated[str | None, typer.Option(help="Which layout it has; recognised where not given.")]
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - is stdout.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Set aside and list files that can't be used.")]
-Cache = Annotated[Path | None, typer.Option(help="Folder for decoded audio [default: $TINYSCENE_CACHE or ~/.cache].")]
+DropShared = Annotated[
+    bool, typer.Option("--drop-shared", help="Leave recordings out of training that stand in a later split as well.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(callback=_keep_in, help="Folder for decoded audio [default: $TINYSCENE_CACHE or ~/.cache]."),
+]
 Subset = Annotated[int | None, typer.Option(help="Percent of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
 Pieces = Annotated[float | None, typer.Option(metavar="SECONDS", help="Cut every clip into pieces of so many seconds.")]
 TestFold = Annotated[str | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
@@ -31,28 +45,30 @@ TestFold = Annotated[str | None, typer.Option(help="Fold to test on, where the s
 def load_clips(
     data: Path,
     dataset: str | None,
-    sample_rate: int,
-    skip_bad: bool,
-    cache: Path | None,
-    subset: int | None,
-    test_fold: str | None,
-    channel: int | str = "mean",
-    pieces: float | None = None,
+    heard: "tuple[int, Channel]",
+    options: dict[str, Any],
     *,
+    skip_bad: bool,
+    pieces: float | None = None,
     whole: bool = False,
 ) -> "Clips":
-    """Load and decode, whole or in pieces; with `skip_bad`, set aside and list what can't be used.
+    """Load and decode, whole or in pieces, and tell what is left out; with `skip_bad`, set aside what can't be used.
 
-    Where the `whole` is heard, it need not be enough to be split.
+    Args:
+        data, dataset: where, and which.
+        heard: sample rate in Hz and channel.
+        options: of `data.load`.
+        whole: what is taken whole need not be enough to be split.
     """
     from tinyscene.data import decode, load
 
-    if cache:
-        os.environ["TINYSCENE_CACHE"] = str(cache)
-    options: dict[str, Any] = given(subset, test_fold)
     listed = load(data, dataset, allow_missing=skip_bad, strict=not whole, **options)
-    waveforms = decode(listed, sample_rate, channel, skip_bad=skip_bad)
+    waveforms = decode(listed, *heard, skip_bad=skip_bad)
+    if options.get("drop_shared"):
+        waveforms = waveforms.drop_shared()
     list_skipped([reason for _, reason in waveforms.skipped])
+    for note in waveforms.clips.notes:
+        Console(stderr=True, soft_wrap=True).print(f"note: {note}", highlight=False, markup=False)
     return waveforms.clips if pieces is None else waveforms.in_pieces(pieces)
 
 
@@ -62,9 +78,10 @@ def check_split(split: str) -> None:
         raise InputError(f"--split {split}; accepted: train, validation, test or all")
 
 
-def given(subset: int | None, test_fold: str | None) -> dict[str, Any]:
+def given(subset: int | None = None, test_fold: str | None = None, drop_shared: bool = False) -> dict[str, Any]:
     """Options of a loader that were given."""
-    return {key: value for key, value in (("subset", subset), ("test_fold", test_fold)) if value is not None}
+    options = {"subset": subset, "test_fold": test_fold, "drop_shared": drop_shared or None}
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def list_skipped(reasons: list[str]) -> None:

@@ -1,6 +1,5 @@
 """The verbs of `tinyscene submission`."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -51,8 +50,6 @@ def submission_build(
     """
     from tinyscene import submission
 
-    if cache:
-        os.environ["TINYSCENE_CACHE"] = str(cache)
     asked = submission.get_edition(edition)
     place = submission.build(
         runs, asked, audio=audio, authors=authors, out=out, evaluation=evaluation, report=report, overwrite=overwrite

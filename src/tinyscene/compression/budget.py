@@ -11,13 +11,16 @@ from torch import Tensor
 
 from tinyscene.accounting import peak_ram_bytes
 from tinyscene.compression.admm import ADMM, SHARE, phases, residuals
-from tinyscene.compression.channels import Coupled, coupled_channels, cut
+from tinyscene.compression.channels import Coupled, remove
+from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.filters import Criterion, frobenius_norm
 from tinyscene.compression.importance import Importance, Kept
 from tinyscene.compression.narrow import Narrow, best, makers_parameters
+from tinyscene.compression.proof import cut
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
+from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
 from tinyscene.training.run import Run, Stage
@@ -136,14 +139,16 @@ class BudgetPruning(Stage):
     def plan(self, classifier: SceneClassifier) -> Plan:
         """Which channels stay. A network within the budgets keeps all of them."""
         classifier.require_float("BudgetPruning")
+        masks.refuse_computed_weights(classifier.network, "BudgetPruning")
         candidates = _Candidates(self, classifier)
         everything = tuple(torch.ones(group.units, dtype=torch.bool) for group in candidates.coupled)
         if candidates.over(everything) is None:
             return candidates.plan(everything, 0.0)
         if not everything:
             raise InputError(
-                f"BudgetPruning: {type(classifier.network).__name__} has no channels that could be pruned, its filters "
-                f"give the logits; accepted: a network with layers between features and logits"
+                f"BudgetPruning: {type(classifier.network).__name__} has no channels that could be pruned: "
+                f"{candidates.reasons()}; accepted: a network with channels between features and logits that can go "
+                f"one by one"
             )
         importance = Importance(classifier.network, candidates.coupled, self.by, self.normalise)
         thresholds = np.unique(torch.cat(importance(everything)).numpy()).tolist()
@@ -156,14 +161,14 @@ class BudgetPruning(Stage):
             raise InputError(
                 f"BudgetPruning({name}={getattr(self, str(name)):,}): with one channel a layer "
                 f"{type(classifier.network).__name__} has {candidates.costs(least)[str(name)]:,}; accepted: at least "
-                f"that"
+                f"that. Channels that stay: {candidates.reasons()}"
             )
         kept = importance.survivors(thresholds[first])
         return candidates.plan(candidates.filled(kept, importance(kept)), thresholds[first])
 
     def _cut(self, classifier: SceneClassifier, plan: Plan) -> SceneClassifier:
         pruned = copy.deepcopy(classifier)
-        cut(pruned.network, zip(plan.coupled, plan.kept, strict=True))
+        cut(pruned.network, zip(plan.coupled, plan.kept, strict=True), classifier.short_example())
         return pruned
 
 
@@ -174,8 +179,9 @@ class _Candidates:
         self.budget, self.network = budget, classifier.network
         shortest_s = classifier.shortest_samples / classifier.sample_rate
         self.example = classifier.example(max(budget.clip_s, shortest_s)).cpu()
-        found = coupled_channels(self.network, self.example)
+        found = coupled_channels(self.network, classifier.short_example())
         self.coupled = tuple(group for group in found if not group.exempt)
+        self.exempt = {group.name: group.exempt for group in found if group.exempt}
         self.matrices = quadratic_costs(self.network, self.example, self.coupled)
 
     def costs(self, kept: Kept) -> dict[str, int]:
@@ -183,9 +189,14 @@ class _Candidates:
         costs = {name: int(value(matrix, widths)) for name, matrix in self.matrices.items()}
         if self.budget.peak_ram_bytes is not None:
             small = copy.deepcopy(self.network)
-            cut(small, zip(self.coupled, kept, strict=True))
+            remove(small, zip(self.coupled, kept, strict=True))
             costs["peak_ram_bytes"] = peak_ram_bytes(small, self.example)
         return costs
+
+    def reasons(self) -> str:
+        """Why channels stay, a reason with the first layer of which it holds."""
+        first = {reason: name for name, reason in reversed(self.exempt.items())}
+        return ", ".join(f"those of {name}, since {reason}" for reason, name in reversed(first.items()))
 
     def over(self, kept: Kept) -> str | None:
         """The first budget that does not hold."""

@@ -183,7 +183,7 @@ def _fold(classifier: SceneClassifier, factors: Tensor, logits: Tensor) -> None:
         )
     if isinstance(network, Int8Network):
         assert shifted is not None
-        network.replace_dense(mixed, shifted, (float(logits.min()), float(logits.max())))
+        network.replace_dense(mixed, shifted, logits)
         return
     weight.copy_(mixed)
     if bias is not None and shifted is not None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.compression.coupling import coupled_channels
+from tinyscene.compression.proof import cut
 from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
+from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.run import Run, Stage
 
@@ -63,14 +65,18 @@ def geometric_median(filters: Tensor) -> Tensor:
 class FilterPruning(Stage):
     """Remove the share `ratio` of a layer's filters that `by` scores lowest.
 
-    What depends on them goes with them: the tensors get smaller, and the rest of the network computes what it would
-    with those filters' outputs at zero. Several layers are pruned in one shot; levels are several stages with a `Fit`
-    between.
+    What depends on them goes with them: the tensors get smaller, and the rest of the network computes what it would if
+    nothing read those filters' outputs, which is proved on random inputs (`proof.cut`). Several layers are pruned in
+    one shot; levels are several stages with a `Fit` between.
 
     Args:
         layer: path of a convolution in the network, or of several.
         ratio: between 0 and 1; the number of filters removed is rounded to the nearest.
         by: a criterion, (filters, ...) -> (filters,): `l1_norm`, `geometric_median`, or one of yours.
+
+    Raises:
+        InputError: when applied, a path that is no convolution's, a ratio that removes none or all, rounded weights, or
+            filters that can't go; it names what mixes them with others, such as a group norm.
     """
 
     layer: str | tuple[str, ...]
@@ -82,6 +88,7 @@ class FilterPruning(Stage):
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Prune by the weights as they are."""
+        masks.refuse_computed_weights(classifier.network, "FilterPruning")
         pruned = copy.deepcopy(classifier)
         for path in (self.layer,) if isinstance(self.layer, str) else self.layer:
             remove_filters(pruned, path, self.choose(pruned, path))
@@ -120,9 +127,10 @@ def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -
         return
     network = classifier.network
     convolution(network, path)
+    example = classifier.short_example()
     coupled, member = next(
         (group, member)
-        for group in coupled_channels(network, classifier.short_example())
+        for group in coupled_channels(network, example)
         for member in group.members
         if (member.path, member.side) == (path, "out")
     )
@@ -132,7 +140,7 @@ def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -
     gone[member.unit_of[filters]] = True
     if int(gone[member.unit_of].sum()) != len(set(filters)):
         raise InputError(
-            f"{path}: its filters are tied to a convolution whose groups would get unequal; accepted: a convolution "
-            f"that feeds none in groups (depthwise ones aside)"
+            f"{path}: its filters go {int((member.unit_of == 0).sum())} at a time, or groups would get unequal (of a "
+            f"convolution or a shuffle behind it); accepted: another convolution, or BudgetPruning"
         )
-    cut(network, [(coupled, ~gone)])
+    cut(network, [(coupled, ~gone)], example)

@@ -103,6 +103,7 @@ class LotteryTicket(Stage):
     ) -> SceneClassifier:
         """The values of `start` under the masks that `classifier` earns."""
         classifier.require_float("LotteryTicket")
+        masks.refuse_computed_weights(classifier.network, "LotteryTicket")
         kept = self._kept(classifier.network, ratio, generator)
         ticket = copy.deepcopy(classifier)
         before = {name: tensor for name, tensor in start.state_dict().items() if not name.endswith(masks.SUFFIX)}
@@ -118,7 +119,8 @@ class LotteryTicket(Stage):
         """A mask for every tensor whose values compete."""
         trainable = {name: p.detach().cpu() for name, p in network.named_parameters() if p.requires_grad}
         earlier = {name: mask.cpu() for name, mask in masks.masks_of(network).items()}
-        ranked = {name: tensor for name, tensor in trainable.items() if self.ranks == "all" or tensor.ndim > 1}
+        competing = masks.prunable(network, "LotteryTicket", self.ranks != "all")
+        ranked = {name: tensor for name, tensor in trainable.items() if name in competing}
         scores = []
         for name, tensor in ranked.items():
             kept = earlier.get(name, torch.ones_like(tensor, dtype=torch.bool))

@@ -18,8 +18,9 @@ class Quantize(Stage):
     """int8 weights with a scale a channel, int32 biases, int8 activations (Jacob et al., CVPR 2018).
 
     Batch norm is folded first, where a layer feeds it alone; elsewhere it becomes an explicit affine in float. Ranges
-    of activations hold all that some training clips bring; with `fit`, training goes on from there with everything
-    rounded in the forward pass, gradients passing straight through, while ranges follow by a moving average.
+    of activations cost some training clips least, each clip's squared error over its own energy; with `fit`, training
+    goes on from there with everything rounded in the forward pass, gradients passing straight through, while ranges
+    follow those of the batches by a moving average.
 
     Args:
         fit: quantization-aware training; without it, quantization after training.

@@ -68,6 +68,7 @@ class MagnitudePruning(Stage):
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Mask the whole share by the weights as they are."""
         classifier.require_float("MagnitudePruning")
+        masks.refuse_computed_weights(classifier.network, "MagnitudePruning")
         pruned = copy.deepcopy(classifier)
         self.mask(pruned.network, self.ratio)
         kept = [mask for name, mask in masks.masks_of(pruned.network).items()]
@@ -101,12 +102,7 @@ class MagnitudePruning(Stage):
     @torch.no_grad()
     def mask(self, network: nn.Module, ratio: float) -> None:
         """Mask the share `ratio` in place. What is masked stays so, even where that is more."""
-        taking_part = {
-            name: parameter
-            for name, parameter in network.named_parameters()
-            # Of a convolution or dense layer, the weight alone has several dimensions.
-            if parameter.requires_grad and (self.what == "all" or parameter.ndim > 1)
-        }
+        taking_part = masks.prunable(network, "MagnitudePruning", self.what == "weights")
         earlier = masks.masks_of(network)
         kept = {
             name: earlier.get(name, torch.ones_like(parameter, dtype=torch.bool)).flatten()

@@ -62,7 +62,13 @@ DATASETS: MappingProxyType[str, Callable[..., Clips]] = MappingProxyType(
 
 
 def load(
-    root: Path | str, name: str | None = None, *, allow_missing: bool = False, strict: bool = True, **options: Any
+    root: Path | str,
+    name: str | None = None,
+    *,
+    allow_missing: bool = False,
+    strict: bool = True,
+    drop_shared: bool = False,
+    **options: Any,
 ) -> Clips:
     """Clips of a data set on disk.
 
@@ -71,6 +77,7 @@ def load(
         name: which of DATASETS; recognised by its layout where None.
         allow_missing: leave out listed files that are not on disk, with a note.
         strict: False keeps what is wrong among the clips, for `check`.
+        drop_shared: leave recordings out of training that a later split has as well (`Clips.drop_shared`).
         options: those of the loader, such as `test_fold` or `subset`.
 
     Raises:
@@ -83,11 +90,11 @@ def load(
     if chosen not in DATASETS:
         raise InputError(f"data set {chosen!r}; accepted: {', '.join(DATASETS)}")
     loader = DATASETS[chosen]
-    accepted = list(signature(loader).parameters)[1:]
+    accepted = [name for name in list(signature(loader).parameters)[1:] if name != "settling"]
     unknown = [option for option in options if option not in accepted]
     if unknown:
         raise InputError(f"{chosen}: no option {', '.join(unknown)}; accepted: {', '.join(accepted)}")
-    clips = loader(path, allow_missing=allow_missing, strict=strict, **options)
+    clips = loader(path, allow_missing=allow_missing, strict=strict, drop_shared=drop_shared, **options)
     # Figures on the rendered set are called synthetic, whichever reader was asked for.
     return replace(clips, name="synthetic") if (path / "synthetic.json").is_file() else clips
 

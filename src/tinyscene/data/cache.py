@@ -1,8 +1,8 @@
 """Sound files decoded once, then read as slices of memory-mapped arrays.
 
 The cache is keyed by content, rate and channel: a renamed or copied file is found again, a changed one is decoded
-again. It consists of shards, each an array of samples (`.npy`) beside its table of contents (`.json`), which is written
-last: a shard without it is never read.
+again. It consists of shards, each an array of samples (`.npy`) beside its table of contents (`.json`: where the samples
+of a file begin and end, and their hash), which is written last: a shard without it is never read.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from tinyscene import audio
-from tinyscene.data.clips import Clip, Clips, Split
+from tinyscene.data.clips import Clip, Clips
 from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.progress import track
 
 FILES_A_SHARD = 64
-_FORMAT = 1
+_FORMAT = 2
 _LISTED = 5
 
 
@@ -42,6 +42,8 @@ class Slice:
     shard: Path
     start: int
     stop: int
+    sound: str
+    """A hash of all samples of the file."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,18 @@ class Waveforms:
         """Without the open maps: a loader worker opens its own."""
         return {key: value for key, value in self.__dict__.items() if key != "_shards"}
 
-    def leaks(self) -> list[str]:
-        """Files of the same content on more than one side of the splits."""
-        sides: dict[tuple[str, float], dict[Split, str]] = {}
-        for content, clip in zip(self.hashes, self.clips, strict=True):
-            sides.setdefault((content, clip.start_s), {})[clip.split] = clip.path
-        return sorted(" = ".join(sorted(paths.values())) for paths in sides.values() if len(paths) > 1)
+    @property
+    def sounds(self) -> dict[str, str]:
+        """A hash of the decoded samples of every file, by path: a WAV and a FLAC of the same sound have the same."""
+        return {clip.path: where.sound for clip, where in zip(self.clips, self.slices, strict=True)}
+
+    def drop_shared(self) -> "Waveforms":
+        """Without what a later split has as well, by recording or by content: as `Clips.drop_shared`."""
+        clips = self.clips.drop_shared(self.sounds)
+        kept = set(clips)
+        chosen = [i for i, clip in enumerate(self.clips) if clip in kept]
+        slices, hashes = tuple(self.slices[i] for i in chosen), tuple(self.hashes[i] for i in chosen)
+        return replace(self, clips=clips, slices=slices, hashes=hashes)
 
     @property
     def lengths(self) -> list[int]:
@@ -176,7 +184,7 @@ def _cut(clip: Clip, whole: Slice, sample_rate: int, clips: Clips) -> Slice:
             f"{clips.root / clip.path}: asked for {clip.start_s} s on, {clip.duration_s} s long, but the file has "
             f"{(whole.stop - whole.start) / sample_rate:.3f} s; accepted: a stretch inside the file"
         )
-    return Slice(whole.shard, start, stop)
+    return replace(whole, start=start, stop=stop)
 
 
 def _report(skipped: list[tuple[Clip, str]]) -> str:
@@ -218,7 +226,8 @@ def _write(store: Path, waveforms: dict[str, audio.Waveform]) -> dict[str, Slice
     if not waveforms:
         return {}
     stops = np.cumsum([len(waveform) for waveform in waveforms.values()]).tolist()
-    contents = dict(zip(waveforms, zip([0, *stops[:-1]], stops, strict=True), strict=True))
+    sounds = [hashlib.sha256(waveform.data).hexdigest()[:32] for waveform in waveforms.values()]
+    contents = dict(zip(waveforms, zip([0, *stops[:-1]], stops, sounds, strict=True), strict=True))
     shard = store / f"{_digest(''.join(waveforms).encode())}.npy"
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -242,8 +251,8 @@ def _read_contents(store: Path, changed_ns: int) -> dict[str, Slice]:
     for index in sorted(store.glob("*.json")):
         shard = index.with_suffix(".npy")
         try:
-            contents: dict[str, tuple[int, int]] = json.loads(index.read_text())
-            whole = np.load(shard, mmap_mode="r").shape == (max(stop for _, stop in contents.values()),)
+            contents: dict[str, tuple[int, int, str]] = json.loads(index.read_text())
+            whole = np.load(shard, mmap_mode="r").shape == (max(stop for _, stop, _ in contents.values()),)
         except (OSError, ValueError, EOFError):  # cut short, by a crash of the machine say
             continue
         if whole:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinyscene import audio
-from tinyscene.data.clips import Clip, Clips
-from tinyscene.data.folder import SPLITS, sound_files
+from tinyscene.audio import OTHER_SUFFIXES, SUFFIXES
+from tinyscene.data.clips import SPLITS, Clip, Clips
+from tinyscene.data.folder import sound_files
 from tinyscene.data.tables import missing
 from tinyscene.errors import InputError
 from tinyscene.progress import track
@@ -56,11 +57,12 @@ class DataReport:
         return json.dumps(asdict(self) | {"ok": self.ok}, indent=2)
 
 
-def check(clips: Clips, *, quiet: bool = False) -> DataReport:
+def check(clips: Clips, *, drop_shared: bool = False, quiet: bool = False) -> DataReport:
     """Decode every file and report what is there and what is wrong. Raises nothing for a bad set.
 
     Args:
         clips: loaded with `strict=False`, so that what is wrong is among them.
+        drop_shared: report on what `Clips.drop_shared` leaves.
         quiet: no progress.
     """
     gone = missing(clips)
@@ -68,6 +70,8 @@ def check(clips: Clips, *, quiet: bool = False) -> DataReport:
     first = {clip.path: clip for clip in reversed(clips.rows) if clip.path not in absent_paths}
     headers, bad, contents = _decoded(clips, sorted(first), quiet)
     usual, odd = _odd(headers, first)
+    if drop_shared:
+        clips = clips.drop_shared(contents)
     bad_clips = [f"{reason}{_at(first[path])}" for path, reason in sorted(bad.items())]
     return DataReport(
         name=clips.name,
@@ -82,7 +86,7 @@ def check(clips: Clips, *, quiet: bool = False) -> DataReport:
         usual=usual,
         missing=tuple(f"{clip.path}{_at(clip)}" for clip in gone),
         unreadable=(*bad_clips, *_beyond(clips, headers)),
-        leaking=(*clips.leaks(), *_same_content(clips, contents)),
+        leaking=tuple(clips.leaks(contents)),
         absent=tuple(_absent(clips)),
         odd=odd,
         unlisted=tuple(_unlisted(clips)),
@@ -151,17 +155,6 @@ def _decoded(
     return headers, {path: result for path, result in found.items() if isinstance(result, str)}, contents
 
 
-def _same_content(clips: Clips, contents: dict[str, str]) -> Iterator[str]:
-    """Files that sound the same, sample by sample, and stand on more than one side of the splits."""
-    sides: dict[tuple[str, float], dict[str, str]] = {}
-    for clip in clips:
-        if clip.path in contents:
-            sides.setdefault((contents[clip.path], clip.start_s), {})[clip.split] = clip.path
-    for paths in sides.values():
-        if len(set(paths.values())) > 1:
-            yield f"the same content: {', '.join(f'{path} ({split})' for split, path in sorted(paths.items()))}"
-
-
 def _odd(headers: dict[str, audio.AudioInfo], first: dict[str, Clip]) -> tuple[dict[str, float], tuple[str, ...]]:
     """What most files have, and the files that differ."""
     if not headers:
@@ -216,7 +209,8 @@ def _unlisted(clips: Clips) -> Iterator[str]:
     listed = {clip.path for clip in clips}
     # A table of files may stand anywhere: only the folders of its files are its own.
     own = {(clips.root / path).parent for path in listed} if clips.name == "csv" else {clips.root}
-    found = (path for top in sorted(own) for path in sound_files(top, deep=clips.name != "csv"))
+    known = SUFFIXES + OTHER_SUFFIXES
+    found = (path for top in sorted(own) for path in sound_files(top, deep=clips.name != "csv", suffixes=known))
     for path in found:
         name = path.relative_to(clips.root).as_posix()
         if name not in listed:

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,11 @@ import numpy.typing as npt
 from tinyscene.errors import InputError
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+NAMED = 5
+_SEPARATE = (
+    "accepted: every recording in one split, or --drop-shared (drop_shared=True), which leaves it out of training"
+)
 
 
 class Clip(NamedTuple):
@@ -34,6 +39,11 @@ class Clip(NamedTuple):
     """Where the clip is listed, such as "meta.csv:17"."""
 
 
+def recording_of(clip: Clip) -> str:
+    """What no split may cut: the clip's recording, by name, or its file."""
+    return clip.recording or clip.path
+
+
 @dataclass(frozen=True)
 class Clips:
     """Labelled clips of one data set; `train`, `validation` and `test` are views of it."""
@@ -44,6 +54,8 @@ class Clips:
     rows: tuple[Clip, ...]
     notes: tuple[str, ...] = ()
     """What a loader left out and why, a sentence each."""
+    published: bool = False
+    """Whether the test split is that of a published protocol: taken as it is, even if it shares recordings."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -132,15 +144,13 @@ class Clips:
         free = [clip for clip in self.rows if clip.split != "test"]
         by_class: dict[str, Counter[str]] = {scene: Counter() for scene in self.classes}
         for clip in free:
-            by_class.setdefault(clip.scene or "", Counter())[clip.recording or clip.path] += 1
+            by_class.setdefault(clip.scene or "", Counter())[recording_of(clip)] += 1
         # What a test split is cut from must still give a training and a validation part.
         keep = 2 if split == "test" else 1
         self._need_recordings(by_class, keep + 1, purpose)
         held = hold_out(by_class, fraction, seed, keep)
         rows = tuple(
-            clip
-            if clip.split == "test"
-            else clip._replace(split=split if (clip.recording or clip.path) in held else "train")
+            clip if clip.split == "test" else clip._replace(split=split if recording_of(clip) in held else "train")
             for clip in self.rows
         )
         return replace(self, rows=rows)
@@ -157,19 +167,63 @@ class Clips:
     @property
     def recording_hashes(self) -> tuple[str, ...]:
         """A short hash of every clip's recording: what a model remembers of its training clips."""
-        names = (clip.recording or clip.path for clip in self.rows)
+        names = map(recording_of, self.rows)
         return tuple(hashlib.sha256(name.encode()).hexdigest()[:10] for name in names)
 
-    def leaks(self) -> list[str]:
-        """Recordings, and stretches of a file, that stand on more than one side of the splits."""
-        sides: dict[str, set[str]] = {}
+    def shared(self, key: Callable[[Clip], Hashable] = recording_of) -> list[tuple[Clip, ...]]:
+        """The clips of every recording (or of whatever `key` tells apart) that stands in more than one split."""
+        groups: dict[Hashable, list[Clip]] = {}
         for clip in self.rows:
-            for name in (clip.recording or clip.path, f"{clip.path} from {float(clip.start_s):g} s"):
-                sides.setdefault(name, set()).add(clip.split)
-        return sorted(name for name, splits in sides.items() if len(splits) > 1)
+            groups.setdefault(key(clip), []).append(clip)
+        return [tuple(group) for group in groups.values() if len({clip.split for clip in group}) > 1]
+
+    def leaks(self, contents: Mapping[str, str] | None = None) -> list[str]:
+        """What stands on more than one side of the splits and may not.
+
+        That is a recording, but for those that a published test split shares, and the same sound: one file, or, where
+        the `contents` of files by path are given, two of equal content.
+        """
+        recordings = (self.development if self.published else self).shared()
+        told = {clip for group in recordings for clip in group}
+        sounds = [group for group in self.shared(_sound_of(contents)) if not told.issuperset(group)]
+        return [*map(_recording, recordings), *map(_same_sound, sounds)]
+
+    def refuse_leaks(self, contents: Mapping[str, str] | None = None) -> None:
+        """Raise InputError if there are `leaks`."""
+        if leaks := self.leaks(contents):
+            what = "recording stands" if len(leaks) == 1 else "recordings stand"
+            raise InputError(
+                f"{self.root} ({self.name}): {len(leaks)} {what} in more than one split, the first is {leaks[0]}; "
+                f"{_SEPARATE}"
+            )
+
+    def drop_shared(self, contents: Mapping[str, str] | None = None) -> "Clips":
+        """Without what a later split has as well, with a note of what is left out.
+
+        Training and validation clips go where their recording or sound (as of `leaks`) is tested on, training clips
+        where it is validated on; test clips never.
+        """
+        gone: dict[Clip, None] = {}
+        for group in (*self.shared(), *self.shared(_sound_of(contents))):
+            last = max(SPLITS.index(clip.split) for clip in group)
+            gone |= {clip: None for clip in group if SPLITS.index(clip.split) < last}
+        if not gone:
+            return self
+        clips = "1 clip is" if len(gone) == 1 else f"{len(gone):,} clips are"
+        names = some([f"{clip.path} ({clip.split}, recording {recording_of(clip)})" for clip in gone])
+        note = f"{clips} left out of training, since their recordings stand in a later split as well: {names}"
+        return replace(self, rows=tuple(clip for clip in self.rows if clip not in gone), notes=(*self.notes, note))
+
+    def note_shared(self) -> "Clips":
+        """With a note of the recordings that published splits share, if any."""
+        if not (self.published and (shared := self.shared())):
+            return self
+        what = "1 recording stands" if len(shared) == 1 else f"{len(shared):,} recordings stand"
+        note = f"{what} in development and test alike, as published: {some(list(map(_recording, shared)))}"
+        return replace(self, notes=(*self.notes, f"{note}; --drop-shared leaves them out of training"))
 
     def require(self, *splits: Split) -> "Clips":
-        """Raise InputError unless each of these splits holds every class and no recording spans two of them."""
+        """Raise InputError unless each of these splits holds every class and there are no `leaks`."""
         for split in splits:
             present = {clip.scene for clip in self.rows if clip.split == split}
             missing = [scene for scene in self.classes if scene not in present]
@@ -178,12 +232,28 @@ class Clips:
                     f"{self.root} ({self.name}): the {split} split has no clip of {', '.join(missing)}; "
                     f"accepted: at least one clip of each class in every split"
                 )
-        if leaks := self.leaks():
-            raise InputError(
-                f"{self.root} ({self.name}): {len(leaks)} recordings stand in more than one split, the first is "
-                f"{leaks[0]}; accepted: every recording in one split"
-            )
+        self.refuse_leaks()
         return self
+
+
+def _sound_of(contents: Mapping[str, str] | None) -> Callable[[Clip], Hashable]:
+    known = contents or {}
+    return lambda clip: (known.get(clip.path, clip.path), float(clip.start_s))
+
+
+def _recording(group: tuple[Clip, ...]) -> str:
+    count = Counter(clip.split for clip in group)
+    return f"{recording_of(group[0])} ({', '.join(f'{count[s]} in {s}' for s in SPLITS if s in count)})"
+
+
+def _same_sound(group: tuple[Clip, ...]) -> str:
+    files = {f"{clip.path} ({clip.split}{f', {clip.row}' if clip.row else ''})": None for clip in group}
+    return f"the same sound, {' = '.join(files)}"
+
+
+def some(names: list[str]) -> str:
+    """The first of several names."""
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def hold_out(by_class: dict[str, Counter[str]], fraction: float, seed: int, keep: int = 1) -> set[str]:

@@ -6,16 +6,18 @@
 | ESC-10 as a table | `meta.csv`: filename, fold, category, src_file, take | `audio/1-100032-A.ogg` |
 | ESC-10 before 2015 | none | `001 - Dog bark/1-100032-A.ogg` |
 
-A recording is a source file of freesound.org; none spans folds.
+A recording is a source file of freesound.org. Two of ESC-50's (209698, 234879) stand in folds 4 and 5: the
+folds are taken as published, with a note of what they share.
 """
 
 import re
 from pathlib import Path
+from typing import Unpack
 
 from tinyscene.audio import SUFFIXES
 from tinyscene.data.clips import Clip, Clips, Split
-from tinyscene.data.folder import highest_fold, sound_files
-from tinyscene.data.tables import Row, folder, read_table, settle
+from tinyscene.data.folder import highest_fold, other_sounds, sound_files
+from tinyscene.data.tables import Row, Settling, columns, flag, folder, read_table, settle
 from tinyscene.errors import InputError
 
 TABLE = "meta/esc50.csv"
@@ -30,8 +32,7 @@ def load_esc10(
     test_fold: int | None = None,
     *,
     seed: int = 0,
-    allow_missing: bool = False,
-    strict: bool = True,
+    **settling: Unpack[Settling],
 ) -> Clips:
     """ESC-10, from its own tree or out of ESC-50's.
 
@@ -39,13 +40,12 @@ def load_esc10(
         root: the folder of the tree.
         test_fold: which fold is for testing; the highest where None.
         seed: of the cut into training and validation.
-        allow_missing: leave out files that are not on disk, with a note.
-        strict: False keeps what is wrong among the clips, for `check`.
+        settling: see `Settling`.
 
     Raises:
         InputError: the tree is not in one of the layouts above, or lacks what they promise.
     """
-    return _load("esc10", 10, root, test_fold, seed, allow_missing, strict)
+    return _load("esc10", 10, root, test_fold, seed, settling)
 
 
 def load_esc50(
@@ -53,11 +53,10 @@ def load_esc50(
     test_fold: int | None = None,
     *,
     seed: int = 0,
-    allow_missing: bool = False,
-    strict: bool = True,
+    **settling: Unpack[Settling],
 ) -> Clips:
     """ESC-50. Arguments and errors as of `load_esc10`."""
-    return _load("esc50", 50, root, test_fold, seed, allow_missing, strict)
+    return _load("esc50", 50, root, test_fold, seed, settling)
 
 
 def is_esc(root: Path) -> str | None:
@@ -65,25 +64,22 @@ def is_esc(root: Path) -> str | None:
     if (root / TABLE).is_file():
         return "esc50"
     if (root / TABLE_10).is_file():
-        with (root / TABLE_10).open(encoding="utf-8-sig", errors="replace") as file:
-            return "esc10" if {*COLUMNS} <= set(file.readline().strip().split(",")) else None
+        return "esc10" if {*COLUMNS} <= {*columns(root / TABLE_10)} else None
     found = _category_folders(root)
     return ("esc50" if len(found) > 10 else "esc10") if found else None
 
 
-def _load(
-    name: str, classes: int, root: Path | str, test_fold: int | None, seed: int, allow_missing: bool, strict: bool
-) -> Clips:
+def _load(name: str, classes: int, root: Path | str, test_fold: int | None, seed: int, settling: Settling) -> Clips:
     top = folder(root)
     source, rows = _listed(top)
     if name == "esc10" and "esc10" in rows[0].cells:
-        rows = [row for row in rows if row.cells["esc10"] == "True"]
+        rows = [row for row in rows if flag(row, "esc10")]
     scenes = tuple(sorted({row.cells["category"] for row in rows}))
     if len(scenes) != classes:
         raise InputError(f"{source}: {len(scenes)} classes; accepted for {name}: its {classes}")
     tested = highest_fold(source, {row.cells["fold"] for row in rows}, test_fold)
-    clips = Clips(name, top, scenes, tuple(_clip(row, tested) for row in rows))
-    return settle(clips, seed=seed, allow_missing=allow_missing, strict=strict)
+    clips = Clips(name, top, scenes, tuple(_clip(row, tested) for row in rows), other_sounds(top), published=True)
+    return settle(clips, seed=seed, **settling)
 
 
 def _clip(row: Row, tested: str) -> Clip:

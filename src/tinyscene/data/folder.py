@@ -1,54 +1,61 @@
 """Any labelled recordings: a folder with a folder per class, or a table of files."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Unpack
 
-from tinyscene.audio import SUFFIXES
-from tinyscene.data.clips import Clip, Clips, Split
-from tinyscene.data.tables import Row, folder, read_table, seconds, settle
+from tinyscene.audio import OTHER_SUFFIXES, SUFFIXES
+from tinyscene.data.clips import SPLITS, Clip, Clips, Split, some
+from tinyscene.data.tables import Row, Settling, folder, read_table, seconds, settle
 from tinyscene.errors import InputError
 
 LABEL_COLUMNS = ("label", "scene_label", "category")
-SPLITS: tuple[Split, ...] = get_args(Split)
+_SPLIT_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_FOLD = re.compile(r"fold[ _-]?(\d+)", re.IGNORECASE)
+_NEARLY_ALL = 0.8
 
 
 def load_folder(
     root: Path | str,
     *,
+    test_fold: str | int | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
-    allow_missing: bool = False,
-    strict: bool = True,
+    **settling: Unpack[Settling],
 ) -> Clips:
     """Clips of a folder that holds a folder per class, the sound files at any depth inside it.
 
-    `train`, `test` and perhaps `validation` folders, each with the class folders, are taken as the splits; else a test
-    split is cut, with the classes in proportion. Every file is a recording of its own. Hidden files are passed over.
+    `train`, `test` and perhaps `validation` folders, each with the class folders, are taken as the splits, under the
+    usual other names too (Train, training, valid, testing); `fold1`, `fold2` ... as folds. Else a test split is cut,
+    with the classes in proportion. Every file is a recording of its own. Hidden files are passed over; sound files of
+    other formats are left out, with a note.
 
     Args:
         root: the folder.
+        test_fold: which fold is for testing; the highest where None.
         test_fraction: of the clips of every class, where the folder names no test split.
         seed: of the cuts.
-        allow_missing: accepted as by all loaders; a folder lists nothing that could be missing.
-        strict: False keeps what is wrong among the clips, for `check`.
+        settling: see `Settling`.
 
     Raises:
-        InputError: no folder, no class folders, an empty one, or a class with too few recordings.
+        InputError: no folder, no class folders, an empty one, some of split or fold folders alone, or a class with too
+            few recordings.
     """
     top = folder(root)
-    names = {path.name for path in _subfolders(top)}
-    if {"train", "test"} <= names <= set(SPLITS):
-        rows = [clip for split in SPLITS if split in names for clip in _class_folders(top, split)]
-    elif names and names <= set(SPLITS) and any(_subfolders(top / name) for name in names):
-        raise InputError(f"{top}: holds {', '.join(sorted(names))} alone; accepted: train and test, or class folders")
-    else:
-        rows = list(_class_folders(top))
-    clips = Clips("folder", top, tuple(sorted({clip.scene or "" for clip in rows})), tuple(rows))
-    cut = clips if any(clip.split == "test" for clip in rows) else _cut_test(clips, test_fraction, seed, strict)
-    return settle(cut, seed=seed, allow_missing=allow_missing, strict=strict)
+    parts = _parts(top, test_fold)
+    rows = [clip for base, split in parts.items() for clip in _class_folders(top, base, split)]
+    notes = (*other_sounds(top), *(_noted(top) if top in parts else ()))
+    clips = Clips("folder", top, tuple(sorted({clip.scene or "" for clip in rows})), tuple(rows), notes)
+    if not len(clips.test):
+        clips = _cut_test(clips, test_fraction, seed, settling.get("strict", True))
+    return settle(clips, seed=seed, **settling)
 
 
 def load_csv(
@@ -59,8 +66,7 @@ def load_csv(
     classes: Sequence[str] | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
-    allow_missing: bool = False,
-    strict: bool = True,
+    **settling: Unpack[Settling],
 ) -> Clips:
     """Clips listed in a table, with the columns filename and label (or scene_label, or category).
 
@@ -75,19 +81,19 @@ def load_csv(
         classes: the labels to accept, in this order; those found, sorted, where None.
         test_fraction: of the clips of every class, where the table names no test split.
         seed: of the cuts.
-        allow_missing: leave out files that are not on disk, with a note.
-        strict: False keeps what is wrong among the clips, for `check`.
+        settling: see `Settling`.
 
     Raises:
         InputError: the table can't be read (see `read_table`), a label is unknown, or a class has too few recordings.
     """
     path = Path(file).expanduser()
     clips, split_named = _listed(path, path.parent if root is None else folder(root), test_fold, classes)
+    strict = settling.get("strict", True)
     if strict:
         _no_lone_clips(clips)
     if not split_named:
         clips = _cut_test(clips, test_fraction, seed, strict)
-    return settle(clips, seed=seed, allow_missing=allow_missing, strict=strict)
+    return settle(clips, seed=seed, **settling)
 
 
 def _listed(path: Path, top: Path, test_fold: str | int | None, classes: Sequence[str] | None) -> tuple[Clips, bool]:
@@ -100,16 +106,25 @@ def _listed(path: Path, top: Path, test_fold: str | int | None, classes: Sequenc
     return Clips(path.stem, top, accepted, tuple(clips)), not {"split", "fold"}.isdisjoint(rows[0].cells)
 
 
-def sound_files(top: Path, *, deep: bool = True) -> Iterator[Path]:
+def sound_files(top: Path, *, deep: bool = True, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Path]:
     """Sound files at any depth, or beside each other alone, by name; hidden files and folders are passed over."""
     for parent, folders, files in os.walk(top):
         folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+            if not name.startswith(".") and name.lower().endswith(suffixes):
                 path = Path(parent, name)
                 if not _is_text(str(path)):
                     raise InputError(f"{os.fsencode(path)!r}: a name that is not UTF-8; accepted: rename the file")
                 yield path
+
+
+def other_sounds(top: Path) -> tuple[str, ...]:
+    """A note of the sound files in formats that are left out, by suffix; none where there is none."""
+    found = Counter(path.suffix.lower() for path in sound_files(top, suffixes=OTHER_SUFFIXES))
+    if not found:
+        return ()
+    kinds = ", ".join(f"{number:,} {suffix}" for suffix, number in sorted(found.items()))
+    return (f"sound files of other formats are left out: {kinds}; accepted: {', '.join(SUFFIXES)}",)
 
 
 def _is_text(name: str) -> bool:
@@ -137,8 +152,55 @@ def _subfolders(top: Path) -> list[Path]:
     return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _class_folders(top: Path, split: Split | None = None) -> Iterator[Clip]:
-    base = top / split if split else top
+def _parts(top: Path, test_fold: str | int | None) -> dict[Path, Split]:
+    """The folders that hold the class folders, each with its split: those of splits or folds, or else `top`."""
+    folders = _subfolders(top)
+    splits = {path: _SPLIT_NAMES[path.name.lower()] for path in folders if path.name.lower() in _SPLIT_NAMES}
+    folds = {path: found[1] for path in folders if (found := _FOLD.fullmatch(path.name))}
+    if folds and len(folds) == len(folders):
+        tested = highest_fold(top, set(folds.values()), test_fold)
+        return {path: "test" if fold == tested else "train" for path, fold in folds.items()}
+    if test_fold is not None:
+        raise InputError(f"{top}: test fold {test_fold!r} asked for; accepted: a folder of folders fold1, fold2, ...")
+    if len(splits) == len(folders) and {"train", "test"} <= set(splits.values()):
+        return dict(sorted(splits.items(), key=lambda item: SPLITS.index(item[1])))
+    known = [*splits, *folds]
+    if (len(splits) == len(folders) and any(map(_subfolders, folders))) or _same_inside(known, folders):
+        raise InputError(
+            f"{top}: holds {', '.join(path.name for path in folders)}{' alone' * (len(folders) == 1)}; accepted: train "
+            f"and test, perhaps validation; or fold1, fold2, ...; or class folders"
+        )
+    return {top: "train"}
+
+
+def _same_inside(known: list[Path], folders: list[Path]) -> bool:
+    """Whether folders named as splits or folds, and the others if there are fewer of those, hold the same folders."""
+    return bool(_alike(known) or (2 * len(known) >= len(folders) and known and _alike(folders)))
+
+
+def _alike(folders: list[Path]) -> list[str]:
+    """The folders that (nearly) all of several hold, if those are at least two, and no sound files beside them."""
+    inside = [
+        set() if any(sound_files(path, deep=False)) else {sub.name for sub in _subfolders(path)} for path in folders
+    ]
+    count = Counter(name for names in inside for name in names)
+    common = {name for name, number in count.items() if 2 * number > len(folders)}
+    alike = sum(len(names & common) >= 2 for names in inside)
+    return sorted(common) if len(folders) > 1 and alike >= _NEARLY_ALL * len(folders) else []
+
+
+def _noted(top: Path) -> Iterator[str]:
+    """A note where the class folders hold the same folders, as those of cities or sessions do."""
+    folders = _subfolders(top)
+    if inside := _alike(folders):
+        yield (
+            f"the folders {some([path.name for path in folders])} are taken for the classes, and all hold "
+            f"{some(inside)}; if those are the classes, list the files in a table with filename, label and city "
+            f"(accepted: a .csv for --data)"
+        )
+
+
+def _class_folders(top: Path, base: Path, split: Split) -> Iterator[Clip]:
     folders = _subfolders(base)
     if not folders:
         loose = sum(1 for _ in sound_files(base))
@@ -149,10 +211,13 @@ def _class_folders(top: Path, split: Split | None = None) -> Iterator[Clip]:
     for scene in folders:
         files = list(sound_files(scene))
         if not files:
-            raise InputError(f"{scene}: class folder without a sound file; accepted: {', '.join(SUFFIXES)} inside")
+            left = "".join(f"; {note.partition(';')[0]}" for note in other_sounds(scene))
+            raise InputError(
+                f"{scene}: class folder without a sound file{left}; accepted: {', '.join(SUFFIXES)} inside"
+            )
         for path in files:
             name = path.relative_to(top).as_posix()
-            yield Clip(name, scene.name, split or "train", recording=name)
+            yield Clip(name, scene.name, split, recording=name)
 
 
 def _cut_test(clips: Clips, fraction: float, seed: int, strict: bool) -> Clips:

@@ -1,5 +1,6 @@
-"""Lists of clips: tab- or comma-separated tables read with care, and what every loader does at its end."""
+"""Lists of clips: tables read with care, as published or saved by a spreadsheet; and every loader's end."""
 
+import codecs
 import csv
 import math
 import os
@@ -7,12 +8,13 @@ import posixpath
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO, TypedDict
 
-from tinyscene.data.clips import Clip, Clips
+from tinyscene.data.clips import NAMED, Clip, Clips
 from tinyscene.errors import InputError
 
-NAMED = 5
+_SEPARATORS = "\t;,"
+_SEPARATED = "separated by tabs, semicolons or commas"
 
 
 class Row(NamedTuple):
@@ -23,11 +25,12 @@ class Row(NamedTuple):
 
 
 def read_table(path: Path, needed: Collection[str], unique: Sequence[str] = ("filename",)) -> list[Row]:
-    """Read a table with a header, tab- or comma-separated, UTF-8 with or without BOM, any line ends.
+    """Read a table with a header, separated by tabs, semicolons or commas, with any line ends, as UTF-8 or, where it
+    begins with its BOM, UTF-16.
 
     Args:
         path: the table.
-        needed: columns it must have; more are welcome.
+        needed: columns it must have, in small letters, as all columns come out; more are welcome.
         unique: columns of which no two rows may hold the same values; those the table lacks do not count.
 
     A `filename` is checked to stay inside its folder, and given forward slashes.
@@ -41,7 +44,7 @@ def read_table(path: Path, needed: Collection[str], unique: Sequence[str] = ("fi
     if lacking:
         raise InputError(
             f"{path}:1: no column {', '.join(lacking)}; found: {', '.join(header)}; "
-            f"accepted: a header with {', '.join(needed)}, separated by tabs or commas"
+            f"accepted: a header with {', '.join(needed)}, {_SEPARATED}"
         )
     if not rows:
         raise InputError(f"{path}: a header and no row; accepted: at least one row under it")
@@ -76,6 +79,14 @@ def seconds(row: Row, column: str) -> float | None:
     return value
 
 
+def flag(row: Row, column: str) -> bool:
+    """A cell that holds true or false, however written. Raises InputError for anything else."""
+    value = {"true": True, "1": True, "false": False, "0": False}.get(row.cells[column].lower())
+    if value is None:
+        raise InputError(f"{row.where}: {column} {row.cells[column]!r}; accepted: True or False, or 1 or 0")
+    return value
+
+
 def folder(root: Path | str) -> Path:
     """`root` as a path, `~` resolved. Raises InputError if it is no folder."""
     path = Path(root).expanduser()
@@ -85,15 +96,27 @@ def folder(root: Path | str) -> Path:
     return path
 
 
-def settle(clips: Clips, *, seed: int = 0, allow_missing: bool = False, strict: bool = True) -> Clips:
+class Settling(TypedDict, total=False):
+    """What every loader takes, and `settle` does."""
+
+    allow_missing: bool
+    """Leave out what is listed and not on disk, with a note, in place of an error  [default: False]."""
+    strict: bool
+    """False keeps whatever is wrong among the clips, so that `check` can report it  [default: True]."""
+    drop_shared: bool
+    """Leave out of training what is tested on as well: `Clips.drop_shared`  [default: False]."""
+
+
+def settle(
+    clips: Clips, *, seed: int = 0, allow_missing: bool = False, strict: bool = True, drop_shared: bool = False
+) -> Clips:
     """The end of every loader: listed files are looked for, a validation split is cut unless the source names one.
 
-    Args:
-        allow_missing: leave out what is listed and not on disk, with a note, in place of an error.
-        strict: False keeps whatever is wrong among the clips, so that `check` can report it.
+    Arguments as of `Settling`.
 
     Raises:
-        InputError: if strict, a listed file is missing, a split lacks a class, or a recording spans two splits.
+        InputError: if strict, a listed file is missing, a split lacks a class, or a recording spans two splits that
+            are not published.
     """
     if strict and len(clips.classes) < 2:
         raise InputError(
@@ -101,6 +124,7 @@ def settle(clips: Clips, *, seed: int = 0, allow_missing: bool = False, strict: 
         )
     if allow_missing or strict:
         clips = without_missing(clips, allow_missing)
+    clips = clips.drop_shared() if drop_shared else clips.note_shared()
     try:
         if not len(clips.validation):
             clips = clips.with_validation(seed=seed)
@@ -147,24 +171,50 @@ def _names(parent: Path) -> set[str]:
 def _parse(path: Path) -> tuple[list[str], list[Row]]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {found}; accepted: a table with a header, separated by tabs or commas")
+        raise InputError(f"{path}: {found}; accepted: a table with a header, {_SEPARATED}")
     line = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = "\t" if "\t" in file.readline() else ","
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
+        with path.open(encoding=_encoding(path), newline="") as file:
+            reader = csv.reader(file, delimiter=_delimiter(file), strict=True)
+            header = _header(reader)
             _check_header(path, header)
             rows = []
             for cells in _filled(reader):
                 line = reader.line_num
                 rows.append(Row(f"{path.name}:{line}", _row(path, line, header, cells)))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text in UTF-8 ({error.reason}, byte {error.start}); accepted: UTF-8") from error
+    except UnicodeError as error:
+        raise InputError(f"{path}: not text in UTF-8 ({error}); accepted: UTF-8, or UTF-16 with a BOM") from error
     except csv.Error as error:
-        raise InputError(f"{path}:{line + 1}: {error}; accepted: cells separated by tabs or commas") from error
+        raise InputError(f"{path}:{line + 1}: {error}; accepted: cells {_SEPARATED}") from error
     return header, rows
+
+
+def columns(path: Path) -> list[str]:
+    """The columns of a table, in small letters; none of a file that holds no table."""
+    try:
+        with path.open(encoding=_encoding(path), newline="") as file:
+            return _header(csv.reader(file, delimiter=_delimiter(file), strict=True))
+    except (UnicodeError, csv.Error):
+        return []
+
+
+def _delimiter(file: TextIO) -> str:
+    """Of the separators, the one that the header has: the names of columns hold none."""
+    first = file.readline()
+    file.seek(0)
+    return max(_SEPARATORS, key=first.count)
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    header = [cell.strip().lower() for cell in next(reader, [])]
+    while header and not header[-1]:  # columns that a spreadsheet saved without a name
+        header.pop()
+    return header
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def _filled(reader: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -173,18 +223,18 @@ def _filled(reader: Iterator[list[str]]) -> Iterator[list[str]]:
 
 def _check_header(path: Path, header: list[str]) -> None:
     if not any(header):
-        raise InputError(f"{path}: empty; accepted: a header and at least one row, separated by tabs or commas")
+        raise InputError(f"{path}: empty; accepted: a header and at least one row, {_SEPARATED}")
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise InputError(f"{path}:1: column {', '.join(twice)} stands twice; accepted: every column once")
 
 
 def _row(path: Path, line: int, header: list[str], cells: list[str]) -> dict[str, str]:
-    if len(cells) != len(header):
+    if any(map(str.strip, cells[len(header) :])) or len(cells) < len(header):
         raise InputError(
             f"{path}:{line}: {len(cells)} cells; accepted: {len(header)}, as in the header ({', '.join(header)})"
         )
-    return dict(zip(header, map(str.strip, cells), strict=True))
+    return dict(zip(header, map(str.strip, cells), strict=False))
 
 
 def _no_repeats(rows: list[Row], columns: list[str]) -> None:

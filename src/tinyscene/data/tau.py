@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Unpack
 
 from tinyscene.data.clips import Clip, Clips, Split
-from tinyscene.data.tables import Row, folder, read_table, settle, without_missing
+from tinyscene.data.tables import Row, Settling, folder, read_table, settle, without_missing
 from tinyscene.errors import InputError
 
 SCENES = (
@@ -74,22 +75,22 @@ TAU2022_MOBILE = Edition("tau2022-mobile", 6, _SAME)
 SYNTHETIC = Edition("synthetic", 6, _SAME)
 
 
-def load_tau2019(root: Path | str, *, seed: int = 0, allow_missing: bool = False, strict: bool = True) -> Clips:
+def load_tau2019(root: Path | str, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
     """TAU Urban Acoustic Scenes 2019: ten scenes, 10 s, device a. Arguments as of `load_tau2022_mobile`."""
-    return _load(TAU2019, root, TRAIN, seed, allow_missing, strict)
+    return _load(TAU2019, root, TRAIN, seed, settling)
 
 
-def load_tau2020_mobile(root: Path | str, *, seed: int = 0, allow_missing: bool = False, strict: bool = True) -> Clips:
+def load_tau2020_mobile(root: Path | str, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
     """TAU Urban Acoustic Scenes 2020 Mobile: ten scenes, 10 s. Arguments as of `load_tau2022_mobile`."""
-    return _load(TAU2020_MOBILE, root, TRAIN, seed, allow_missing, strict)
+    return _load(TAU2020_MOBILE, root, TRAIN, seed, settling)
 
 
-def load_tau2020_3class(root: Path | str, *, seed: int = 0, allow_missing: bool = False, strict: bool = True) -> Clips:
+def load_tau2020_3class(root: Path | str, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
     """TAU Urban Acoustic Scenes 2020 3Class: indoor, outdoor, transportation; 10 s, device a.
 
     Arguments as of `load_tau2022_mobile`.
     """
-    return _load(TAU2020_3CLASS, root, TRAIN, seed, allow_missing, strict)
+    return _load(TAU2020_3CLASS, root, TRAIN, seed, settling)
 
 
 def load_tau2022_mobile(
@@ -98,8 +99,7 @@ def load_tau2022_mobile(
     *,
     train_list_2020: Path | str | None = None,
     seed: int = 0,
-    allow_missing: bool = False,
-    strict: bool = True,
+    **settling: Unpack[Settling],
 ) -> Clips:
     """TAU Urban Acoustic Scenes 2022 Mobile: ten scenes, 1 s.
 
@@ -108,8 +108,7 @@ def load_tau2022_mobile(
         subset: percentage of the training list, as in the challenges of 2024 and 2025 (split5.csv ... split50.csv).
         train_list_2020: fold1_train.csv of 2020 Mobile, of which the whole list is derived where 2022's is not there.
         seed: of the cut into training and validation.
-        allow_missing: leave out files that are not on disk, with a note.
-        strict: False keeps what is wrong among the clips, for `check`.
+        settling: see `Settling`.
 
     Raises:
         InputError: a list is not there or is broken, a name or label does not fit the edition, a file is missing.
@@ -117,14 +116,14 @@ def load_tau2022_mobile(
     if subset not in SUBSETS:
         raise InputError(f"subset {subset!r}; accepted: {', '.join(map(str, SUBSETS))} (percent)")
     if subset == 100 and train_list_2020 is not None and _find(folder(root), TRAIN) is None:
-        return _load(TAU2022_MOBILE, root, Path(train_list_2020).expanduser(), seed, allow_missing, strict)
+        return _load(TAU2022_MOBILE, root, Path(train_list_2020).expanduser(), seed, settling)
     train = TRAIN if subset == 100 else f"split{subset}.csv"
-    return _load(TAU2022_MOBILE, root, train, seed, allow_missing, strict)
+    return _load(TAU2022_MOBILE, root, train, seed, settling)
 
 
-def load_synthetic(root: Path | str, *, seed: int = 0, allow_missing: bool = False, strict: bool = True) -> Clips:
+def load_synthetic(root: Path | str, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
     """A tree that `tinyscene.data.synthetic` rendered, in the form of 2022 Mobile. Arguments as there."""
-    return _load(SYNTHETIC, root, TRAIN, seed, allow_missing, strict)
+    return _load(SYNTHETIC, root, TRAIN, seed, settling)
 
 
 def load_tau_evaluation(
@@ -171,7 +170,7 @@ def expand_2020(rows: list[Row]) -> list[Row]:
     return expanded
 
 
-def _load(edition: Edition, root: Path | str, train: str | Path, seed: int, allow_missing: bool, strict: bool) -> Clips:
+def _load(edition: Edition, root: Path | str, train: str | Path, seed: int, settling: Settling) -> Clips:
     top = folder(root)
     if isinstance(train, Path):
         development = expand_2020(read_table(train, ["filename", "scene_label"]))
@@ -181,8 +180,9 @@ def _load(edition: Edition, root: Path | str, train: str | Path, seed: int, allo
     clips = [_clip(row, "train", edition) for row in development] + [_clip(row, "test", edition) for row in tested]
     _refuse_shared(clips)
     notes = _unused(top, {clip.path for clip in clips})
-    listed = Clips(edition.name, top, edition.classes, tuple(clips), notes)
-    return settle(listed, seed=seed, allow_missing=allow_missing, strict=strict)
+    published = edition is not SYNTHETIC
+    listed = Clips(edition.name, top, edition.classes, tuple(clips), notes, published)
+    return settle(listed, seed=seed, **settling)
 
 
 def _find(top: Path, name: str) -> Path | None:

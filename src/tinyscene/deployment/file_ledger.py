@@ -12,7 +12,16 @@ from tinyscene.accounting import LayerRow, Ledger, Role, TensorRow
 from tinyscene.accounting.memory import peak_values
 from tinyscene.deployment.described import MASKS
 from tinyscene.deployment.graph import Graph, Shape, read
-from tinyscene.deployment.node_macs import CONVOLUTIONS, MOST_NUMBERS, POOLINGS, PRODUCTS, RULES, Call, scaled
+from tinyscene.deployment.node_macs import (
+    CONVOLUTIONS,
+    MOST_NUMBERS,
+    POOLINGS,
+    PRODUCTS,
+    RULES,
+    Call,
+    scaled,
+    uncounted,
+)
 from tinyscene.errors import InputError
 from tinyscene.models.tracing import Step, Trace
 
@@ -48,12 +57,14 @@ def ledger_of_file(path: Path, input_shape: Shape) -> Ledger:
     graph = read(path)
     shapes = graph.shapes(input_shape)
     rows = tuple(_tensor_rows(graph))
+    layers = _layer_rows(graph, shapes, {row.name: row for row in rows})
     return Ledger(
         tensors=rows,
-        layers=_layer_rows(graph, shapes, {row.name: row for row in rows}),
+        layers=layers,
         input_shape=input_shape,
         peak_ram_bytes=peak_values(_storages(graph, shapes)),
         precision="int8" if any(row.role == "weight" and row.dtype == "int8" for row in rows) else "float32",
+        uncounted=uncounted(layers),
     )
 
 

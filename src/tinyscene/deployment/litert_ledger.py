@@ -16,7 +16,7 @@ from tinyscene.accounting.memory import peak_values
 from tinyscene.deployment.described import inputs_of
 from tinyscene.deployment.frontend_constants import is_of_frontend
 from tinyscene.deployment.litert import METADATA_PREFIX, read_model
-from tinyscene.deployment.node_macs import RULES, Call
+from tinyscene.deployment.node_macs import RULES, Call, uncounted
 from tinyscene.errors import InputError
 from tinyscene.models.tracing import Step, Trace
 
@@ -184,13 +184,14 @@ def ledger_of_file(path: Path, example: tuple[int, ...]) -> Ledger:
     file = File(path)
     if (takes := file.shape(file.inputs[0])) != tuple(example):
         raise InputError(f"{path}: given {tuple(example)}; accepted: {takes}, for which the file was made")
-    rows = tuple(_tensor_rows(file))
+    rows, layers = tuple(_tensor_rows(file)), tuple(_layer_rows(file))
     return Ledger(
         tensors=rows,
-        layers=tuple(_layer_rows(file)),
+        layers=layers,
         input_shape=takes,
         peak_ram_bytes=peak_values(_storages(file)),
         precision="int8" if any(row.role == "weight" and row.dtype == "int8" for row in rows) else "float32",
+        uncounted=uncounted(layers),
     )
 
 

@@ -1,13 +1,13 @@
 """Multiply-accumulates of the nodes of an ONNX file, by the counters of `tinyscene.accounting`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from tinyscene.accounting import COUNTERS
+from tinyscene.accounting import COUNTERS, LayerRow, Uncounted
 
 if TYPE_CHECKING:
     import onnx
@@ -115,3 +115,16 @@ RULES: dict[str, Callable[[Call], int]] = {
     "thop": by_thop,
 }
 assert RULES.keys() == COUNTERS.keys()
+
+
+def uncounted(layers: Iterable[LayerRow]) -> tuple[Uncounted, ...]:
+    """What a counter misses of a file's layers: those that it counts at less than they multiply.
+
+    NeSsi's smaller figure for a dense layer after a flatten is its own rule.
+    """
+    return tuple(
+        Uncounted(counter, row.layer, row.layer_type, row.macs["conv_only"] - macs)
+        for row in layers
+        for counter, macs in row.macs.items()
+        if macs < row.macs["conv_only"] and not (counter == "nessi" and macs)
+    )

@@ -12,7 +12,7 @@ from tinyscene.accounting import LayerRow, Ledger, Role, TensorRow
 from tinyscene.accounting.memory import peak_values
 from tinyscene.deployment.described import inputs_of
 from tinyscene.deployment.frontend_constants import is_of_frontend
-from tinyscene.deployment.node_macs import MOST_NUMBERS, RULES, Call, scaled
+from tinyscene.deployment.node_macs import MOST_NUMBERS, RULES, Call, scaled, uncounted
 from tinyscene.deployment.pte import Node, Pte, Shape, Value, read
 from tinyscene.errors import InputError
 from tinyscene.models.tracing import Step, Trace
@@ -75,13 +75,15 @@ def ledger_of_pte(path: Path, input_shape: Shape, described: Mapping[str, str]) 
         raise InputError(f"{path}: no input of shape {tuple(input_shape)}; accepted: {pte.inputs[0]}")
     frontend = {key for key, values in pte.stored.items() if is_of_frontend(values, described)}
     rows = tuple(_tensor_rows(pte, frontend))
+    layers = tuple(_layer_rows(pte, _before_network(pte, frontend)))
     int8 = any(row.role == "weight" and row.dtype == "int8" for row in rows)
     return Ledger(
         tensors=rows,
-        layers=tuple(_layer_rows(pte, _before_network(pte, frontend))),
+        layers=layers,
         input_shape=pte.inputs[0],
         peak_ram_bytes=pte.planned_bytes + max(map(_peak, _graphs(pte)), default=0),
         precision="int8" if int8 else "float32",
+        uncounted=uncounted(layers),
     )
 
 

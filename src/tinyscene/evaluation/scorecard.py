@@ -1,7 +1,7 @@
 """The scorecard: one row a stage, with what the classifier costs, how well it does, and what the report printed."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -145,6 +145,7 @@ class Row:
             "clip_s": self.rules.clip_s,
             "classes": self.classes,
             "macs_by_counter": self.ledger.macs,
+            "uncounted": [asdict(one) for one in self.ledger.uncounted],
             "bytes_by_precision": by_precision(self.convention.counted(self.ledger.tensors)),
             "peak_ram_bytes": self.ledger.peak_ram_bytes,
             "peak_ram_precision": self.ledger.precision,

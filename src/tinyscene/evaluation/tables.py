@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
-from tinyscene.accounting import CONVENTIONS, in_unit
+from tinyscene.accounting import CONVENTIONS, in_unit, uncounted_text
 from tinyscene.evaluation.scorecard import FLAT, USUAL_COUNTER, Row, figures_text, flat
 from tinyscene.evaluation.scores import percent
 from tinyscene.files import write_whole
@@ -171,6 +171,9 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
             f"margin: to the limit of {edition.name} ({limits}); MACs and RAM for a clip of {edition.clip_s:g} s"
         )
     lines.append(f"KB = 1024 B; counted for {rows[0].classes} classes")
+    for row in rows:
+        if missed := row.ledger.missed_by(row.counter):
+            lines.append(f"{row.variant} {row.stage}, uncounted by {row.counter}: {uncounted_text(missed)}")
     if any(row.file for row in rows):
         lines.append(
             "file: ONNX, on disk; its difference on ONNX Runtime from the classifier is the largest over up to 64 test "

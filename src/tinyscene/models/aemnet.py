@@ -72,14 +72,14 @@ class AemNet(nn.Module):
 
         With its padding, three samples fewer would do as well.
         """
-        return self.head(self.local(features))
+        return self.classify_map(self.local(features))
 
     def local(self, features: Tensor) -> Tensor:
         """(batch, 1, 1, samples) -> (batch, embedding, filters[1] / 32, samples / shortest_frames), rounded down."""
         mapped: Tensor = self.body(features)
         return mapped
 
-    def head(self, mapped: Tensor) -> Tensor:
+    def classify_map(self, mapped: Tensor) -> Tensor:
         """(batch, embedding, bands, steps) -> (batch, classes), logits"""
         logits: Tensor = self.dense(self.dropout(torch.flatten(self.pool(mapped), 1)))
         return logits

@@ -89,14 +89,14 @@ class CPMobile(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits."""
-        return self.head(self.local(features))
+        return self.classify_map(self.local(features))
 
     def local(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes, bands', frames')"""
         mapped: Tensor = self.classify(self.stages(self.stem(features)))
         return mapped
 
-    def head(self, mapped: Tensor) -> Tensor:
+    def classify_map(self, mapped: Tensor) -> Tensor:
         """(batch, classes, bands', frames') -> (batch, classes), logits."""
         return torch.flatten(self.pool(mapped), 1)
 

@@ -33,13 +33,13 @@ class _Baseline(nn.Module, ABC):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""
-        return self.head(self.local(features))
+        return self.classify_map(self.local(features))
 
     @abstractmethod
     def local(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, filters, bands / 5, frames / 5), rounded down"""
 
-    def head(self, mapped: Tensor) -> Tensor:
+    def classify_map(self, mapped: Tensor) -> Tensor:
         """What `local` gives -> (batch, classes), logits"""
         x = self.dropout(self.pool2(mapped))
         x = self.dropout(self.relu(self.dense(torch.flatten(x, 1))))

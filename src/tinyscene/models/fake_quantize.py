@@ -1,5 +1,7 @@
 """Fake quantization that turns itself into integers: the modules that PT2E puts into a graph."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, fx
 from torchao.quantization.pt2e import (
@@ -11,6 +13,7 @@ from torchao.quantization.pt2e import (
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from tinyscene.errors import InputError
+from tinyscene.models.ranges import cheapest, histogram
 from tinyscene.models.tensors import get_tensor, set_tensor
 
 aten, q = torch.ops.aten, torch.ops.quantized_decomposed
@@ -21,20 +24,31 @@ _SMALLEST_WEIGHT_SCALE = 2.0**-20
 _SCALE_OF_ZEROS = 2.0**-10
 # Nor may an activation that was always zero have one.
 _SMALLEST_ACTIVATION_SCALE = 2.0**-16
+# Of each clip of a batch, in every step.
+_TRAINING_VALUES = 1 << 9
 
 
 class RangeObserver(MovingAverageMinMaxObserver):  # type: ignore[misc]
-    """The smallest and the largest value ever seen; while training, a moving average of those of each batch."""
+    """The range that costs least (`models/ranges.py`) for what was seen; in training, a moving average."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.seen: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same tensor"""
+        """(clips, ...) -> the same tensor"""
         if self.training:
-            super().forward(x)
+            super().forward(torch.stack(cheapest(histogram(x, _TRAINING_VALUES))))
         else:
-            low, high = torch.aminmax(x.detach())
-            self.min_val.copy_(torch.minimum(self.min_val, low))
-            self.max_val.copy_(torch.maximum(self.max_val, high))
+            self.seen.append(histogram(x))
         return x
+
+    def settle(self) -> None:
+        """Choose the range for all that was seen since the last time."""
+        low, high = cheapest(torch.cat(self.seen))
+        self.min_val.copy_(low)
+        self.max_val.copy_(high)
+        self.seen.clear()
 
 
 class UnitObserver(RangeObserver):
@@ -46,11 +60,27 @@ class UnitObserver(RangeObserver):
         self.max_val.fill_(255 / 256)
         return x
 
+    def settle(self) -> None:
+        """There is nothing to choose."""
+
 
 class ActivationQuantize(FakeQuantize):  # type: ignore[misc]
     """Fake quantization of one activation tensor; conversion puts quantize and dequantize in its place."""
 
     path: str
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same shape; where ranges are being set, nothing is known to round with."""
+        if self.training or self.fake_quant_enabled[0]:
+            return super().forward(x)  # type: ignore[no-any-return]
+        return self.activation_post_process(x)  # type: ignore[no-any-return]
+
+    def settle(self) -> None:
+        """Take the range that costs least for all that passed."""
+        self.activation_post_process.settle()
+        scale, zero_point = self.calculate_qparams()
+        self.scale.copy_(scale)
+        self.zero_point.copy_(zero_point)
 
     def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
         """PT2E calls this for every place in the graph that this quantizer stands in."""
@@ -184,14 +214,14 @@ def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     return quantizer.whole(weight), quantizer.scale
 
 
-def activation_qparams(lowest: float, highest: float) -> tuple[Tensor, Tensor]:
-    """Scale and zero point, (1,) each, of activations in a range."""
-    least = _SMALLEST_ACTIVATION_SCALE
-    observer = RangeObserver(
-        dtype=torch.int8, quant_min=INT8[0], quant_max=INT8[1], qscheme=ACTIVATION.qscheme, eps=least
+def activation_qparams(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and zero point, (1,) each, for the activations (clips, ...)."""
+    quantizer = ACTIVATION.observer_or_fake_quant_ctr(
+        dtype=torch.int8, quant_min=INT8[0], quant_max=INT8[1], qscheme=ACTIVATION.qscheme
     )
-    observer(torch.tensor([lowest, highest]))
-    return observer.calculate_qparams()  # type: ignore[no-any-return]
+    quantizer.activation_post_process.eval()(values)
+    quantizer.settle()
+    return quantizer.scale, quantizer.zero_point
 
 
 def _hold(model: fx.GraphModule, node: fx.Node, tensors: dict[str, Tensor | None]) -> list[fx.Node]:

@@ -13,24 +13,56 @@ from tinyscene.models.tracing import ModuleCall, Trace, trace_forward
 
 
 def foldable(trace: Trace) -> dict[str, str]:
-    """Batch norms that can merge into the layer before them, and that layer: it runs once and feeds nothing else."""
+    """Batch norms that can merge into the layer before them, and that layer: it runs once and feeds nothing else.
+
+    The norm is over the layer's outputs, and folding is proved: a convolution of one's own may do more with its weight.
+    """
     calls = [call for call in trace.calls if isinstance(call, ModuleCall)]
     times = Counter(call.layer for call in calls)
     readers = Counter(key for step in trace.steps for key in set(step.reads))
-    makers = {
-        call.writes: call.layer
-        for call in calls
-        if isinstance(call.module, _ConvNd | nn.Linear) and not isinstance(call.module, _ConvTransposeNd)
-    }
+    makers = {call.writes: call for call in calls if _outputs_at(call) == 1}
     return {
-        call.layer: makers[call.reads]
+        call.layer: maker.layer
         for call in calls
         if isinstance(call.module, _BatchNorm)
         and call.module.running_mean is not None
-        and call.reads in makers
+        and (maker := makers.get(call.reads)) is not None
         and readers[call.reads] == 1
-        and times[call.layer] == times[makers[call.reads]] == 1
+        and times[call.layer] == times[maker.layer] == 1
+        and _folds_exactly(maker, call.module)
     }
+
+
+def _outputs_at(call: ModuleCall) -> int | None:
+    """The dimension of a convolution's or dense layer's outputs, which a norm has to scale: its own is 1."""
+    if isinstance(call.module, _ConvNd) and not isinstance(call.module, _ConvTransposeNd):
+        return len(call.output) - 1 - len(call.module.kernel_size)
+    return len(call.output) - 1 if isinstance(call.module, nn.Linear) else None
+
+
+@torch.no_grad()
+def _folds_exactly(call: ModuleCall, norm: _BatchNorm) -> bool:
+    """On noise, in double precision, with values and statistics drawn, since untrained ones hide what folding does."""
+    layer, norm = copy.deepcopy(call.module).double(), copy.deepcopy(norm).double()
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    generator = torch.Generator().manual_seed(0)
+    for tensor in (*layer.parameters(), *norm.parameters(), norm.running_mean):
+        tensor.normal_(generator=generator)
+    norm.running_var.uniform_(0.5, 2, generator=generator)
+    shape = list(call.input)
+    if isinstance(layer, _ConvNd):
+        # Two outputs a dimension are as good as all.
+        spans = [each * (kernel - 1) + 2 for each, kernel in zip(layer.dilation, layer.kernel_size, strict=True)]
+        shape[2:] = map(min, shape[2:], spans)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+    expected = norm(layer(noise))
+    try:
+        _fold(layer, norm)
+    except (AttributeError, TypeError, RuntimeError):
+        # A weight that is computed from others can't be set.
+        return False
+    return torch.allclose(layer(noise), expected, 1e-9, 1e-9 * float(expected.abs().max()))
 
 
 class Affine(nn.Module):

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
 
+from tinyscene.errors import InputError
 from tinyscene.models.tensors import set_tensor
 
 SUFFIX = "_mask"
@@ -25,6 +28,42 @@ def masks_of(network: nn.Module) -> dict[str, Tensor]:
     """The mask of every parameter that has one, by the parameter's path."""
     buffers = dict(network.named_buffers())
     return {path: buffers[path + SUFFIX] for path, _ in network.named_parameters() if path + SUFFIX in buffers}
+
+
+def prunable(network: nn.Module, stage: str, weights_only: bool) -> dict[str, nn.Parameter]:
+    """Trainable parameters by path: all, or the weights of convolutions and dense layers.
+
+    Raises:
+        InputError: there are none, or a weight is computed from others.
+    """
+    refuse_computed_weights(network, stage)
+    weighted = {
+        f"{path}.weight".removeprefix(".")
+        for path, layer in network.named_modules()
+        if isinstance(layer, _ConvNd | nn.Linear)
+    }
+    found = {
+        path: parameter
+        for path, parameter in network.named_parameters()
+        if parameter.requires_grad and (path in weighted or not weights_only)
+    }
+    if not found:
+        what = "weight of a convolution or dense layer" if weights_only else "parameter"
+        raise InputError(f"{stage}: {type(network).__name__} has no trainable {what}; accepted: one at least")
+    return found
+
+
+def refuse_computed_weights(network: nn.Module, stage: str) -> None:
+    """Raise InputError where a layer's weight is no parameter, as by weight norm: its zeros would not stay zero."""
+    for path, layer in network.named_modules():
+        held = dict(layer.named_parameters(recurse=False))
+        computed = isinstance(layer, _ConvNd | nn.Linear) and "weight" not in held
+        if computed or parametrize.is_parametrized(layer):
+            raise InputError(
+                f"{stage}: the weight of {path!r} is computed from others, as by weight_norm or spectral_norm; "
+                f"accepted: the network after torch.nn.utils.parametrize.remove_parametrizations (of the older forms "
+                f"torch.nn.utils.remove_weight_norm and remove_spectral_norm)"
+            )
 
 
 def removed(network: nn.Module) -> list[tuple[Tensor, Tensor]]:

@@ -54,14 +54,14 @@ class PhamCNN(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits."""
-        return self.head(self.local(features))
+        return self.classify_map(self.local(features))
 
     def local(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, channels[3], bands / 8, frames / 32), rounded up"""
         mapped: Tensor = self.block4(self.block3(self.block2(self.block1(self.norm(features)))))
         return mapped
 
-    def head(self, mapped: Tensor) -> Tensor:
+    def classify_map(self, mapped: Tensor) -> Tensor:
         """What `local` gives -> (batch, classes), logits"""
         logits: Tensor = self.dense(self.dropout(mapped.amax((2, 3))))
         return logits

@@ -26,8 +26,8 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
         keep_float: patterns over module paths, such as "blocks.*.se", of what stays in float.
 
     Raises:
-        InputError: a pattern matches no module or one of two that share weights, a module has a name that is taken, or
-            the network can't be exported for any length.
+        InputError: a pattern matches no module or one of two that share weights, a module has a name that is taken, the
+            network can't be exported for any length, or it gives something other than one tensor.
     """
     for pattern in keep_float:
         if not any(inside(path, (pattern,)) for path, _ in network.named_modules() if path):
@@ -101,6 +101,11 @@ def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
             f"{type(network).__name__} can't be exported for any batch and length ({first}); accepted: a network whose "
             f"forward takes its sizes from the input's shape"
         ) from error
+    if not exported.call_spec.out_spec.is_leaf():
+        raise InputError(
+            f"{type(network).__name__} gives {len(exported.graph_signature.user_outputs)} outputs in a tuple, list or "
+            f"dict; accepted: a network that gives one tensor, its logits (batch, classes)"
+        )
     module = exported.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     # A tensor in and a tensor out: no nests to be flattened on every call.

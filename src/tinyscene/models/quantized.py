@@ -65,16 +65,18 @@ class FakeQuantized(nn.Module):
 
     @torch.no_grad()
     def set_ranges(self, batches: Iterable[Tensor]) -> None:
-        """Widen the range of every activation to all that `batches` bring; nothing is rounded on the way."""
+        """Give activations the ranges that cost least for the clips of `batches`; nothing is rounded on the way."""
+        from tinyscene.models.fake_quantize import ActivationQuantize
+
         self.eval()
         for quantizer in self.quantizers():
-            quantizer.enable_observer()
             quantizer.enable_fake_quant(False)
         for features in batches:
             self(features)
         for quantizer in self.quantizers():
+            if isinstance(quantizer, ActivationQuantize):
+                quantizer.settle()
             quantizer.enable_fake_quant()
-        self.eval()
 
     def quantizers(self) -> list[Any]:
         """Of activations, weights and biases."""
@@ -147,7 +149,7 @@ class Int8Network(nn.Module):
         mapped: Tensor = fx.Interpreter(self, graph=_between(self.graph, given, self._pooled())).run(features)
         return mapped
 
-    def head(self, mapped: Tensor) -> Tensor:
+    def classify_map(self, mapped: Tensor) -> Tensor:
         """What `local` gives -> (batch, classes)"""
         *_, output = self.graph.nodes
         logits: Tensor = fx.Interpreter(self, graph=_between(self.graph, self._pooled(), output.args[0])).run(mapped)
@@ -173,8 +175,8 @@ class Int8Network(nn.Module):
         return path, weight, get_tensor(self, bias_node.args[0]) * (step * scales)
 
     @torch.no_grad()
-    def replace_dense(self, weight: Tensor, bias: Tensor, output_range: tuple[float, float]) -> None:
-        """Quantize another last layer in place of the one there is, and give the logits another range."""
+    def replace_dense(self, weight: Tensor, bias: Tensor, logits: Tensor) -> None:
+        """Put another last layer in place of the one there is, with a range for its `logits` (clips, classes)."""
         from tinyscene.models.fake_quantize import activation_qparams, quantize_bias, quantize_weight
 
         dense = self._dense()
@@ -184,7 +186,7 @@ class Int8Network(nn.Module):
         get_tensor(self, weight_node.args[0]).copy_(whole)
         get_tensor(self, weight_node.args[1]).copy_(scales)
         get_tensor(self, bias_node.args[0]).copy_(quantize_bias(bias.cpu(), step * scales))
-        scale, zero_point = activation_qparams(*output_range)
+        scale, zero_point = activation_qparams(logits)
         last = self._last()
         get_tensor(self, last.args[1]).copy_(scale[0])
         get_tensor(self, last.args[2]).copy_(zero_point[0])

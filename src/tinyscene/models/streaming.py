@@ -1,9 +1,9 @@
 """Long recordings in bounded memory: chunks that overlap, one pooling over all of them.
 
-A network streams if `forward(x)` is `head(local(x))`, where `local` gives a map whose every step hears nearby frames
-alone, and `head` pools it over time by a mean or a maximum; its attribute `locality` says which, and how far a step
-hears. A front end streams if `reach_samples` says how far a frame hears. What looks at the whole clip before it pools
-(squeeze-and-excitation, the deviation over time, a subtracted time mean) does not stream.
+A network streams if `forward(x)` is `classify_map(local(x))`, where `local` gives a map whose every step hears nearby
+frames alone, and `classify_map` pools it over time by a mean or a maximum; its attribute `locality` says which, and how
+far a step hears. A front end streams if `reach_samples` says how far a frame hears. What looks at the whole clip
+before it pools (squeeze-and-excitation, the deviation over time, a subtracted time mean) does not stream.
 """
 
 import copy
@@ -33,7 +33,7 @@ class Locality:
     """How the map of a network depends on time.
 
     Attributes:
-        pooling: what `head` takes over time; of the map or of its mean (maximum) over time, `head` gives the same.
+        pooling: what `classify_map` takes over time; it gives the same of the map and of its mean (maximum).
         stride: input frames a step of the map.
         reach: input frames on either side, at most, that one step hears.
     """
@@ -114,7 +114,7 @@ def stream(classifier: "SceneClassifier", waveforms: Waveforms, most: int) -> Te
         else:
             pooled = pooled.to(mapped.device) + mapped.sum(-1, keepdim=True, dtype=torch.float64)
         steps += mapped.shape[-1]
-    logits: Tensor = network.head(pooled if locality.pooling == "max" else (pooled / steps).float())
+    logits: Tensor = network.classify_map(pooled if locality.pooling == "max" else (pooled / steps).float())
     return logits
 
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tinyscene.errors import InputError
+from tinyscene.models.kernels import Products
 
 Shape = tuple[int, ...]
 
@@ -33,7 +34,8 @@ class ModuleCall:
 class FunctionCall:
     """One call of a torch function, tensors among the arguments replaced by their `torch.Size`.
 
-    `born_as` is the shape with which the first tensor's storage was made, before any flattening.
+    `born_as` is the shape with which the first tensor's storage was made, before any flattening. `products` holds the
+    multiply-accumulates of its kernels by name; None where no formula tells (`kernels.Products`).
     """
 
     layer: str
@@ -43,6 +45,12 @@ class FunctionCall:
     options: dict[str, Any]
     output: Shape
     born_as: Shape
+    products: dict[str, int | None] = field(default_factory=dict)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of its kernels, as far as there are formulas."""
+        return sum(macs or 0 for macs in self.products.values())
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         return self.args[position] if position < len(self.args) else self.options.get(name, default)
@@ -89,20 +97,38 @@ class _Storages:
 
 
 class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records the storages of each kernel; views and in-place kernels share theirs."""
+    """Records the storages of each kernel, where views and in-place kernels share theirs, and what it multiplies."""
 
-    def __init__(self, trace: Trace, storages: _Storages, parameters: set[int]) -> None:
+    def __init__(self, trace: Trace, storages: _Storages, parameters: set[int], running: list[tuple[str, str]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.trace, self.storages, self.parameters = trace, storages, parameters
+        self.trace, self.storages, self.parameters, self.running = trace, storages, parameters, running
+        self.kernels = Products(storages.key, parameters)
+        # Of the function that is running; None outside of any, as in scripted modules.
+        self.products: dict[str, int | None] | None = None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        # In inference mode, operators arrive whole.
+        with self:
+            result = func.decompose(*args, **kwargs)
+        if result is not NotImplemented:
+            return result
         reads = self.keys((args, kwargs))
         result = func(*args, **kwargs)
+        macs = self.kernels.of(func, args, kwargs, result)
+        if macs is None or macs:
+            self.add(func._schema.name, macs)
         self.trace.steps.append(Step(reads, self.keys(result)))
         return result
+
+    def add(self, kernel: str, macs: int | None) -> None:
+        if self.products is None:
+            self.trace.calls.append(FunctionCall(*self.running[-1], kernel, (), {}, (), (), {kernel: macs}))
+            return
+        before = self.products.get(kernel, 0)
+        self.products[kernel] = None if macs is None or before is None else before + macs
 
     def keys(self, nested: Any) -> tuple[int, ...]:
         keys = []
@@ -119,24 +145,29 @@ class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Functions(TorchFunctionMode):
     """Records the torch functions that networks call, at the level of `torch.nn.functional`."""
 
-    def __init__(self, trace: Trace, storages: _Storages, running: list[tuple[str, str]]) -> None:
+    def __init__(self, steps: _Steps) -> None:
         super().__init__()
-        self.trace, self.storages, self.running = trace, storages, running
+        self.steps = steps
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         given = tensors_in((args, kwargs))
-        born_as = self.storages.born_as[self.storages.key(given[0])] if given else ()
+        storages = self.steps.storages
+        born_as = storages.born_as[storages.key(given[0])] if given else ()
+        products: dict[str, int | None] = {}
+        around, self.steps.products = self.steps.products, products
         result = func(*args, **kwargs)
+        self.steps.products = around
         produced = tensors_in(result)
         # Attribute access (`x.shape`) arrives here as well and costs nothing.
         name = getattr(func, "__name__", "")
-        if self.running and given and produced and name != "__get__":
+        if (given and produced and name != "__get__") or products:
             shapes = tree_map(_shape_of, args), tree_map(_shape_of, kwargs)
-            output = tuple(produced[0].shape)
-            self.trace.calls.append(FunctionCall(*self.running[-1], name, *shapes, output, born_as))
+            output = tuple(produced[0].shape) if produced else ()
+            call = FunctionCall(*self.steps.running[-1], name, *shapes, output, born_as, products)
+            self.steps.trace.calls.append(call)
         return result
 
 
@@ -151,21 +182,23 @@ def trace_forward(network: nn.Module, example: Tensor) -> Trace:
     copied = copy.deepcopy(network).float().cpu().eval()
     # A clone, since the example may be a view of something larger.
     example = example.detach().float().cpu().clone()
-    trace, storages, running = Trace(), _Storages(), list[tuple[str, str]]()
+    trace, storages, running = Trace(), _Storages(), [("", type(network).__name__)]
+    hooks = []
     for name, module in copied.named_modules():
         entered, left = _hook_pair(name, module, trace, storages, running)
-        module.register_forward_pre_hook(entered)
-        module.register_forward_hook(left)
+        hooks += [module.register_forward_pre_hook(entered), module.register_forward_hook(left)]
     held = {storages.key(tensor) for tensor in [*copied.parameters(), *copied.buffers()]}
-    steps = _Steps(trace, storages, held)
+    steps = _Steps(trace, storages, held, running)
     trace.inputs = steps.keys(example)
     try:
-        with torch.no_grad(), steps, _Functions(trace, storages, running):
+        with torch.no_grad(), steps, _Functions(steps):
             output = copied(example)
     except (RuntimeError, ValueError, IndexError) as error:
         kind = type(network).__name__
         raise InputError(f"{kind} can't take an input of shape {tuple(example.shape)}: {error}") from error
     trace.outputs = steps.keys(output)
+    for hook in hooks:
+        hook.remove()
     return trace
 
 

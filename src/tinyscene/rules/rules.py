@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tinyscene.accounting import Ledger, get_convention
+from tinyscene.accounting import Ledger, Uncounted, get_convention, uncounted_text
 from tinyscene.accounting.conventions import BYTES_IN
 from tinyscene.accounting.counters import COUNTERS
 from tinyscene.errors import InputError
@@ -79,10 +79,14 @@ class Limit:
 
 @dataclass(frozen=True)
 class Finding:
-    """One limit and the value that it met."""
+    """One limit and the value that it met.
+
+    `uncounted` is what the limit's MAC counter does not see: a value within the limit proves nothing then.
+    """
 
     limit: Limit
     value: int
+    uncounted: tuple[Uncounted, ...] = ()
 
     @property
     def margin(self) -> int:
@@ -91,7 +95,7 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        return self.margin >= 0
+        return self.margin >= 0 and not self.uncounted
 
     @property
     def text(self) -> str:
@@ -105,6 +109,10 @@ class Finding:
         if self.margin and round(abs(self.margin) / divisor, digits) == 0:
             value = f"{self.value / divisor:,.6f}"
             margin = f"{abs(self.margin):,} {next(iter(UNITS[self.limit.quantity]))}"
+        if self.uncounted and self.margin >= 0:
+            found = f"{value} of {at_most} {self.limit.unit} by {self.limit.counter}"
+            missed = uncounted_text(self.uncounted)
+            return f"can't be judged: {found}, which misses {missed}; try layers that {self.limit.counter} counts"
         verdict, rest = ("fits", "to spare") if self.passed else ("does not fit", "over")
         return f"{verdict}: {value} of {at_most} {self.limit.unit}, {margin} {rest} ({self.limit.counted_by})"
 
@@ -147,5 +155,11 @@ class Rules:
     classes: tuple[str, ...]
 
     def judge(self, ledger: Ledger) -> Verdict:
-        """Measure `ledger` against every limit; its example should be as long as a clip of this edition."""
-        return Verdict(self.name, tuple(Finding(limit, limit.measure(ledger)) for limit in self.limits))
+        """Measure `ledger` against every limit; its example should be as long as a clip of this edition.
+
+        A limit on MACs is not passed where its counter misses any.
+        """
+        return Verdict(
+            self.name,
+            tuple(Finding(limit, limit.measure(ledger), ledger.missed_by(limit.counter)) for limit in self.limits),
+        )

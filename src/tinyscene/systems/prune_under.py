@@ -10,7 +10,8 @@ import torch
 
 from tinyscene.accounting import Ledger, count
 from tinyscene.compression import BudgetPruning, Quantize
-from tinyscene.compression.channels import coupled_channels, cut
+from tinyscene.compression.channels import remove
+from tinyscene.compression.coupling import coupled_channels
 from tinyscene.data import Clips
 from tinyscene.deployment import FORMATS
 from tinyscene.deployment.forms import form_of
@@ -119,9 +120,8 @@ def deployed_ledger(classifier: SceneClassifier, clip_s: float, *, by_file: bool
 def smallest(classifier: SceneClassifier, rules: Rules) -> Ledger:
     """What is left to pay with one channel in every layer that can be pruned."""
     least = copy.deepcopy(classifier)
-    example = least.example(max(rules.clip_s, least.shortest_samples / least.sample_rate))
-    found = [group for group in coupled_channels(least.network, example) if not group.exempt]
-    cut(least.network, [(group, torch.arange(group.units) < 1) for group in found])
+    found = [group for group in coupled_channels(least.network, least.short_example()) if not group.exempt]
+    remove(least.network, [(group, torch.arange(group.units) < 1) for group in found])
     return deployed_ledger(least, rules.clip_s, by_file=limits_ram(rules))
 
 

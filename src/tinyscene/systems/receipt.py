@@ -31,6 +31,7 @@ def receipt(
         "source": source_fingerprint()[:12],
         "seeds": seeds,
         "dataset": clips.name,
+        "notes": list(clips.notes),
         "data_fingerprint": data,
         "settings": settings,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _DIRECT}},

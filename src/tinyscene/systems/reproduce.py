@@ -115,13 +115,9 @@ def _built(system: System, clips: Clips, run: Run, shaped: Shaped) -> SceneClass
 
 
 def check_data(clips: Clips, classifier: SceneClassifier, quiet: bool) -> str:
-    """The data's fingerprint. Raises InputError where one file's content is on both sides of a split."""
+    """The data's fingerprint. Raises InputError where a recording or a sound is on both sides of a split."""
     waveforms = decode(clips, classifier.sample_rate, classifier.channel, quiet=quiet)
-    if leaks := waveforms.leaks():
-        raise InputError(
-            f"{clips.root} ({clips.name}): the content of {len(leaks)} files stands in more than one split, "
-            f"the first is {leaks[0]}; accepted: every recording in one split"
-        )
+    clips.refuse_leaks(waveforms.sounds)
     return waveforms.fingerprint
 
 

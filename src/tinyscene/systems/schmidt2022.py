@@ -13,9 +13,11 @@ ADMM's rates are for that set's two thousand steps an epoch. With tens of them, 
 
 The report gives 39.90 % for `linear`, 51.52 % for `selected`, 50.76 % for `pruned` and 49.06 % for `int8` on TAU Urban
 Acoustic Scenes 2022 Mobile, where its validation and its test part are of one size and, by the official lists, the
-same. The counts that it prints are met by construction: the budget is what it ended with, 127.84k parameters and
-17.383 MMACs, where it was given 128k and 30. On fresh weights a threshold alone leaves 125k to 127k
+same. The counts that it prints of `pruned` are met by construction: the budget is what it ended with, 127.84k
+parameters and 17.383 MMACs, where it was given 128k and 30. On fresh weights a threshold alone leaves 125k to 127k
 and 12.8 to 14.7 M (`results/pruning.md`), and the widths then move by up to a quarter of a layer to use both up.
+`int8` is printed with the same 17.383 MMACs and has 17.501 by torchinfo, which counts a bias at every position: folding
+gives each convolution one. Without biases (`conv_only`) both have 17.242.
 
 Departures: the window is the 128 ms of the Fourier transform and the hop 30 ms; window, mel scale and logarithm are
 those of a co-author's public settings; features are standardized per band. The linear model's loss is the multi-class
@@ -25,8 +27,7 @@ layer's mean, since raw ones of different fan-in don't compare, and averaged ove
 holds the widths that the threshold gives, and not the threshold, so that the budget holds at the end; norms take part,
 which would undo a filter that only shrinks. ADMM's fits keep momentum, weight decay and augmentation. Not in the
 report: the rates of the dual and of the pull, the decay over 77 epochs (here a cosine), and how the quantization was
-trained (here as long as a pruning). After folding, torchinfo counts biases at every position, so that `int8` shows
-more MACs than `pruned`.
+trained (here as long as a pruning).
 """
 
 from dataclasses import replace

@@ -25,7 +25,6 @@ COMPUTING = (
     "scipy",
     "soxr",
     "lightning",
-    "torch-pruning",
     "torchao",
     "scikit-learn",
     "onnx",
