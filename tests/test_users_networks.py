@@ -5,18 +5,14 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import soundfile
 import torch
-from soak import SOAK
-from tones import sine
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from users_networks import BANDS, CLASSES, FRAMES, USERS
 
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import BudgetPruning, FilterPruning, MagnitudePruning, Quantize
@@ -28,6 +24,8 @@ from tinyscene.features import LogMel
 from tinyscene.models import NETWORKS
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training import Adam, Fit, Run
+from tones import sine
+from users_networks import BANDS, FRAMES, USERS
 
 RATE, SAMPLES = 8000, 4000
 PITCHES = {"bus": 400, "metro": 900, "park": 1800, "tram": 3200}
@@ -81,7 +79,9 @@ _TRAINED: dict[str, SceneClassifier] = {}
 def trained(name: str, clips: Clips, folder: Path) -> SceneClassifier:
     """Trained once for all pathways."""
     if name not in _TRAINED:
-        _TRAINED[name] = fit(8)(untrained(name), clips.development, Run(folder=folder / "fit", quiet=True, accelerator="cpu"))
+        _TRAINED[name] = fit(8)(
+            untrained(name), clips.development, Run(folder=folder / "fit", quiet=True, accelerator="cpu")
+        )
     return _TRAINED[name]
 
 

@@ -330,7 +330,9 @@ class FlattenedDense(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(conv_bn(1, 6), nn.ReLU(), nn.MaxPool2d(2), conv_bn(6, 6), nn.ReLU(), nn.MaxPool2d(2))
+        self.features = nn.Sequential(
+            conv_bn(1, 6), nn.ReLU(), nn.MaxPool2d(2), conv_bn(6, 6), nn.ReLU(), nn.MaxPool2d(2)
+        )
         self.classifier = nn.Sequential(
             nn.Flatten(), nn.Linear(6 * B4 * T4, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, CLASSES)
         )
@@ -469,9 +471,7 @@ USERS = {
     "adaptive pooling": User(
         AdaptivePooling, (72 + 16) + (9 * 96 + 24) + 36 * 4 + 4, 72 * MAP + 9 * 96 * B2 * T2 + 144, "body.0.0"
     ),
-    "weight norm": User(
-        WeightNorm, (72 + 8 + 8) + (9 * 96 + 12 + 12) + 48 + 4, 72 * MAP + 9 * 96 * HALF + 48, "conv1"
-    ),
+    "weight norm": User(WeightNorm, (72 + 8 + 8) + (9 * 96 + 12 + 12) + 48 + 4, 72 * MAP + 9 * 96 * HALF + 48, "conv1"),
     "mean and max pooling": User(
         MeanMaxPooling,
         (72 + 16) + (9 * 128 + 32) + (256 + 16) + 64 + 4,
