@@ -139,6 +139,28 @@ def resample(waveform: Waveform, rate_in: float, rate_out: float) -> Waveform:
     return resampled
 
 
+def as_waveform(samples: npt.ArrayLike, where: str) -> Waveform:
+    """Samples as float32: integers over the range of their type, as sound files hold them, floats as they are.
+
+    int8, int16 and int32 are signed, uint8 has silence at 128 (as in WAV).
+
+    Raises:
+        InputError: values of another type, named by `where`.
+    """
+    given = np.asarray(samples)
+    if given.dtype == np.uint8:
+        return ((given.astype(np.float32) - 128) / 128).astype(np.float32)
+    if given.dtype in (np.int8, np.int16, np.int32):
+        # In float64: 32 bits of an integer are more than a float32 holds.
+        return (given / -float(np.iinfo(given.dtype).min)).astype(np.float32)
+    if not np.issubdtype(given.dtype, np.floating):
+        raise InputError(
+            f"{where}: samples of type {given.dtype}; accepted: float, or integers of sound files (int8, int16, int32, "
+            f"uint8)"
+        )
+    return given.astype(np.float32, copy=False)
+
+
 def check_waveform(waveform: Waveform, sample_rate: int, where: str) -> None:
     """Raise InputError, naming `where`, for samples that no scene can be heard in."""
     if waveform.ndim != 1:

@@ -219,3 +219,16 @@ def test_kept_bands_are_those_of_all_and_the_others_are_not_computed(log):
     assert selected.weights.shape == (192, 1025)
     assert LogMel(**selected.arguments).arguments == selected.arguments
     assert selected.arguments["kept"] == tuple(kept)
+
+
+@pytest.mark.parametrize(("rate", "n_fft", "n_mels"), [(44_100, 512, 128), (16_000, 256, 64), (8000, 1024, 40)])
+def test_bands_without_a_bin_are_named_where_librosa_warns(rate, n_fft, n_mels):
+    with warnings.catch_warnings(record=True) as theirs:
+        warnings.simplefilter("always")
+        weights = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels)
+    with warnings.catch_warnings(record=True) as ours:
+        warnings.simplefilter("always")
+        LogMel(rate, n_fft, n_mels, hop_length=256)
+    assert len(ours) == len(theirs)
+    empty = [str(band) for band in range(n_mels) if not weights[band].any()]
+    assert all(f"bands {', '.join(empty)}, which are constant; try a larger n_fft" in str(w.message) for w in ours)

@@ -349,6 +349,7 @@ def folder(saved_int8, tmp_path):
 
 def edit(folder, change) -> None:
     described = json.loads((folder / "model.json").read_text())
+    del described["sha256"]
     change(described)
     described["weights_sha256"] = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
     (folder / "model.json").write_text(json.dumps(described))

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from tinyscene.errors import InputError
+from tinyscene.models.tensors import laid_out
 
 Side = Literal["out", "in"]
 _SIZES = {
@@ -78,7 +79,7 @@ def remove(network: nn.Module, kept: Iterable[tuple[Coupled, Tensor]]) -> None:
             sides[side] = sides.get(side, torch.tensor(True)) & (units.cpu()[unit_of] | (unit_of < 0))
     for path, sides in stays.items():
         _slice(network.get_submodule(path), sides)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    laid_out(network)
 
 
 def _slice(layer: nn.Module, stays: dict[Side, Tensor]) -> None:

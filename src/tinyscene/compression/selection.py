@@ -115,7 +115,7 @@ class FeatureSelection(Stage):
     def _check(self, classifier: SceneClassifier) -> None:
         classifier.require_float("FeatureSelection")
         frontend, network = classifier.frontend, classifier.network
-        if "kept" not in frontend.arguments:  # type: ignore[operator]
+        if "kept" not in getattr(frontend, "arguments", {}):
             raise InputError(f"FeatureSelection: {type(frontend).__name__} computes all bands; accepted: LogMel")
         if not hasattr(network, "select_bands"):
             raise InputError(

@@ -1,5 +1,6 @@
 """Log-mel spectrogram."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ class LogMel(BandSpectrogram):
         drop_last_frame: leave out the frame that centring adds: 500 frames instead of 501 for 10 s.
         subtract_mean: each band's mean over the frames subtracted; with a logarithm, a gain changes nothing then.
         kept: bands of the `n_mels` that are computed, counted from 0, rising; all where None.
+
+    Warns where bands are so narrow that no bin of the transform lies in them, as librosa does.
 
     Raises:
         InputError: a setting outside these.
@@ -84,6 +87,12 @@ class LogMel(BandSpectrogram):
         highest = sample_rate / 2 if f_max_hz is None else f_max_hz
         matrix = mel_matrix(sample_rate, n_fft, n_mels, f_min_hz, highest, mel)
         self.weigh(matrix if kept is None else matrix[list(kept)])
+        if empty := [band for band in kept or range(n_mels) if not matrix[band].any()]:
+            warnings.warn(
+                f"LogMel({sample_rate}, {n_fft}, {n_mels}): no bin of the transform lies in the bands "
+                f"{', '.join(map(str, empty))}, which are constant; try a larger n_fft or fewer n_mels",
+                stacklevel=2,
+            )
 
     @property
     def shortest_samples(self) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
+from tinyscene.features.spectrogram import require_batch
 
 
 class Raw(nn.Module):
@@ -20,8 +21,8 @@ class Raw(nn.Module):
     def __init__(self, sample_rate: int) -> None:
         self.arguments: dict[str, Any] = {"sample_rate": sample_rate}
         super().__init__()
-        if sample_rate < 1:
-            raise InputError(f"Raw(sample_rate={sample_rate}); accepted: at least 1")
+        if not isinstance(sample_rate, int) or sample_rate < 1:
+            raise InputError(f"Raw(sample_rate={sample_rate}); accepted: a whole number, at least 1")
         self.sample_rate = sample_rate
 
     def frames(self, samples: int) -> int:
@@ -30,4 +31,5 @@ class Raw(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, 1, 1, samples)"""
+        require_batch(waveforms)
         return waveforms[:, None, None]

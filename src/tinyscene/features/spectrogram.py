@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from tinyscene.errors import InputError
 
 WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
+# Points of the transform times bands; the mel matrix of more would not be one for sound.
+_MOST_WEIGHTS = 1 << 26
 # Clips a step: torch.stft is bound by memory, and more would leave the processor's cache.
 _CLIPS_A_STEP = 8
 
@@ -21,6 +23,12 @@ def check_kept(kept: Sequence[int], bands: int) -> None:
         raise InputError(
             f"bands {tuple(kept)} of {bands}; accepted: at least one of 0 to {bands - 1}, rising, each once"
         )
+
+
+def require_batch(waveforms: Tensor) -> None:
+    """Raise InputError unless waveforms are (batch, samples)."""
+    if waveforms.ndim != 2:
+        raise InputError(f"waveforms of shape {tuple(waveforms.shape)}; accepted: (batch, samples)")
 
 
 class BandSpectrogram(nn.Module):
@@ -69,9 +77,14 @@ class BandSpectrogram(nn.Module):
         for setting, value, accepted in (("window", window, tuple(WINDOWS)), ("power", power, (1, 2))):
             if value not in accepted:
                 raise InputError(f"{name}({setting}={value!r}); accepted: {', '.join(map(repr, accepted))}")
-        for setting, number in (("sample_rate", sample_rate), ("n_fft", n_fft), ("hop_length", hop_length)):
-            if number < 1:
-                raise InputError(f"{name}({setting}={number}); accepted: at least 1")
+        sizes = (("sample_rate", sample_rate), ("n_fft", n_fft), ("hop_length", hop_length), ("bands", bands))
+        for setting, number in sizes:
+            if not isinstance(number, int | np.integer) or number < 1:
+                raise InputError(f"{name}({setting}={number}); accepted: a whole number, at least 1")
+        if n_fft * bands > _MOST_WEIGHTS:
+            raise InputError(
+                f"{name}: {bands} bands over n_fft={n_fft} points; accepted: at most {_MOST_WEIGHTS:,} of both together"
+            )
         if log_factor and not floor > 0:
             raise InputError(f"{name}(floor={floor}); accepted: above 0, since silence has a logarithm then")
         if not 1 <= self.win_length <= n_fft:
@@ -111,6 +124,7 @@ class BandSpectrogram(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, 1, bands, frames)"""
+        require_batch(waveforms)
         some = torch.split(waveforms, _CLIPS_A_STEP)
         return torch.cat([self.levels(self.sums(part)) for part in some]).unsqueeze(1)
 

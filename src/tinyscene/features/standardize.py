@@ -75,5 +75,6 @@ class Standardize(nn.Module):
         self.arguments["bands"] = len(kept)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, bands, frames) -> the same shape"""
-        return (features - self.mean) / self.std
+        """(batch, channels, bands, frames) -> the same shape, float32 whatever comes in"""
+        standardized = (features - self.mean) / self.std
+        return standardized if standardized.dtype == self.mean.dtype else standardized.to(self.mean.dtype)

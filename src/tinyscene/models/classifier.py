@@ -1,36 +1,54 @@
 """Front end, standardization, network and class names: what hears a recording and names its scene."""
 
+import copy
 import hashlib
 import json
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from tinyscene import audio
 from tinyscene.errors import InputError
 from tinyscene.features import FRONTENDS, Standardize
+from tinyscene.features.spectrogram import require_batch
 from tinyscene.files import write_whole
 from tinyscene.models import masks
 from tinyscene.models.menu import NETWORKS
 from tinyscene.models.preparation import prepare
 from tinyscene.models.provenance import Provenance
 from tinyscene.models.quantized import Int8Network
+from tinyscene.models.saved import (
+    FORMAT,
+    Described,
+    Part,
+    build,
+    build_sized,
+    describe,
+    differences,
+    digest,
+    sizes_beyond,
+)
 from tinyscene.models.streaming import stream, streams
+from tinyscene.models.tensors import laid_out, memory_format, set_memory_format, set_tensor
 
-_FORMAT = 2
 # What torch calls a module's own state beside its tensors.
 _EXTRA_STATE = "_extra_state"
+# What PyTorch says where a dense layer, or what stands beside another map, has other sizes.
+_MISMATCHES = ("shapes cannot be multiplied", "must match the size", "expected input")
 # Longer recordings are heard in chunks of this length, where the network can.
 _CHUNK_S = 30.0
-# What channel surgery and fresh layers change; a saved model holds those that differ from the network as built.
-_SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
 
 
 @dataclass(frozen=True)
@@ -55,10 +73,12 @@ class SceneClassifier(nn.Module):
         self, frontend: nn.Module, network: nn.Module, classes: tuple[str, ...], standardize: Standardize | None = None
     ) -> None:
         super().__init__()
+        _refuse_old_norms(network)
         self.frontend = frontend
-        self.standardize = standardize or Standardize(int(frontend.bands))  # type: ignore[arg-type]
-        # Channels last halves the time of a convolution on CPUs; the same order everywhere keeps rounding the same.
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.standardize = standardize or Standardize(int(frontend.bands), _channels(frontend))  # type: ignore[arg-type]
+        channels, bands, _ = self.standardize.mean.shape
+        set_memory_format(network, torch.zeros(2, channels, bands, int(frontend.frames(self._second))))  # type: ignore[operator]
+        self.network = laid_out(network)
         self.classes = tuple(classes)
         self.provenance = Provenance()
         """What it was trained on. Part of its state: `state_dict` holds it, and every stage adds to it."""
@@ -73,6 +93,11 @@ class SceneClassifier(nn.Module):
         """Which channel of a recording it hears: an index from 0, or "mean"."""
         channel = getattr(self.frontend, "channel", None)
         return "mean" if channel is None else int(channel)
+
+    @property
+    def _second(self) -> int:
+        """Samples of one second, or of the shortest clip that gives a frame."""
+        return max(self.sample_rate, int(self.frontend.shortest_samples))  # type: ignore[arg-type]
 
     @property
     def shortest_samples(self) -> int:
@@ -120,21 +145,63 @@ class SceneClassifier(nn.Module):
                 f"{stage} was handed {self.precision} weights; accepted: float32 ones (what rounds them comes last)"
             )
 
+    @property
+    def frontend_learns(self) -> bool:
+        """Whether the front end has parameters that are trained with the network."""
+        return any(parameter.requires_grad for parameter in self.frontend.parameters())
+
     def features(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, channels, bands, frames), standardized"""
+        require_batch(waveforms)
         standardized: Tensor = self.standardize(self.frontend(waveforms))
         return standardized
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SceneClassifier":
+        """`half()` and the like round the network; what computes features stays at 32 bits, on the same device."""
+
+        def keeping(tensor: Tensor) -> Tensor:
+            made = fn(tensor)
+            return made if made.dtype == tensor.dtype else tensor.to(made.device)
+
+        self.network._apply(fn, recurse)
+        for part in (self.frontend, self.standardize):
+            part._apply(keeping, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def classify(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes). 16-bit weights compute at 32 bits, as runtimes do."""
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = self.arranged(features)
         state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        if all(tensor.dtype != torch.float16 for tensor in state.values()):
-            logits: Tensor = self.network(features)
-            return logits
-        wide = {name: t.float() if t.dtype == torch.float16 else t for name, t in state.items()}
-        logits = torch.func.functional_call(self.network, wide, (features,))
-        return logits
+        narrow = {name: t.float() for name, t in state.items() if t.is_floating_point() and t.dtype != torch.float32}
+        try:
+            if narrow:
+                return self.checked(torch.func.functional_call(self.network, state | narrow, (features,)), features)
+            return self.checked(self.network(features), features)
+        except RuntimeError as error:
+            if not any(mismatch in str(error) for mismatch in _MISMATCHES):
+                raise
+            raise InputError(
+                f"{type(self.network).__name__} can't take features of shape {tuple(features.shape)} "
+                f"({str(error).splitlines()[0]}); accepted: clips as long as those that it was made for, or a network "
+                f"that pools over time before its dense layers"
+            ) from error
+
+    def arranged(self, features: Tensor) -> Tensor:
+        """The same values, in memory as the network has its maps."""
+        return features.contiguous(memory_format=memory_format(self.network))
+
+    def checked(self, output: Any, features: Tensor) -> Tensor:
+        """What the network gave for features (batch, ...). Raises InputError unless that is logits (batch, classes)."""
+        wanted = (features.shape[0], len(self.classes))
+        if isinstance(output, Tensor) and output.is_floating_point() and output.shape == wanted:
+            return output
+        given = (
+            f"{output.dtype} of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        )
+        raise InputError(
+            f"{type(self.network).__name__} gives {given}; accepted: one tensor of logits (batch, classes), "
+            f"{wanted} here, for the classes {', '.join(self.classes)}"
+        )
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, classes)"""
@@ -143,6 +210,8 @@ class SceneClassifier(nn.Module):
     @torch.inference_mode()
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
         """Name the scene of a sound file, or of samples of shape (samples,) at `sample_rate` Hz.
+
+        Samples are floats from -1 to 1, or integers as sound files hold them (`audio.as_waveform`).
 
         A recording is decoded as a whole. Beyond 30 s, what it takes besides these samples does not grow with them
         where the classifier `streams` (`models/streaming.py`); elsewhere the recording is heard in one piece.
@@ -174,39 +243,72 @@ class SceneClassifier(nn.Module):
             return str(source), audio.read(Path(source), self.sample_rate, self.channel)
         if sample_rate is None:
             raise InputError("predict was given samples without sample_rate; accepted: samples and their rate in Hz")
-        given = np.asarray(source, np.float32)
+        given = audio.as_waveform(source, "the samples")
         audio.check_waveform(given, sample_rate, "the samples")
         return "the samples", audio.resample(given, sample_rate, self.sample_rate)
 
     def describe(self) -> dict[str, Any]:
-        """All but the weights, as plain values. Raises InputError for a front end or network that is on no menu."""
+        """All but the network and its weights, as plain values. Raises InputError for a front end on no menu."""
         int8 = self.network.origin if isinstance(self.network, Int8Network) else None
-        origin = int8.network if int8 else self.network
-        network = _describe(origin, NETWORKS)
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "classes": self.classes,
             "provenance": self.provenance.to_json(),
-            "frontend": _describe(self.frontend, FRONTENDS),
+            "frontend": describe(self.frontend, FRONTENDS),
             "standardize": self.standardize.arguments,
-            "network": network,
-            "sizes": _sizes_beyond(origin, _build(network, NETWORKS)),
             "int8": int8 and {"keep_float": int8.keep_float, "example": int8.example},
         }
 
-    def save(self, folder: str | Path) -> Path:
-        """Write `weights.safetensors` and `model.json` into `folder`. No pickle."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        # Stands in model.json, for people to read.
-        del tensors[_EXTRA_STATE]
+    def written(self) -> tuple[str, bytes]:
+        """The contents of `model.json` and `weights.safetensors`, from which the same classifier was built again.
+
+        Raises:
+            InputError: it can't be, or computes something else: its front end or network is on no menu, or does not
+                tell all that it was built with.
+        """
+        origin = self.network.origin.network if isinstance(self.network, Int8Network) else self.network
+        network = describe(origin, NETWORKS)
+        built = build(Part(**network), NETWORKS)
+        tensors, tied, names = {}, {}, dict[int, str]()
+        for name, tensor in self.state_dict(keep_vars=True).items():
+            if name == _EXTRA_STATE:  # stands in model.json, for people to read
+                continue
+            if names.setdefault(id(tensor), name) == name:
+                # A clone: safetensors takes no two tensors that share memory.
+                tensors[name] = tensor.detach().cpu().contiguous().clone()
+            else:
+                tied[name] = names[id(tensor)]
         weights = save_tensors(tensors)
-        described = {**self.describe(), "weights_sha256": hashlib.sha256(weights).hexdigest()}
+        described = self.describe() | {"network": network, "sizes": sizes_beyond(origin, built)}
+        described |= {"tied": tied, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+        text = json.dumps(described | {"sha256": digest(described)}, indent=1)
+        try:
+            again = self._built(Described.read(text, "model.json"), weights)
+            waveforms = 0.1 * torch.randn(1, self._second, generator=torch.Generator().manual_seed(0))
+            with torch.inference_mode():
+                same = torch.allclose(again(waveforms), copy.deepcopy(self).cpu().eval()(waveforms), 1e-4, 1e-5, True)
+        except InputError as error:
+            raise InputError(f"this classifier would not load again: {error}") from error
+        if not same:
+            found = differences(origin, built) or "nothing tells which argument differs"
+            raise InputError(
+                f"{network['name']} built with {network['arguments']} is another function than the network to be saved "
+                f"({found}); accepted: a network whose `arguments` hold all that it was given"
+            )
+        return text, weights
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `weights.safetensors` and `model.json` into `folder`. No pickle.
+
+        Raises:
+            InputError: what would be written does not build the same classifier again; see `written`.
+        """
+        folder, (text, weights) = Path(folder), self.written()
+        folder.mkdir(parents=True, exist_ok=True)
         with write_whole(folder / "weights.safetensors") as partial:
             partial.write_bytes(weights)
         with write_whole(folder / "model.json") as partial:
-            partial.write_text(json.dumps(described, indent=1))
+            partial.write_text(text)
         return folder
 
     @classmethod
@@ -214,7 +316,7 @@ class SceneClassifier(nn.Module):
         """Rebuild a saved classifier, pruned ones with their own sizes.
 
         Raises:
-            InputError: the folder lacks a file, or its two files do not belong together.
+            InputError: the folder lacks a file, one is damaged, or the two do not belong together.
         """
         folder = Path(folder)
         for name in ("model.json", "weights.safetensors"):
@@ -225,82 +327,70 @@ class SceneClassifier(nn.Module):
                     + (f", such as {below}" if below else "")
                 )
         weights = (folder / "weights.safetensors").read_bytes()
-        try:
-            described = json.loads((folder / "model.json").read_text())
-            if described["format"] != _FORMAT:
-                raise InputError(f"{folder}/model.json: format {described['format']}; accepted: {_FORMAT}")
-            if described["weights_sha256"] != hashlib.sha256(weights).hexdigest():
-                raise InputError(
-                    f"{folder}: weights.safetensors is not the file that model.json was written with; "
-                    f"accepted: the two files of one model"
-                )
-            network = _build(described["network"], NETWORKS)
-            for path, sizes in described["sizes"].items():
-                _resize(network.get_submodule(path), sizes)
-            if int8 := described.get("int8"):
-                network = prepare(network.eval(), torch.zeros(int8["example"]), tuple(int8["keep_float"])).convert()
-            frontend, standardize = _build(described["frontend"], FRONTENDS), Standardize(**described["standardize"])
-            classifier = cls(frontend, network, tuple(described["classes"]), standardize)
-            classifier.provenance = Provenance.from_json(described["provenance"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
+        described = Described.read((folder / "model.json").read_text(errors="replace"), f"{folder}/model.json")
+        if described.weights_sha256 != hashlib.sha256(weights).hexdigest():
             raise InputError(
-                f"{folder}/model.json: not a tinyscene model ({error!r}); accepted: one saved by it"
-            ) from error
-        tensors = load_tensors(weights)
-        masks.register(classifier, tensors)
+                f"{folder}: weights.safetensors is not the file that model.json was written with; "
+                f"accepted: the two files of one model"
+            )
         try:
+            classifier = cls._built(described, weights)
+            classifier.classify(classifier.short_example())
+        except Exception as error:
+            # Where settings contradict one another, torch says so, in whatever way.
+            reason = error if isinstance(error, InputError) else f"{error!r}; accepted: a model as it was saved"
+            raise InputError(f"{folder}/model.json: {reason}") from error
+        return classifier
+
+    @classmethod
+    def _built(cls, described: Described, weights: bytes) -> "SceneClassifier":
+        """Raises InputError where the two do not fit."""
+        network = build_sized(described, NETWORKS, len(weights))
+        if int8 := described.int8:
+            try:
+                network = prepare(network.eval(), torch.zeros(int8.example), int8.keep_float).convert()
+            except Exception as error:
+                raise InputError(f"int8: {error}; accepted: what the model was saved with") from error
+        frontend = build(described.frontend, FRONTENDS)
+        standardize = Standardize(described.standardize.bands, described.standardize.channels)
+        classifier = cls(frontend, network, described.classes, standardize)
+        classifier.provenance = Provenance.from_json(described.provenance.model_dump())
+        try:
+            tensors = load_tensors(weights)
+            masks.register(classifier, tensors)
+            for name, kept in described.tied.items():
+                set_tensor(classifier, name, attrgetter(kept)(classifier))
+                tensors[name] = tensors[kept]
             for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
                 if name in tensors:
                     parameter.data = parameter.data.to(tensors[name].dtype)
             classifier.load_state_dict({**tensors, _EXTRA_STATE: classifier.get_extra_state()})
-        except RuntimeError as error:
+        except (SafetensorError, RuntimeError, AttributeError, KeyError) as error:
             raise InputError(
-                f"{folder}: model.json and weights.safetensors do not belong together ({error}); "
+                f"model.json and weights.safetensors do not belong together ({error}); "
                 f"accepted: the two files of one model, saved by a version of tinyscene that builds it alike"
             ) from error
-        classifier.network.to(memory_format=torch.channels_last)
+        laid_out(classifier.network)
         return classifier.eval()
 
 
-def _describe(module: nn.Module, menu: dict[str, type[nn.Module]]) -> dict[str, Any]:
-    for name, kind in menu.items():
-        if type(module) is kind:
-            return {"name": name, "arguments": module.arguments}
-    raise InputError(
-        f"{type(module).__name__} is not on the menu and can't be saved; accepted: {', '.join(menu)}, or one that your "
-        f"file adds to NETWORKS or FRONTENDS"
-    )
+def _channels(frontend: nn.Module) -> int:
+    """Of its features. Raises InputError unless they are (batch, channels, bands, frames)."""
+    with torch.no_grad():
+        shape = frontend(torch.zeros(1, max(int(frontend.sample_rate), int(frontend.shortest_samples)))).shape  # type: ignore[arg-type]
+    if len(shape) != 4 or shape[2] != frontend.bands:
+        raise InputError(
+            f"{type(frontend).__name__} gives {tuple(shape)} for one second; accepted: (batch, channels, "
+            f"{frontend.bands} bands, frames)"
+        )
+    return int(shape[1])
 
 
-def _build(described: dict[str, Any], menu: dict[str, type[nn.Module]]) -> nn.Module:
-    if described["name"] not in menu:
-        raise InputError(f"{described['name']!r} is not on the menu; accepted: {', '.join(menu)}")
-    return menu[described["name"]](**described["arguments"])
-
-
-def _sizes(module: nn.Module) -> dict[str, int]:
-    return {name: getattr(module, name) for name in _SIZES if hasattr(module, name)}
-
-
-def _sizes_beyond(network: nn.Module, built: nn.Module) -> dict[str, dict[str, int]]:
-    """Sizes of the layers in which `network` differs from the one its arguments build."""
-    fresh = dict(built.named_modules())
-    return {path: _sizes(m) for path, m in network.named_modules() if path and _sizes(m) != _sizes(fresh[path])}
-
-
-def _resize(layer: nn.Module, sizes: dict[str, int]) -> None:
-    """Give `layer` tensors of these sizes, to be filled by load_state_dict."""
-    # Zeros, since an int8 network is built from them before: what memory happens to hold may not be finite.
-    for name, size in sizes.items():
-        setattr(layer, name, size)
-    if isinstance(layer, nn.Conv1d | nn.Conv2d):
-        shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
-        layer.weight = nn.Parameter(torch.zeros(shape))
-    elif isinstance(layer, nn.Linear):
-        layer.weight = nn.Parameter(torch.zeros(layer.out_features, layer.in_features))
-    width = sizes.get("out_channels") or sizes.get("out_features") or sizes["num_features"]
-    for tensor in [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
-        if tensor.ndim == 1:
-            tensor.data = torch.zeros(width, dtype=tensor.dtype)
+def _refuse_old_norms(network: nn.Module) -> None:
+    for path, module in network.named_modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm | SpectralNorm):
+                raise InputError(
+                    f"{type(network).__name__}: {path} has torch.nn.utils.weight_norm or spectral_norm, whose networks "
+                    f"can't be copied; accepted: those of torch.nn.utils.parametrizations"
+                )

@@ -48,7 +48,7 @@ def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.
     network = NETWORKS[name]
     signature = inspect.signature(network)
     try:
-        signature.bind(**arguments)
+        bound = signature.bind(**arguments)
     except TypeError as error:
         accepted = ", ".join(
             parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default}"
@@ -59,4 +59,9 @@ def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.
         return network(**arguments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return network(**arguments)
+        made = network(**arguments)
+    if not hasattr(made, "arguments"):
+        # What a class doesn't keep itself is needed to load it.
+        bound.apply_defaults()
+        made.arguments = bound.arguments  # type: ignore[assignment]
+    return made

@@ -9,13 +9,22 @@ from tinyscene.errors import InputError
 from tinyscene.models import masks
 from tinyscene.models.folding import fold_batch_norm, inside
 from tinyscene.models.quantized import FakeQuantized, Int8Network, Origin
+from tinyscene.models.tensors import laid_out
 from tinyscene.progress import silence
 
 _aten = torch.ops.aten
 _DROPOUTS = {_aten.dropout.default, _aten.feature_dropout.default}
 _SHAPES = {_aten.flatten.using_ints, _aten.view.default, _aten.reshape.default, _aten.squeeze.dim}
 # Attributes of exported graphs and of int8 networks, which hold the network's own modules beside these.
-_TAKEN = {*dir(fx.GraphModule), *dir(Int8Network), "meta", "origin", "shortest_frames", "validate_inputs"}
+_TAKEN = {
+    *dir(fx.GraphModule),
+    *dir(Int8Network),
+    "meta",
+    "memory_format",
+    "origin",
+    "shortest_frames",
+    "validate_inputs",
+}
 
 
 def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = ()) -> FakeQuantized:
@@ -55,7 +64,8 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
     _unshare_dropout(inserted)
     for path, kept in masks.masks_of(folded).items():
         masks.attach(inserted, path, kept)
-    return FakeQuantized(inserted.to(memory_format=torch.channels_last), origin)
+    prepared: FakeQuantized = laid_out(FakeQuantized(inserted, origin))
+    return prepared
 
 
 def _refuse_halves(network: nn.Module, keep_float: tuple[str, ...]) -> None:

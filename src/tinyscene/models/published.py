@@ -84,10 +84,15 @@ def create_classifier(
 
     `arguments` are the network's own, such as `filters`.
 
-    Raises InputError, naming those there are, for another name.
+    Raises InputError for a name that is on no menu, or that no front end stands beside.
     """
     if name not in NETWORKS:
         raise InputError(f"no network {name!r}; accepted: {', '.join(NETWORKS)}")
+    if name not in FRONTENDS_OF:
+        raise InputError(
+            f"no front end is known for {name!r}; accepted: SceneClassifier(front end, network, classes), or one in "
+            f"tinyscene.models.published.FRONTENDS_OF[{name!r}], such as lambda: LogMel(...)"
+        )
     network = create_model(name, seed=seed, classes=len(classes), **arguments)
     frontend = FRONTENDS_OF[name]()
     standardize = Standardize.identity(int(frontend.bands)) if name in _NOT_STANDARDIZED else None  # type: ignore[arg-type]

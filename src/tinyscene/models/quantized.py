@@ -13,7 +13,7 @@ from tinyscene.errors import InputError
 from tinyscene.models import masks
 from tinyscene.models.folding import fold_batch_norm
 from tinyscene.models.streaming import Locality
-from tinyscene.models.tensors import get_tensor, set_tensor
+from tinyscene.models.tensors import get_tensor, laid_out, memory_format, set_tensor
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class FakeQuantized(nn.Module):
         super().__init__()
         self.graph, self.origin = graph, origin
         self.shortest_frames = int(getattr(origin.network, "shortest_frames", 1))
+        self.memory_format = memory_format(origin.network)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes)"""
@@ -116,6 +117,7 @@ class Int8Network(nn.Module):
         self.origin = origin
         self.graph = converted.graph
         self.shortest_frames = int(getattr(origin.network, "shortest_frames", 1))
+        self.memory_format = memory_format(origin.network)
         for path, module in origin.folded().named_modules(remove_duplicate=False):
             if path:
                 # A module that stands in two places has scales for each.
@@ -130,7 +132,7 @@ class Int8Network(nn.Module):
                 set_tensor(self, path, tensor)
         self.requires_grad_(False)
         # Another order of summation would round one value in a million to its other neighbour.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        laid_out(self)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes)"""

@@ -106,7 +106,7 @@ def stream(classifier: "SceneClassifier", waveforms: Waveforms, most: int) -> Te
     pooled, steps = torch.zeros(()), 0
     for chunk in chunks(frames, locality.stride, context, most):
         features = frames_of(classifier, waveforms, chunk.first, chunk.last)
-        mapped: Tensor = network.local(features.contiguous(memory_format=torch.channels_last))[..., chunk.skip :]
+        mapped: Tensor = network.local(classifier.arranged(features))[..., chunk.skip :]
         mapped = mapped[..., : chunk.take]
         if locality.pooling == "max":
             highest = mapped.amax(-1, keepdim=True)

@@ -108,7 +108,7 @@ def _built(system: System, clips: Clips, run: Run, shaped: Shaped) -> SceneClass
     """The untrained classifier of this seed. What could not be pruned or saved after training is refused now."""
     run.seed_torch(INITIAL)
     classifier = system.untrained(clips.classes).eval()
-    classifier.describe()
+    classifier.written()
     with torch.random.fork_rng(devices=[]):
         shapes(system, classifier, shaped)
     return classifier

@@ -105,9 +105,12 @@ def features_of_clips(
     """Features of every clip, not standardized, each (1, channels, bands, frames).
 
     With `length`, clips of another are cut or padded to it. They are a list, which the run keeps for its later stages,
-    where there is room for it beside what is kept of other parts. Features of another front end, or of other clips of
-    the same part, are dropped first: they are an earlier stage's.
+    where the front end does not learn and there is room for it beside what is kept of other parts. Features of another
+    front end, or of other clips of the same part, are dropped first: they are an earlier stage's.
     """
+    anew = Anew(partial(_features, classifier, waveforms, run, what, length))
+    if classifier.frontend_learns:
+        return anew
     frontend, part = classifier.frontend, f"{what} {length}"
     made_by = key_of(frontend)
     key = (made_by, part, f"{waveforms.fingerprint} {run.seed}")
@@ -117,7 +120,7 @@ def features_of_clips(
         kept = sum(one.nbytes for some in run.features.values() for one in some)
         lengths = waveforms.lengths if length is None else [length] * len(waveforms)
         if kept + _bytes(classifier, lengths) > _MOST_BYTES:
-            return Anew(partial(_features, classifier, waveforms, run, what, length))
+            return anew
         run.features[key] = list(_packed(_features(classifier, waveforms, run, what, length)))
     return run.features[key]
 

@@ -49,6 +49,9 @@ class EarlyStopping:
 class Fit(Stage):
     """Train a classifier's network on the train split; the validation split, where there is one, is watched.
 
+    Parameters of the front end that require a gradient are trained with it, at the optimiser's rate; features are
+    standardized as those of the untrained front end were.
+
     Args:
         epochs: passes over the train split.
         batch_size: clips a step, over all devices.
@@ -156,6 +159,8 @@ class Fit(Stage):
                 f"Fit trains on {length / classifier.sample_rate:.3f} s of every clip, the median or the crop; "
                 f"accepted: at least {classifier.shortest_samples / classifier.sample_rate:.3f} s for this network"
             )
+        # What it can't take, or gives in place of logits, is refused before anything is computed.
+        classifier.eval().classify(classifier.example(length / classifier.sample_rate))
         kept = None if on_clips or on_waveforms else features_of_clips(classifier, waveforms, run, "train", length)
         if isinstance(kept, list):
             fit_standardization(classifier, waveforms, run, kept)

@@ -95,7 +95,7 @@ class WaveformSource:
         """clips -> (batch, channels, bands, frames), (batch, classes)"""
         waveforms = next(self.loader).to(targets.device)
         waveforms, targets = _augment(waveforms, targets, self.on_waveforms, rng)
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.classifier.frontend_learns):
             features = self.classifier.features(waveforms)
         return _augment(features, targets, self.on_features, rng)
 
@@ -110,12 +110,14 @@ def train(
     run: Run,
     hooks: Hooks,
 ) -> None:
-    """Train `classifier.network` in place, from the last epoch of an earlier, killed run where there was one."""
+    """Train `classifier` in place, from the last epoch of an earlier, killed run where there was one."""
     fabric = run.fabric
     network = classifier.network
-    optimizer = fit.optimizer.build(parameter_groups(network, fit.optimizer.rates))
+    learned = [parameter for parameter in classifier.frontend.parameters() if parameter.requires_grad]
+    groups = parameter_groups(network, fit.optimizer.rates)
+    optimizer = fit.optimizer.build([*groups, {"params": learned, "factor": 1.0}] if learned else groups)
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
-    progress = checkpoint.restore(network, optimizer, fit.start_after)
+    progress = checkpoint.restore(classifier, optimizer, fit.start_after)
     plan = Plan(len(source), fit.batch_size, progress.epoch, fit.epochs, run, fabric.global_rank, fabric.world_size)
     source.start(plan, run)
     targets = torch.eye(len(clips.classes))[clips.train.labels].to(fabric.device)
@@ -128,7 +130,8 @@ def train(
     with bar(_what(fit, progress), last * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
-            row = _epoch(fit, network, wrapped, wrapped_optimizer, source, targets, plan, progress, run, advance, hooks)
+            trained = classifier, wrapped, wrapped_optimizer
+            row = _epoch(fit, trained, source, targets, plan, progress, run, advance, hooks)
             if len(labels):
                 probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
                 row["validation_log_loss"] = log_loss(labels, probabilities)
@@ -136,22 +139,20 @@ def train(
             row["seconds"] = time.monotonic() - started
             # Batch norm statistics differ between devices: what the first one saw decides for all.
             row = fabric.broadcast(row)
-            _judge(fit, row, progress, checkpoint, network)
+            _judge(fit, row, progress, checkpoint, classifier)
             progress.history.append(row)
             progress.epoch += 1
             if fabric.is_global_zero:
-                checkpoint.save(network, optimizer, progress)
+                checkpoint.save(classifier, optimizer, progress)
     if checkpoint.best_weights:
-        network.load_state_dict(checkpoint.best_weights)
-    network.load_state_dict(fabric.broadcast(network.state_dict()))
+        classifier.load_state_dict(checkpoint.best_weights)
+    classifier.load_state_dict(fabric.broadcast(classifier.state_dict()))
     run.history[:] = progress.history
 
 
 def _epoch(
     fit: "Fit",
-    network: nn.Module,
-    wrapped: Any,
-    optimizer: Any,
+    trained: tuple[SceneClassifier, Any, Any],
     source: Source,
     targets: Tensor,
     plan: Plan,
@@ -161,9 +162,12 @@ def _epoch(
     hooks: Hooks,
 ) -> dict[str, float]:
     """One pass over the train split. Returns its mean loss, without the penalty, and the last learning rate."""
-    epoch, note = progress.epoch, _note(progress, fit.epochs)
+    classifier, wrapped, optimizer = trained
+    epoch, note, network = progress.epoch, _note(progress, fit.epochs), classifier.network
     run.seed_torch(DROPOUT, epoch, plan.rank)
     wrapped.train()
+    classifier.frontend.train(classifier.frontend_learns)
+    learned = [parameter for parameter in classifier.frontend.parameters() if parameter.requires_grad]
     total, seen, figures = 0.0, 0, {}
     batches = plan.epoch(epoch)
     removed = masks.removed(network)
@@ -172,9 +176,14 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = lr * group["factor"]
         inputs, wanted = source.batch(members, targets[members], run.rng(BATCH, epoch, step, plan.rank))
-        loss = fit.loss(wrapped(inputs.contiguous(memory_format=torch.channels_last)), wanted)
+        inputs = classifier.arranged(inputs)
+        loss = fit.loss(classifier.checked(wrapped(inputs), inputs), wanted)
         optimizer.zero_grad()
         run.fabric.backward(loss if hooks.penalty is None else loss + hooks.penalty(network))
+        for parameter in learned:
+            # The front end stands outside what DDP wraps.
+            if parameter.grad is not None:
+                parameter.grad = run.fabric.all_reduce(parameter.grad)  # type: ignore[assignment]
         optimizer.step()
         if hooks.after_step is not None:
             figures = hooks.after_step(network, (epoch + (step + 1) / len(batches)) / fit.epochs) or {}
@@ -191,7 +200,7 @@ def _epoch(
     return {"epoch": epoch, "lr": lr, "train_loss": total / seen, **figures}
 
 
-def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Checkpoint, network: nn.Module) -> None:
+def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Checkpoint, trained: nn.Module) -> None:
     """Remember the best epoch; of equal ones, the first."""
     if fit.early_stopping is None:
         return
@@ -199,7 +208,7 @@ def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Ch
     figure = row["validation_log_loss"] if monitor == "log_loss" else -row["validation_accuracy"]
     if figure < progress.best:
         progress.best, progress.best_epoch = figure, progress.epoch
-        checkpoint.keep_best(network)
+        checkpoint.keep_best(trained)
 
 
 def _stopped(fit: "Fit", progress: Progress) -> bool:

@@ -1,0 +1,237 @@
+"""Networks and front ends of a user's own, as they are commonly written."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tinyscene.compression import FilterPruning, HalfPrecision, Quantize
+from tinyscene.errors import InputError
+from tinyscene.features import FRONTENDS, LogMel
+from tinyscene.models import NETWORKS, create_model
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.preparation import prepare
+from tinyscene.models.published import create_classifier
+from tinyscene.systems.count import count_model
+
+CLASSES = ("bus", "park", "tram")
+RATE, BANDS = 8000, 20
+
+
+class Own(nn.Module):
+    """Two convolutions and a mean over time, without `arguments`; `width` and `dilation` stand in attributes."""
+
+    def __init__(self, width: int = 6, classes: int = 3, dilation: int = 1, inputs: int = 1) -> None:
+        super().__init__()
+        self.width, self.classes, self.dilation, self.inputs = width, classes, dilation, inputs
+        self.conv = nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation)
+        self.more = nn.Conv2d(width, width, 3, padding=1)
+        self.dense = nn.Linear(width, classes)
+
+    def forward(self, features):
+        return self.dense(self.more(self.conv(features).relu()).relu().mean((2, 3)))
+
+
+class Forgetful(Own):
+    """Tells nothing of what it was built with."""
+
+    def __init__(self, width: int = 6, classes: int = 3, dilation: int = 1) -> None:
+        super().__init__(width, classes, dilation)
+        del self.width, self.dilation
+
+
+class Viewing(Own):
+    """As most recurrent networks of tutorials: `view` after a convolution, a GRU over the frames, frames free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(6 * BANDS, 6, batch_first=True)
+
+    def forward(self, features):
+        mapped = self.more(self.conv(features).relu())
+        batch, channels, bands, frames = mapped.shape
+        rows = mapped.view(batch, channels * bands, frames).transpose(1, 2)
+        return self.dense(self.recurrent(rows)[0].mean(1))
+
+
+class ViewingConvs(Own):
+    def forward(self, features):
+        mapped = self.more(self.conv(features).relu())
+        return self.dense(mapped.view(mapped.shape[0], mapped.shape[1], -1).mean(2))
+
+
+def frontend() -> LogMel:
+    return LogMel(RATE, 256, BANDS, hop_length=160)
+
+
+def around(network, front=None) -> SceneClassifier:
+    return SceneClassifier(front or frontend(), network, CLASSES).eval()
+
+
+def noise(seconds: float = 1.0, clips: int = 2) -> torch.Tensor:
+    return 0.1 * torch.randn(clips, round(seconds * RATE), generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def menu(monkeypatch):
+    """The menu, for classes of a test's own."""
+    for kind in (Own, Forgetful, Viewing, ViewingConvs):
+        monkeypatch.setitem(NETWORKS, kind.__name__, kind)
+    return NETWORKS
+
+
+def test_a_network_that_is_on_no_menu_is_pruned_quantized_and_halved_but_not_saved(tmp_path):
+    classifier = around(Own())
+    for stage in (FilterPruning("more", 0.5), Quantize(), HalfPrecision()):
+        assert stage.shape(classifier)(noise()).shape == (2, 3)
+    with pytest.raises(InputError, match="Own is not on the menu"):
+        classifier.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("stage", [None, FilterPruning("more", 0.5), HalfPrecision(), Quantize()])
+def test_arguments_are_read_from_attributes_of_the_same_names(menu, tmp_path, stage):
+    classifier = around(Own(width=8, dilation=2))
+    classifier = stage.shape(classifier) if stage else classifier
+    loaded = SceneClassifier.load(classifier.save(tmp_path))
+    assert torch.equal(loaded(noise()), classifier.eval()(noise()))
+
+
+def test_arguments_that_a_class_forgets_are_kept_by_create_model_or_asked_for(menu, tmp_path):
+    made = around(create_model("Forgetful", dilation=4))
+    assert torch.equal(SceneClassifier.load(made.save(tmp_path))(noise()), made(noise()))
+    with pytest.raises(InputError, match=r"Forgetful can't be saved: nothing tells the width, dilation .*self\.width"):
+        around(Forgetful()).save(tmp_path / "model")
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_arguments_that_build_another_function_are_refused_at_save(menu, tmp_path, int8):
+    network = Own(dilation=4)
+    network.arguments = {"width": 6}
+    classifier = around(network)
+    if int8:
+        prepared = prepare(network, classifier.short_example())
+        prepared.set_ranges([classifier.features(noise())])
+        classifier = around(prepared.convert())
+    with pytest.raises(InputError, match=r"another function.*conv\.dilation is \(4, 4\) and would be \(1, 1\)"):
+        classifier.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    network.extra = nn.Linear(3, 3)
+    with pytest.raises(InputError, match="builds no extra"):
+        around(network).save(tmp_path / "model")
+
+
+def test_a_network_without_a_front_end_of_its_own_is_asked_for_one(menu):
+    for call in (lambda: create_classifier("Own", CLASSES), lambda: count_model("Own")):
+        with pytest.raises(InputError, match=r"no front end is known for 'Own'; accepted: .*FRONTENDS_OF\['Own'\]"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("output", "named"),
+    [
+        (lambda logits: (logits, logits), "gives tuple"),
+        (lambda logits: {"logits": logits}, "gives dict"),
+        (lambda logits: logits[:, None].expand(-1, 7, -1), r"shape \(2, 7, 3\)"),
+        (lambda logits: logits[:, :2], r"shape \(2, 2\)"),
+        (lambda logits: logits.argmax(1), r"torch\.int64"),
+    ],
+)
+def test_what_is_no_logits_is_refused(output, named):
+    network = Own()
+    network.register_forward_hook(lambda _module, _given, logits: output(logits))
+    with pytest.raises(InputError, match=rf"{named}.*accepted: one tensor of logits \(batch, classes\)"):
+        around(network)(noise())
+
+
+@pytest.mark.parametrize("kind", [Viewing, ViewingConvs])
+def test_a_network_that_views_its_maps_is_handed_contiguous_ones(menu, tmp_path, kind):
+    network = kind().eval()
+    features = torch.randn(2, 1, BANDS, 51)
+    expected = network(features)
+    classifier = around(network)
+    torch.testing.assert_close(classifier.classify(features), expected)
+    loaded = SceneClassifier.load(classifier.save(tmp_path))
+    torch.testing.assert_close(loaded.classify(features), expected)
+    if kind is ViewingConvs:
+        for stage in (Quantize(), FilterPruning("more", 0.5)):
+            assert stage.shape(classifier)(noise()).shape == (2, 3)
+
+
+def test_networks_of_the_menu_have_their_channels_last():
+    for name in NETWORKS:
+        network = create_classifier(name, CLASSES).network
+        maps = any(tensor.ndim == 4 for tensor in network.parameters())
+        assert hasattr(network, "memory_format") != maps, name
+
+
+def test_clips_of_another_length_are_refused_by_a_sentence_where_a_dense_layer_reads_all_frames():
+    class Flat(Own):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Linear(6 * BANDS * 51, 3)
+
+        def forward(self, features):
+            return self.dense(self.conv(features).flatten(1))
+
+    classifier = around(Flat())
+    assert classifier(noise(1.0)).shape == (2, 3)
+    with pytest.raises(
+        InputError, match=r"Flat can't take features of shape \(2, 1, 20, 76\).*accepted: clips as long"
+    ):
+        classifier(noise(1.5))
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_norms_of_the_old_form_are_refused_and_those_of_the_new_are_copied(menu, tmp_path, norm):
+    network = Own()
+    norm(network.conv)
+    with pytest.raises(InputError, match=r"conv has .*accepted: those of torch\.nn\.utils\.parametrizations"):
+        around(network)
+    network = Own()
+    getattr(nn.utils.parametrizations, norm.__name__)(network.conv)
+    assert HalfPrecision().shape(around(network))(noise()).shape == (2, 3)
+
+
+@pytest.mark.parametrize("cast", ["half", "bfloat16", "double", "float"])
+def test_a_classifier_that_was_cast_predicts_as_before(cast):
+    classifier, waveform = around(Own()), noise()[0].numpy()
+    expected = classifier.predict(waveform, RATE).probabilities
+    found = getattr(classifier, cast)().predict(waveform, RATE).probabilities
+    assert classifier.frontend.weights.dtype == classifier.standardize.mean.dtype == torch.float32
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=5e-3)
+
+
+def test_features_of_64_bits_are_classified():
+    class Exact(LogMel):
+        def forward(self, waveforms):
+            return super().forward(waveforms).double()
+
+    classifier = around(Own())
+    exact = SceneClassifier(Exact(RATE, 256, BANDS, hop_length=160), classifier.network, CLASSES)
+    assert torch.equal(exact(noise()), classifier(noise()))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int8, np.uint8])
+def test_integers_are_scaled_as_sound_files_are(dtype, tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    floats = np.random.default_rng(0).uniform(-0.5, 0.5, RATE)
+    limits = np.iinfo(dtype)
+    half = 2.0 ** (limits.bits - 1)
+    whole = np.round(floats * half + (half if dtype == np.uint8 else 0)).astype(dtype)
+    classifier = around(Own())
+    found = classifier.predict(whole, RATE).probabilities
+    subtype = {np.int16: "PCM_16", np.int32: "PCM_32", np.int8: "PCM_S8", np.uint8: "PCM_U8"}[dtype]
+    if dtype in (np.int16, np.int32):
+        soundfile.write(tmp_path / "clip.wav", whole, RATE, subtype=subtype)
+        assert found == classifier.predict(tmp_path / "clip.wav").probabilities
+    expected = classifier.predict(np.round(floats * half).astype(np.float32) / np.float32(half), RATE).probabilities
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
+    with pytest.raises(InputError, match="type int64; accepted: float, or integers"):
+        classifier.predict(whole.astype(np.int64), RATE)
+
+
+def test_a_waveform_without_a_batch_is_refused():
+    for front in (frontend(), FRONTENDS["raw"](RATE), around(Own()).features):
+        with pytest.raises(InputError, match=r"shape \(8000,\); accepted: \(batch, samples\)"):
+            front(noise()[0])
