@@ -199,9 +199,9 @@ def test_the_argument_stays_as_it_is(tmp_path: Path) -> None:
 def translated(precision: str) -> onnx.ModelProto:
     """What `export` would write, for faults to be planted into copies."""
     classifier = at("baseline2021", precision)
-    model = onnx_model(form_of(classifier, "outside", round(CLIP_S * classifier.sample_rate)))
-    described = describe(classifier, form_of(classifier, "outside", 4800), True)
-    onnx.helper.set_model_props(model, described)
+    form = form_of(classifier, "outside", round(CLIP_S * classifier.sample_rate), any_length=True)
+    model = onnx_model(form)
+    onnx.helper.set_model_props(model, describe(classifier, form))
     return model
 
 

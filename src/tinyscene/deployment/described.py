@@ -21,7 +21,7 @@ MODEL, MEAN, STD = "tinyscene", "standardize_mean", "standardize_std"
 MASKS = "masks"
 
 
-def describe(classifier: SceneClassifier, form: Form, any_length: bool) -> dict[str, str]:
+def describe(classifier: SceneClassifier, form: Form) -> dict[str, str]:
     """The metadata of a file; all values JSON."""
     kept = {
         name.removesuffix(SUFFIX): int(mask.sum())
@@ -29,7 +29,6 @@ def describe(classifier: SceneClassifier, form: Form, any_length: bool) -> dict[
         if name.endswith(SUFFIX)
     }
     shortest = int(getattr(classifier.network, "shortest_frames", 1))
-    fixed = form.front_end == "inside" or not any_length
     described: dict[str, Any] = {
         MODEL: {
             **classifier.describe(),
@@ -38,7 +37,7 @@ def describe(classifier: SceneClassifier, form: Form, any_length: bool) -> dict[
             "shortest_frames": shortest,
             "shortest_samples": classifier.shortest_samples,
             "front_end": form.front_end,
-            "samples": form.samples if fixed else None,
+            "samples": None if form.any_length else form.samples,
             "step_samples": form.step_samples or None,
             "state_size": form.examples[-1].shape[1] if form.step_samples else None,
         },

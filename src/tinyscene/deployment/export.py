@@ -2,6 +2,8 @@
 
 import copy
 import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import inf, isfinite
 from pathlib import Path
@@ -21,6 +23,8 @@ from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.keys import weights_fingerprint
+
+ANY_LENGTH = "any length"
 
 
 def export(
@@ -42,7 +46,8 @@ def export(
         front_end: inside, the file takes waveforms and gives probabilities; outside, standardized features and logits.
         clips: recordings to compare on, beside generated sounds; best ones that were held out.
         clip_s: length of the clips that the file is for; of those that the classifier was trained on where None. ONNX
-            files with the front end outside take any.
+            files with the front end outside take any; where the network can't, or would compute something else, those
+            of this length alone, and the certificate has the reason.
         step_s: the file hears a recording in steps of this length, to the nearest whole hop, and carries a state:
             probabilities of as many frames as a clip of `clip_s` has, at every step. The front end is inside then. See
             `StreamingFrontEnd` for what a stream hears otherwise than a clip does.
@@ -55,42 +60,92 @@ def export(
     format_ = format_of(path)
     if front_end not in ("inside", "outside"):
         raise InputError(f"export was given front_end={front_end!r}; accepted: inside, outside")
-    any_length = format_.any_length and front_end == "outside"
-    if clip_s is None:
-        clip_s = _length_for(classifier, path, any_length)
-    elif not 0 < clip_s < inf:
+    if clip_s is not None and not 0 < clip_s < inf:
         raise InputError(f"export was given clip_s={clip_s}; accepted: a length above 0 s")
-    classifier = copy.deepcopy(classifier).cpu().eval()
-    samples, least = round(clip_s * classifier.sample_rate), classifier.shortest_samples
-    if samples < least and not any_length:
-        raise InputError(
-            f"{path}: clips of {clip_s:g} s; accepted: at least {least / classifier.sample_rate:.2f} s, which the "
-            f"network needs"
-        )
-    samples = max(samples, least)
-    step_samples = _step_samples(classifier, front_end, samples, step_s)
-    given = probes.generated(samples, any_length)
-    if step_samples:
-        given += probes.generated(round(probes.LONGER * samples), any_length=False)
-    if clips is not None:
-        given += probes.of_clips(classifier, clips, None if any_length else samples)
+    wanted = _Wanted(copy.deepcopy(classifier).cpu().eval(), path, front_end, clips, clip_s, step_s)
     try:
-        form = form_of(classifier, front_end, samples, step_samples)
-        return write_checked(classifier, format_, path, form, given, clips)
+        return write_checked(wanted.classifier, format_, path, wanted.attempts(format_.any_length), clips)
     except OSError as error:
         raise InputError(
             f"{path}: can't be written ({error.strerror or error}); accepted: a name in a folder that can be, with room"
         ) from error
 
 
-def _step_samples(classifier: SceneClassifier, front_end: FrontEnd, samples: int, step_s: float | None) -> int:
+@dataclass(frozen=True)
+class Attempt:
+    """One file that a classifier can be.
+
+    Attributes:
+        name: what tells it from the others; empty where there are none.
+        given: what it is compared on.
+    """
+
+    name: str
+    form: Form
+    given: list[Probe]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What `export` was asked for."""
+
+    classifier: SceneClassifier
+    path: Path
+    front_end: FrontEnd
+    clips: Clips | None
+    clip_s: float | None
+    step_s: float | None
+
+    def attempts(self, any_length: bool) -> Iterator[Attempt]:
+        """The files to try in turn: for clips of any length, then for those of one.
+
+        Args:
+            any_length: whether the format has such files where the front end is outside.
+        """
+        known_s = self.classifier.trained_clip_s if self.clip_s is None else self.clip_s
+        if not any_length or self.front_end == "inside":
+            yield self._one_length(known_s, "")
+            return
+        rate, least = self.classifier.sample_rate, self.classifier.shortest_samples
+        samples = max(round((self.clip_s or 1.0) * rate), least)
+        form = form_of(self.classifier, self.front_end, samples, _step_samples(self, samples), any_length=True)
+        yield Attempt(ANY_LENGTH, form, probes.generated(samples, any_length=True) + self._of_clips(None))
+        if known_s is not None:
+            yield self._one_length(known_s, f"clips of {known_s:g} s alone")
+
+    def _one_length(self, clip_s: float | None, name: str) -> Attempt:
+        """Raises InputError where nothing says which length, or the network needs a longer one."""
+        if clip_s is None:
+            raise InputError(
+                f"{self.path}: takes clips of one length, and the model was not trained; "
+                f"accepted: --clip-s SECONDS (clip_s=), best the length of those"
+            )
+        rate, least = self.classifier.sample_rate, self.classifier.shortest_samples
+        samples = round(clip_s * rate)
+        if samples < least:
+            raise InputError(
+                f"{self.path}: clips of {clip_s:g} s; accepted: at least {least / rate:.2f} s, which the network needs"
+            )
+        step_samples = _step_samples(self, samples)
+        given = probes.generated(samples, any_length=False)
+        if step_samples:
+            given += probes.generated(round(probes.LONGER * samples), any_length=False)
+        form = form_of(self.classifier, self.front_end, samples, step_samples)
+        return Attempt(name, form, given + self._of_clips(samples))
+
+    def _of_clips(self, samples: int | None) -> list[Probe]:
+        return [] if self.clips is None else probes.of_clips(self.classifier, self.clips, samples)
+
+
+def _step_samples(wanted: _Wanted, samples: int) -> int:
     """Whole hops; 0 where the file takes clips. Raises InputError for a step that the clip does not hold."""
+    step_s, front_end, frontend = wanted.step_s, wanted.front_end, wanted.classifier.frontend
     if step_s is None:
         return 0
     if front_end != "inside":
         raise InputError(f"export was given step_s={step_s:g} and front_end={front_end!r}; accepted: inside")
-    hop, rate = int(classifier.frontend.hop_length), classifier.sample_rate  # type: ignore[arg-type]
-    longest = (int(classifier.frontend.frames(samples)) - 1) * hop  # type: ignore[operator]
+    hop, rate = int(frontend.hop_length), wanted.classifier.sample_rate  # type: ignore[arg-type]
+    longest = (int(frontend.frames(samples)) - 1) * hop  # type: ignore[operator]
     step_samples = round(step_s * rate / hop) * hop if isfinite(step_s * rate) else 0
     if not 0 < step_samples <= longest:
         raise InputError(
@@ -100,58 +155,45 @@ def _step_samples(classifier: SceneClassifier, front_end: FrontEnd, samples: int
     return step_samples
 
 
-def _length_for(classifier: SceneClassifier, path: Path, any_length: bool) -> float:
-    """In seconds. Raises InputError where a file for one length alone is asked for and nothing says which."""
-    if any_length:
-        return 1.0  # an example to trace, and the length of the generated sounds
-    if classifier.trained_clip_s is None:
-        raise InputError(
-            f"{path}: takes clips of one length, and the model was not trained; "
-            f"accepted: --clip-s SECONDS (clip_s=), best the length of those"
-        )
-    return classifier.trained_clip_s
-
-
 def write_checked(
-    classifier: SceneClassifier, format_: Format, path: Path, form: Form, given: list[Probe], clips: Clips | None
+    classifier: SceneClassifier, format_: Format, path: Path, attempts: Iterable[Attempt], clips: Clips | None
 ) -> Artifact:
-    """Try the format's ways to write a file in turn. Raises InputError, with what each said, if none is right."""
+    """Try the attempts in turn, each by the format's ways to write a file.
+
+    Raises:
+        InputError: none comes out right, with why each did not.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if certificate_path(path).is_dir():
         raise InputError(f"{certificate_path(path)}: is a folder; accepted: a place for the file's certificate")
-    described = describe(classifier, form, format_.any_length)
     data = "" if clips is None else f"{clips.name}, {len(clips)} clips"
     refused: dict[str, str] = {}
-    for way in format_.ways:
-        try:
-            # Written and compared under other names; the file takes its own first, then the certificate.
-            with write_whole(certificate_path(path)) as beside, write_whole(path) as partial:
-                format_.write(form, partial, described, way)
-                certificate = _certified(classifier, format_, partial, form, given, way, refused, data)
-                beside.write_text(json.dumps(certificate.to_json(), indent=1))
-        except InputError as error:
-            refused[way] = str(error)
-            continue
-        return Artifact(path, described)
-    reasons = "; ".join(f"{way}: {why}" if way else why for way, why in refused.items())
+    for attempt in attempts:
+        described = describe(classifier, attempt.form)
+        for way in format_.ways:
+            name = ", ".join(filter(None, (attempt.name, way)))
+            try:
+                # Written and compared under other names; the file takes its own first, then the certificate.
+                with write_whole(certificate_path(path)) as beside, write_whole(path) as partial:
+                    format_.write(attempt.form, partial, described, way)
+                    certificate = _certified(classifier, format_, partial, attempt)
+                    certificate = replace(certificate, way=name, refused=dict(refused), data=data)
+                    beside.write_text(json.dumps(certificate.to_json(), indent=1))
+            except InputError as error:
+                refused[name] = str(error)
+                continue
+            return Artifact(path, described)
+    reasons = "; ".join(f"{name}: {why}" if name else why for name, why in refused.items())
     raise InputError(f"{path}: not written: {reasons}")
 
 
-def _certified(
-    classifier: SceneClassifier,
-    format_: Format,
-    file: Path,
-    form: Form,
-    given: list[Probe],
-    way: str,
-    refused: dict[str, str],
-    data: str,
-) -> Certificate:
+def _certified(classifier: SceneClassifier, format_: Format, file: Path, attempt: Attempt) -> Certificate:
     """Run a file beside its classifier. Raises InputError, saying what differs."""
+    form = attempt.form
     format_.check(form, file)
     runners = list(format_.runners(file).values())
     reference, layers = Reference(classifier, form), format_.layers_by_kernel(file)
-    found = compare(reference, runners, given, layers, format_.rounds_otherwise, format_.steps)
+    found = compare(reference, runners, attempt.given, layers, format_.rounds_otherwise, format_.steps)
     if found.faults:
         raise InputError(
             f"the file does not compute what the classifier computes: {'; '.join(found.faults)}; accepted: a network "
@@ -164,9 +206,9 @@ def _certified(
         runtime=f"{format_.runtime} {format_.version()}",
         precision=classifier.precision,
         front_end=form.front_end,
-        way=way,
-        refused=dict(refused),
-        data=data,
+        way="",
+        refused={},
+        data="",
         versions={name: version(name) for name in ("tinyscene", "torch")},
         parity=found,
         step_samples=form.step_samples,

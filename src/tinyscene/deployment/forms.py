@@ -74,6 +74,7 @@ class Form:
             (batch, channels, bands, frames) and gives logits.
         samples: length of the clips, if it is to be one length.
         step_samples: takes so many samples (batch, step_samples) at a time, with a state; 0 takes clips as a whole.
+        any_length: takes clips of any number of frames.
     """
 
     module: nn.Module
@@ -81,6 +82,7 @@ class Form:
     front_end: FrontEnd
     samples: int
     step_samples: int = 0
+    any_length: bool = False
 
     PREFIX = "module."
 
@@ -114,8 +116,15 @@ class Form:
         return isinstance(self.network, Int8Network)
 
 
-def form_of(classifier: SceneClassifier, front_end: FrontEnd, samples: int, step_samples: int = 0) -> Form:
-    """The form of a classifier for clips of so many samples; the classifier is left unchanged."""
+def form_of(
+    classifier: SceneClassifier,
+    front_end: FrontEnd,
+    samples: int,
+    step_samples: int = 0,
+    *,
+    any_length: bool = False,
+) -> Form:
+    """The form of a classifier for clips of so many samples, or of any; the classifier is left unchanged."""
     # A pooling of channels-last tensors would be written as a gather of strides.
     own = copy.deepcopy(classifier).cpu().eval()
     own.network.to(memory_format=torch.contiguous_format)
@@ -130,4 +139,5 @@ def form_of(classifier: SceneClassifier, front_end: FrontEnd, samples: int, step
     if front_end == "inside":
         return Form(_Wide(WaveformClassifier(own)).eval(), (waveforms,), front_end, samples)
     with torch.no_grad():
-        return Form(_Wide(own.network).eval(), (torch.zeros_like(own.features(waveforms)),), front_end, samples)
+        features = torch.zeros_like(own.features(waveforms))
+    return Form(_Wide(own.network).eval(), (features,), front_end, samples, any_length=any_length)

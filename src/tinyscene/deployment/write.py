@@ -18,7 +18,7 @@ _NETWORK = "network."
 
 
 def onnx_model(form: Form) -> "onnx.ModelProto":
-    """Translate `form`: any batch; behind a front end that is outside, any frames where it can.
+    """Translate `form`: any batch, and any number of frames where the form has them.
 
     Weights of 16 bits are stored as such and cast to 32 in the graph; int8 ones are dequantized in it.
 
@@ -27,7 +27,7 @@ def onnx_model(form: Form) -> "onnx.ModelProto":
     """
     examples, name = list(form.examples), type(form.network).__name__
     free = {0: torch.export.Dim.AUTO}
-    if form.front_end == "outside":
+    if form.any_length:
         free[3] = torch.export.Dim.AUTO
         # Where poolings leave a single frame, the exporter would take it for a constant. It still does so to
         # `BCResNetMod` at twice the shortest length, and no more at three times; one to spare.

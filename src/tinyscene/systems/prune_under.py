@@ -112,7 +112,10 @@ def deployed_ledger(classifier: SceneClassifier, clip_s: float, *, by_file: bool
     if not by_file:
         return count(int8.network, example)
     with tempfile.TemporaryDirectory() as folder:
-        path, form = Path(folder) / "scene.onnx", form_of(int8, "outside", round(clip_s * int8.sample_rate))
+        path, form = (
+            Path(folder) / "scene.onnx",
+            form_of(int8, "outside", round(clip_s * int8.sample_rate), any_length=True),
+        )
         FORMATS[path.suffix].write(form, path, {}, "")
         return FORMATS[path.suffix].ledger(path, tuple(example.shape))
 

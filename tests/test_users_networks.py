@@ -1,0 +1,267 @@
+"""Networks of users' kinds through every stage: right, or refused by a sentence that names the operation."""
+
+import copy
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tinyscene.accounting import CONVENTIONS, count
+from tinyscene.compression import BudgetPruning, FilterPruning, MagnitudePruning, Quantize
+from tinyscene.data import Clip, Clips
+from tinyscene.deployment import export
+from tinyscene.errors import InputError
+from tinyscene.evaluation import evaluate
+from tinyscene.features import LogMel
+from tinyscene.models import NETWORKS
+from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training import Adam, Fit, Run
+from tones import sine
+from users_networks import BANDS, FRAMES, USERS
+
+RATE, SAMPLES = 8000, 4000
+PITCHES = {"bus": 400, "metro": 900, "park": 1800, "tram": 3200}
+PARTS = {"train": 8, "test": 8}
+
+# What is right to refuse: (network, pathway) and the sentence.
+REFUSED: dict[tuple[str, str], str] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_the_menu():
+    """As the private file of a user adds them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, user in USERS.items():
+            patch.setitem(NETWORKS, name, user.network)
+        yield
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    """Half a second of one of four pitches, in noise."""
+    root, rows = tmp_path_factory.mktemp("pitches"), []
+    for place, (scene, hz) in enumerate(PITCHES.items()):
+        for part, number in PARTS.items():
+            for take in range(number):
+                rng, name = np.random.default_rng([place, len(part), take]), f"{scene}-{part}-{take}.wav"
+                wave = sine(hz * rng.uniform(0.95, 1.05), SAMPLES, RATE) + 0.3 * rng.standard_normal(SAMPLES)
+                soundfile.write(root / name, 0.1 * wave, RATE)
+                rows.append(Clip(name, scene, part, recording=name))
+    return Clips("pitches", root, tuple(PITCHES), tuple(rows))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(folder=tmp_path / "run", quiet=True, accelerator="cpu")
+
+
+def fit(epochs: int) -> Fit:
+    return Fit(epochs=epochs, batch_size=8, optimizer=Adam(lr=0.01))
+
+
+@cache
+def untrained(name: str) -> SceneClassifier:
+    torch.manual_seed(0)
+    return SceneClassifier(LogMel(RATE, 256, BANDS, hop_length=200), USERS[name].network(), tuple(PITCHES))
+
+
+_TRAINED: dict[str, SceneClassifier] = {}
+
+
+def trained(name: str, clips: Clips, folder: Path) -> SceneClassifier:
+    """Trained once for all pathways."""
+    if name not in _TRAINED:
+        _TRAINED[name] = fit(8)(
+            untrained(name), clips.development, Run(folder=folder / "fit", quiet=True, accelerator="cpu")
+        )
+    return _TRAINED[name]
+
+
+def noise(clips: int = 3, seed: int = 0) -> Tensor:
+    """Features that no stage has seen."""
+    return torch.randn(clips, 1, BANDS, FRAMES, generator=torch.Generator().manual_seed(seed))
+
+
+def decisions(classifier: SceneClassifier, clips: Clips) -> list[str]:
+    waves = [soundfile.read(clips.root / row.path, dtype="float32")[0] for row in clips.rows]
+    return [classifier.predict(wave, RATE).label for wave in waves]
+
+
+def parameters_of(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+# The pathways: each takes a trained classifier, and fails where something is wrong.
+
+
+def counting(name: str, clips: Clips, run: Run) -> None:
+    user, network = USERS[name], copy.deepcopy(untrained(name).network).eval()
+    ledger = count(network, noise(1))
+    assert CONVENTIONS["bn2"](ledger.tensors).parameters == user.parameters == parameters_of(network)
+    # With gradients, since PyTorch's fast attention is hidden from its own counter.
+    with FlopCounterMode(display=False) as flops:
+        network(noise(1))
+    assert ledger.macs["conv_only"] == user.macs == flops.get_total_flops() / 2
+
+
+def fitting(name: str, clips: Clips, run: Run) -> None:
+    made = fit(8)(untrained(name), clips.development, run)
+    assert all(np.isfinite(row["train_loss"]) for row in run.history)
+    assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
+    before, after = untrained(name).network.state_dict(), made.network.state_dict()
+    assert all(not torch.equal(before[key], after[key]) for key, value in made.network.named_parameters())
+    assert evaluate(made, clips.test).accuracy >= 0.5
+
+
+def magnitudes(name: str, clips: Clips, run: Run) -> None:
+    before = trained(name, clips, run.folder)
+    made = MagnitudePruning(0.5)(before, clips.development, run)
+    values = torch.cat([p.detach().flatten() for p in before.network.parameters()])
+    kept = values.abs() > values.abs().sort().values[round(0.5 * len(values)) - 1]
+    expected = copy.deepcopy(before)
+    nn.utils.vector_to_parameters(values * kept, expected.network.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(made.classify(noise()), expected.classify(noise()))
+    tuned = fit(1)(made, clips.development, run)
+    assert sum(int((p == 0).sum()) for p in tuned.network.parameters()) >= round(0.5 * len(values))
+
+
+def left_of(small: nn.Module, whole: nn.Module) -> tuple[list[int], list[int]]:
+    """Which rows and columns of a layer's weight are left: a cut moves values, and changes none."""
+    first = [layer.weight.detach().flatten(1).view(*layer.weight.shape[:2], -1)[..., 0] for layer in (small, whole)]
+    places = {value: place for place, value in enumerate(first[1].flatten().tolist())}
+    found = np.array([[places[value] for value in row] for row in first[0].tolist()])
+    rows, columns = np.divmod(found, whole.weight.shape[1])
+    assert (rows == rows[:, :1]).all()
+    assert (columns == columns[:1]).all()
+    return rows[:, 0].tolist(), columns[0].tolist()
+
+
+def assert_equals_zeroed(small: nn.Module, whole: nn.Module) -> None:
+    """The whole network gives the same where what no layer of the smaller one reads any more is zero."""
+    small, whole = copy.deepcopy(small).double().eval(), copy.deepcopy(whole).double().eval()
+    for path, layer in whole.named_modules():
+        if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            continue
+        if getattr(layer, "groups", 1) > 1:
+            assert layer.groups == layer.in_channels  # depthwise: what it gives is read by others
+            continue
+        rows, columns = left_of(small.get_submodule(path), layer)
+        layer.register_forward_pre_hook(zeroing(layer, rows if isinstance(layer, nn.ConvTranspose2d) else columns))
+    with torch.no_grad():
+        torch.testing.assert_close(small(noise().double()), whole(noise().double()), rtol=1e-9, atol=1e-9)
+
+
+def zeroing(layer: nn.Module, kept: list[int]) -> Callable[..., tuple[Tensor]]:
+    axis = -1 if isinstance(layer, nn.Linear) else 1
+
+    def hook(_layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        given = inputs[0].movedim(axis, -1)
+        there = torch.zeros(given.shape[-1], dtype=torch.bool)
+        there[kept] = True
+        return ((given * there).movedim(-1, axis),)
+
+    return hook
+
+
+def filters(name: str, clips: Clips, run: Run) -> None:
+    before, path = trained(name, clips, run.folder), USERS[name].prune
+    made = FilterPruning(path, 0.5)(before, clips.development, run)
+    whole, small = before.network.get_submodule(path), made.network.get_submodule(path)
+    norms = whole.weight.detach().abs().flatten(1).sum(1)
+    lowest = set(norms.argsort()[: round(0.5 * len(norms))].tolist())
+    if whole.groups == 1:
+        assert set(left_of(small, whole)[0]) == set(range(len(norms))) - lowest
+    assert_equals_zeroed(made.network, before.network)
+    assert np.isfinite(fit(1)(made, clips.development, run).classify(noise()).detach().numpy()).all()
+
+
+def budget(name: str, clips: Clips, run: Run) -> None:
+    before = trained(name, clips, run.folder)
+    most = round(0.6 * USERS[name].parameters)
+    made = BudgetPruning(parameters=most, clip_s=0.5)(before, clips.development, run)
+    assert 0.3 * USERS[name].parameters < parameters_of(made.network) <= most
+    assert_equals_zeroed(made.network, before.network)
+    assert np.isfinite(fit(1)(made, clips.development, run).classify(noise()).detach().numpy()).all()
+
+
+def agrees(made: SceneClassifier, before: SceneClassifier, clips: Clips, folder: Path) -> None:
+    assert made.precision == "int8"
+    same = [one == other for one, other in zip(decisions(made, clips.test), decisions(before, clips.test), strict=True)]
+    assert np.mean(same) >= 0.9
+    loaded = SceneClassifier.load(made.save(folder))
+    with torch.no_grad():
+        assert torch.equal(loaded.classify(noise()), made.classify(noise()))
+
+
+def int8(name: str, clips: Clips, run: Run) -> None:
+    before = trained(name, clips, run.folder)
+    agrees(Quantize()(before, clips.development, run), before, clips, run.folder / "saved")
+
+
+def int8_trained(name: str, clips: Clips, run: Run) -> None:
+    before = trained(name, clips, run.folder)
+    agrees(Quantize(fit=fit(1))(before, clips.development, run), before, clips, run.folder / "saved")
+
+
+def saving(name: str, clips: Clips, run: Run) -> None:
+    before = trained(name, clips, run.folder)
+    loaded = SceneClassifier.load(before.save(run.folder / "saved"))
+    assert type(loaded.network) is USERS[name].network
+    with torch.no_grad():
+        assert torch.equal(loaded.classify(noise()), before.classify(noise()))
+
+
+def onnx_outside(name: str, clips: Clips, run: Run) -> None:
+    before = trained(name, clips, run.folder)
+    file = export(before, run.folder / "scene.onnx")
+    (logits,) = onnxruntime.InferenceSession(file.path).run(None, {"features": noise().numpy()})
+    with torch.no_grad():
+        expected = before.classify(noise()).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def onnx_inside(name: str, clips: Clips, run: Run) -> None:
+    before = trained(name, clips, run.folder)
+    file = export(before, run.folder / "scene.onnx", front_end="inside")
+    waves = 0.1 * np.random.default_rng(0).standard_normal((3, SAMPLES)).astype(np.float32)
+    (found,) = onnxruntime.InferenceSession(file.path).run(None, {"waveforms": waves})
+    with torch.no_grad():
+        expected = before(torch.from_numpy(waves)).softmax(-1).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+PATHWAYS: dict[str, Callable[[str, Clips, Run], None]] = {
+    "count": counting,
+    "fit": fitting,
+    "magnitude": magnitudes,
+    "filters": filters,
+    "budget": budget,
+    "int8": int8,
+    "int8 trained": int8_trained,
+    "save": saving,
+    "onnx outside": onnx_outside,
+    "onnx inside": onnx_inside,
+}
+CELLS = [(name, pathway) for name in USERS for pathway in PATHWAYS]
+
+
+@pytest.mark.parametrize(("name", "pathway"), CELLS, ids=[f"{name}, {pathway}" for name, pathway in CELLS])
+def test_right_or_refused_by_a_sentence_that_names_the_operation(
+    name: str, pathway: str, clips: Clips, run: Run
+) -> None:
+    sentence = REFUSED.get((name, pathway))
+    if sentence is None:
+        PATHWAYS[pathway](name, clips, run)
+        return
+    with pytest.raises(InputError) as refused:
+        PATHWAYS[pathway](name, clips, run)
+    assert re.search(sentence, str(refused.value))
