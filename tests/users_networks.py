@@ -345,7 +345,7 @@ class InPlace(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(conv_bn(1, 8, 3, 2), nn.ReLU(inplace=True))
-        self.conv = nn.Sequential(conv_bn(8, 8), nn.ReLU(inplace=True), nn.Dropout(0.1, inplace=True))
+        self.conv = nn.Sequential(conv_bn(8, 8), nn.Dropout(0.1, inplace=True))
         self.last = nn.Sequential(conv_bn(8, 12), nn.SiLU(inplace=True))
         self.fc = nn.Linear(12, CLASSES)
 
@@ -354,7 +354,7 @@ class InPlace(nn.Module):
         y = self.conv(x)
         y += x
         y.mul_(0.5).clamp_(max=6)
-        return self.fc(self.last(y).mean((2, 3)))
+        return self.fc(self.last(F.relu_(y)).mean((2, 3)))
 
 
 class OldWeightNorm(nn.Module):

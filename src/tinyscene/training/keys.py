@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property, partial
 from importlib.metadata import version
@@ -92,6 +93,8 @@ def _describe(value: Any, place: str, above: tuple[int, ...]) -> Any:
         return [[inside(key, "key"), inside(item, key)] for key, item in value.items()]
     if isinstance(value, partial):
         return {"type": "partial", "of": inside(value.func, "of"), "with": inside([value.args, value.keywords], "with")}
+    if isinstance(value, weakref.ref):
+        return inside(value(), "referent")  # as recurrent layers hold their weights
     if isinstance(value, types.MethodType):
         return {"type": "method", "of": inside(value.__self__, "self"), "function": inside(value.__func__, "function")}
     if isinstance(value, type | types.FunctionType | _BUILTIN):
