@@ -170,7 +170,7 @@ def test_a_convolution_whose_filters_are_mixed_behind_it_is_refused(name):
         FilterPruning("first", 0.5).shape(classifier(make()))
 
 
-@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm])
 def test_a_weight_that_is_computed_is_refused(norm):
     network = Between(nn.ReLU())
     norm(network.second)

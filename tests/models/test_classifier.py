@@ -153,7 +153,7 @@ def test_what_is_no_description_is_refused(saved, text):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"format": 2}, r"format: Input should be 1"),
+        ({"format": 1}, r"format: Input should be 2"),
         ({"network": {"name": "resnet", "arguments": {}}}, "resnet.*accepted: .*baseline2021"),
         ({"network": {"name": "baseline2021", "arguments": {"depth": 3}}}, "can't be built.*depth"),
         ({"frontend": {"name": "logmel", "arguments": {"sample_rate": RATE}}}, "can't be built.*n_fft"),

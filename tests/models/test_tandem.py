@@ -1,5 +1,7 @@
 """The linear model on moments, and the tandem of it and a network."""
 
+import copy
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -82,7 +84,10 @@ def test_a_tandem_is_the_sum_of_its_branches():
 
 def test_selected_bands_are_all_that_both_branches_hear(tmp_path):
     classifier = tandem()
-    full, linear = tandem(), [layer.weight.detach().clone() for layer in classifier.network.linear.layers]
+    full, linear = (
+        copy.deepcopy(classifier),
+        [layer.weight.detach().clone() for layer in classifier.network.linear.layers],
+    )
     kept = sorted(np.random.default_rng(1).choice(64, 32, replace=False).tolist())
     gone = [band for band in range(64) if band not in kept]
     selected = select(classifier, kept)

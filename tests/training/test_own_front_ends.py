@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scene_training import RATE
+from scene_training import RATE, Gain, Tied
 from torch import nn
 
-from tinyscene.augment import SpecAugment
-from tinyscene.compression import Quantize
+from killing import killed_at, same_weights
+from tinyscene.augment import Crop, Mixup, SpecAugment
+from tinyscene.compression import LotteryTicket, Quantize
 from tinyscene.data import decode
 from tinyscene.deployment import export
 from tinyscene.evaluation import evaluate
@@ -24,18 +25,6 @@ CLASSES = ("hum", "noise", "whistle")
 ONE_STEP = Fit(epochs=1, batch_size=24, optimizer=SGD(0.01, momentum=0.0))
 
 
-class Gain(LogMel):
-    """A learned exponent a band, as in PCEN."""
-
-    def __init__(self, sample_rate: int = RATE, n_fft: int = 256, n_mels: int = 12) -> None:
-        super().__init__(sample_rate, n_fft, n_mels, hop_length=160)
-        self.arguments = {"sample_rate": sample_rate, "n_fft": n_fft, "n_mels": n_mels}
-        self.exponent = nn.Parameter(torch.linspace(0.8, 1.2, n_mels)[:, None])
-
-    def forward(self, waveforms):
-        return super().forward(waveforms) * self.exponent
-
-
 class Two(LogMel):
     """The levels, and half of them to the other sign."""
 
@@ -46,22 +35,6 @@ class Two(LogMel):
     def forward(self, waveforms):
         levels = super().forward(waveforms)
         return torch.cat([levels, -0.5 * levels], 1)
-
-
-class Tied(nn.Module):
-    """One kernel in two layers, and a dense layer."""
-
-    def __init__(self, inputs: int = 1, classes: int = 3) -> None:
-        super().__init__()
-        self.inputs, self.classes = inputs, classes
-        self.first = nn.Conv2d(inputs, 6, 3, padding=1)
-        self.second, self.third = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
-        self.third.weight = self.second.weight
-        self.dense = nn.Linear(6, classes)
-
-    def forward(self, features):
-        mapped = self.second(self.first(features).relu()).relu()
-        return self.dense(self.third(mapped).relu().mean((2, 3)))
 
 
 @pytest.fixture(autouse=True)
@@ -141,3 +114,47 @@ def test_tied_weights_are_stored_once_and_stay_tied(small_clips, tmp_path):
     late.network.third.bias = late.network.second.bias
     again = SceneClassifier.load(late.save(tmp_path / "late"))
     assert again.network.second.bias is again.network.third.bias
+
+
+@pytest.mark.parametrize("augment", [(), (Crop(0.3), Mixup(0.3, "waveforms"), SpecAugment(2, 4), Mixup(0.3))])
+def test_a_killed_training_goes_on_to_the_same_front_end(small_clips, tmp_path, augment):
+    fit, clips = Fit(epochs=3, batch_size=8, optimizer=Adam(1e-2), augment=augment), small_clips.development
+    whole = fit(classifier_of(Gain()), clips, run_in(tmp_path / "whole"))
+    with killed_at(5):  # the second step of the second epoch
+        fit(classifier_of(Gain()), clips, run_in(tmp_path / "killed"))
+    assert same_weights(whole, fit(classifier_of(Gain()), clips, run_in(tmp_path / "killed")))
+    assert not torch.equal(whole.frontend.exponent, Gain().exponent)
+
+
+def test_the_best_epoch_is_that_of_front_end_and_network(small_clips, tmp_path):
+    fit, run = Fit(epochs=4, batch_size=8, optimizer=Adam(0.2)), run_in(tmp_path / "all")
+    stopped = replace(fit, early_stopping=EarlyStopping(patience=9))
+    best = stopped(classifier_of(Gain()), small_clips.development, run)
+    losses = [row["validation_log_loss"] for row in run.history]
+    first = losses.index(min(losses)) + 1
+    assert first < 4
+    expected = replace(fit, stop_after=first)(classifier_of(Gain()), small_clips.development, run_in(tmp_path / "some"))
+    assert same_weights(best, expected)
+
+
+def test_results_and_features_are_found_only_of_the_same_front_end_frozen_or_not(small_clips, tmp_path):
+    fit, clips, run = Fit(epochs=2, batch_size=8), small_clips.development, run_in(tmp_path / "one")
+    fit(classifier_of(Gain()), clips, run)
+    assert not run.features
+    frozen = classifier_of(Gain())
+    frozen.frontend.requires_grad_(False)
+    trained = fit(frozen, clips, run)
+    assert len(run.features) == 2
+    assert torch.equal(trained.frontend.exponent, frozen.frontend.exponent)
+    other = copy.deepcopy(frozen)
+    other.frontend.exponent.fill_(0.3)
+    assert same_weights(fit(other, clips, run), fit(other, clips, run_in(tmp_path / "other")))
+
+
+def test_a_lottery_ticket_begins_with_the_front_end_before_training(small_clips, tmp_path):
+    run, before = run_in(tmp_path), classifier_of(Gain())
+    run.initial = before
+    trained = Fit(epochs=1, batch_size=8)(before, small_clips.development, run)
+    ticket = LotteryTicket(0.5)(trained, small_clips.development, run)
+    assert not torch.equal(trained.frontend.exponent, before.frontend.exponent)
+    assert torch.equal(ticket.frontend.exponent, before.frontend.exponent)

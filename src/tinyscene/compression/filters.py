@@ -88,6 +88,7 @@ class FilterPruning(Stage):
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Prune by the weights as they are."""
+        classifier.require_float("FilterPruning")
         masks.refuse_computed_weights(classifier.network, "FilterPruning")
         pruned = copy.deepcopy(classifier)
         for path in (self.layer,) if isinstance(self.layer, str) else self.layer:
@@ -100,7 +101,6 @@ class FilterPruning(Stage):
 
     def choose(self, classifier: SceneClassifier, path: str) -> list[int]:
         """Indices of the filters to remove; of equal scores, the first."""
-        classifier.require_float("FilterPruning")
         weight = convolution(classifier.network, path).weight.detach()
         number = round(self.ratio * len(weight))
         if number == 0:

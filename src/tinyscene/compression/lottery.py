@@ -25,7 +25,8 @@ class LotteryTicket(Stage):
 
     The number removed is rounded to the nearest and holds for all trainable values, biases and batch norm included;
     of equal magnitudes the first go, and what was masked before stays masked and counts. The values before training
-    are those of `Run.initial`, batch norm's statistics with them; standardization stays as fitted.
+    are those of `Run.initial`, batch norm's statistics and a front end that learns with them; standardization stays
+    as fitted.
 
     Args:
         ratio: between 0 and 1.
@@ -61,7 +62,7 @@ class LotteryTicket(Stage):
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Mask by the values as they are, which stay."""
-        return self._ticket(classifier, classifier.network, self.ratio, torch.Generator().manual_seed(0))
+        return self._ticket(classifier, classifier, self.ratio, torch.Generator().manual_seed(0))
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """From the trained `classifier` to the ticket, not trained yet.
@@ -84,8 +85,8 @@ class LotteryTicket(Stage):
             run.history.clear()
         return ticket
 
-    def _start(self, classifier: SceneClassifier, clips: Clips, run: Run) -> nn.Module:
-        """The network with the values to go back to."""
+    def _start(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """The classifier with the values to go back to."""
         if run.initial is None or _shapes(run.initial.network) != _shapes(classifier.network):
             raise InputError(
                 f"LotteryTicket goes back to Run.initial, which is {'not set' if run.initial is None else 'another'}; "
@@ -95,19 +96,21 @@ class LotteryTicket(Stage):
         if self.rewind_epoch:
             assert self.fit is not None
             start = replace(self.fit, stop_after=self.rewind_epoch, early_stopping=None).apply(start, clips, run)
-        network: nn.Module = start.network
-        return network
+        return start
 
     def _ticket(
-        self, classifier: SceneClassifier, start: nn.Module, ratio: float, generator: torch.Generator
+        self, classifier: SceneClassifier, start: SceneClassifier, ratio: float, generator: torch.Generator
     ) -> SceneClassifier:
         """The values of `start` under the masks that `classifier` earns."""
         classifier.require_float("LotteryTicket")
         masks.refuse_computed_weights(classifier.network, "LotteryTicket")
         kept = self._kept(classifier.network, ratio, generator)
         ticket = copy.deepcopy(classifier)
-        before = {name: tensor for name, tensor in start.state_dict().items() if not name.endswith(masks.SUFFIX)}
+        before = {
+            name: tensor for name, tensor in start.network.state_dict().items() if not name.endswith(masks.SUFFIX)
+        }
         ticket.network.load_state_dict(before, strict=False)
+        ticket.frontend.load_state_dict(start.frontend.state_dict())
         # What does not compete keeps an earlier pruning's masks.
         masks.apply(masks.removed(ticket.network))
         for name, mask in kept.items():

@@ -55,10 +55,9 @@ def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.
             for parameter in signature.parameters.values()
         )
         raise InputError(f"network {name!r}: {error}; it takes {accepted}") from None
-    if seed is None:
-        return network(**arguments)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
         made = network(**arguments)
     if not hasattr(made, "arguments"):
         # What a class doesn't keep itself is needed to load it.

@@ -118,7 +118,7 @@ def _object(value: Any, inside: Callable[[Any, str], Any], place: str) -> dict[s
         described["code"], held = value.code, {}
     if isinstance(value, nn.Module):
         tensors = [*value.named_parameters(recurse=False), *value.named_buffers(recurse=False)]
-        described["tensors"] = {name: _hash_values(tensor) for name, tensor in tensors}
+        described["tensors"] = {name: f"{_hash_values(tensor)} {tensor.requires_grad}" for name, tensor in tensors}
         described["modules"] = [[name, inside(part, name)] for name, part in value.named_children()]
         hooks = {name: [*held[name].values()] for name in _HOOKS if held.get(name)}
         held = hooks | {name: item for name, item in held.items() if name not in _OF_MODULES}
