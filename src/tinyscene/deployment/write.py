@@ -6,6 +6,7 @@ import torch
 
 from tinyscene.deployment.forms import Form
 from tinyscene.errors import InputError
+from tinyscene.models.capture import Capturable
 from tinyscene.progress import silence
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def onnx_model(form: Form) -> "onnx.ModelProto":
     try:
         with silence(), torch.no_grad():
             # Captured here: torch.onnx wants lengths of 0 and 1 as well, and can't solve what poolings need for them.
-            captured = torch.export.export(form.module, batches, dynamic_shapes=((free,) * len(batches),))
+            with Capturable():
+                captured = torch.export.export(form.module, batches, dynamic_shapes=((free,) * len(batches),))
             program = torch.onnx.export(
                 captured,
                 dynamo=True,

@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models import masks
+from tinyscene.models.capture import Capturable
 from tinyscene.models.folding import fold_batch_norm, inside
 from tinyscene.models.quantized import FakeQuantized, Int8Network, Origin
 from tinyscene.models.tensors import laid_out
@@ -104,7 +105,8 @@ def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
     several = torch.cat([example, example]).cpu()
     free = {0: torch.export.Dim.DYNAMIC, example.ndim - 1: torch.export.Dim.DYNAMIC}
     try:
-        exported = torch.export.export(network, (several,), dynamic_shapes=(free,))
+        with Capturable():
+            exported = torch.export.export(network, (several,), dynamic_shapes=(free,))
     except (torch._dynamo.exc.UserError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
