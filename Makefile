@@ -34,7 +34,7 @@ bench: .venv/tested
 
 # The long versions of the tests: more kills, more seeds, whole matrices.
 soak: .venv/tested
-	TINYSCENE_SOAK=1 $(BIN)/python -m pytest -n 2 tests/deployment tests/submission tests/systems tests/training
+	TINYSCENE_SOAK=1 $(BIN)/python -m pytest -n 2 tests/deployment tests/submission tests/systems tests/training tests/test_users_networks.py
 
 # torch first and by itself: asked for through another package, pip would take a build with CUDA.
 .venv/installed: pyproject.toml constraints.txt

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from soak import SOAK
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import BudgetPruning, FilterPruning, MagnitudePruning, Quantize
 from tinyscene.data import Clip, Clips
@@ -35,7 +36,27 @@ PARTS = {"train": 8, "test": 8}
 # A pooling to several places, or a dense layer that reads all frames: files for clips of the trained length alone.
 ONE_LENGTH = ("adaptive pooling", "flattened dense")
 # What is right to refuse: (network, pathway) and the sentence.
-REFUSED: dict[tuple[str, str], str] = {}
+REFUSED: dict[tuple[str, str], str] = {
+    ("group norm", "filters"): r"^body.0: filters .* can't go, GroupNorm \(body.1\) does not pass them on one by one",
+    ("group norm", "budget"): r"no channels that could be pruned: those of body.0, since GroupNorm \(body.1\)",
+    ("layer norm", "filters"): r"^depthwise: filters .* can't go, LayerNorm \(norm\) does not pass them on one by one",
+    ("prelu", "filters"): r"^body.0.0: filters .* can't go, PReLU \(body.1\) does not pass them on one by one",
+    ("prelu", "budget"): r"no channels that could be pruned: those of body.0.0, since PReLU \(body.1\)",
+    ("recurrent", "budget"): r"with one channel a layer .* has 1,807.*those of convs.3.0, since GRU \(gru\)",
+    ("recurrent", "onnx outside"): r"GRU node_gru__1 multiplies by weights, and no counter knows how often",
+    ("recurrent", "onnx inside"): r"GRU node_gru__1 multiplies by weights, and no counter knows how often",
+    ("attention", "filters"): r"^patch: filters .* can't go, LayerNorm \(norm\) does not pass them on one by one",
+    ("attention", "budget"): r"those of patch, since LayerNorm \(norm\).*since MultiheadAttention \(attention\)",
+    ("weight norm", "magnitude"): r"the weight of 'conv1' is computed from others, as by weight_norm",
+    ("weight norm", "filters"): r"the weight of 'conv1' is computed from others, as by weight_norm",
+    ("weight norm", "budget"): r"the weight of 'conv1' is computed from others, as by weight_norm",
+}
+# Of the slow pathways, the networks in which they are likeliest to break; under soak all are.
+SLOW = {
+    "int8 trained": ("bands as channels", "norm without affine", "flattened dense"),
+    "onnx outside": ("channel shuffle", "bands as channels", "recurrent", "adaptive pooling", "flattened dense"),
+    "onnx inside": ("attention", "flattened dense"),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +76,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
         for part, number in PARTS.items():
             for take in range(number):
                 rng, name = np.random.default_rng([place, len(part), take]), f"{scene}-{part}-{take}.wav"
-                wave = sine(hz * rng.uniform(0.95, 1.05), SAMPLES, RATE) + 0.3 * rng.standard_normal(SAMPLES)
+                wave = sine(hz * rng.uniform(0.95, 1.05), SAMPLES, RATE) + 0.1 * rng.standard_normal(SAMPLES)
                 soundfile.write(root / name, 0.1 * wave, RATE)
                 rows.append(Clip(name, scene, part, recording=name))
     return Clips("pitches", root, tuple(PITCHES), tuple(rows))
@@ -255,7 +276,13 @@ PATHWAYS: dict[str, Callable[[str, Clips, Run], None]] = {
     "onnx outside": onnx_outside,
     "onnx inside": onnx_inside,
 }
-CELLS = [(name, pathway) for name in USERS for pathway in PATHWAYS]
+OLD = "old weight norm"  # refused from the start
+CELLS = [
+    (name, pathway)
+    for name in USERS
+    for pathway in PATHWAYS
+    if name != OLD and (SOAK or name in SLOW.get(pathway, USERS))
+]
 
 
 @pytest.mark.parametrize(("name", "pathway"), CELLS, ids=[f"{name}, {pathway}" for name, pathway in CELLS])
@@ -269,3 +296,8 @@ def test_right_or_refused_by_a_sentence_that_names_the_operation(
     with pytest.raises(InputError) as refused:
         PATHWAYS[pathway](name, clips, run)
     assert re.search(sentence, str(refused.value))
+
+
+def test_weight_norm_of_the_old_form_is_refused_whatever_is_to_be_done() -> None:
+    with pytest.raises(InputError, match=r"conv1 has torch.nn.utils.weight_norm .* accepted: .*parametrizations"):
+        untrained(OLD)
