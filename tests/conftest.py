@@ -38,6 +38,12 @@ TAU_CONTEXTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws from torch's own generator does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def lean_process() -> None:
     """Small tensors are slower on several threads, and large ones where the kernel clears their pages each time."""

@@ -21,7 +21,7 @@ def planted(tmp_path_factory):
 
 def trainable(name="baseline2021"):
     torch.manual_seed(0)
-    network = create_model(name, classes=3, bands=20, filters=(6, 6, 8), dense=12)
+    network = create_model(name, classes=3, bands=20, filters=(6, 6, 8), dense=12, seed=0)
     return SceneClassifier(frontend(n_mels=20), network, ("a", "b", "c"))
 
 

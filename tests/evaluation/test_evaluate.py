@@ -22,7 +22,7 @@ QUIET = Run(quiet=True)
 @pytest.fixture
 def classifier() -> SceneClassifier:
     torch.manual_seed(0)
-    network = create_model("baseline2021", filters=(4, 4, 4), dense=8, classes=3, bands=20)
+    network = create_model("baseline2021", filters=(4, 4, 4), dense=8, classes=3, bands=20, seed=0)
     # At their first values, batch norm and a centred input give nearly the same answer for any clip.
     for layer in network.modules():
         if isinstance(layer, torch.nn.Linear):

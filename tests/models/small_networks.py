@@ -46,7 +46,7 @@ def spread(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def small(name: str, **arguments) -> nn.Module:
-    return spread(create_model(name, **SIZES.get(name, {}) | arguments))
+    return spread(create_model(name, **SIZES.get(name, {}) | arguments, seed=0))
 
 
 def bands_of(network: nn.Module) -> int:

@@ -15,7 +15,7 @@ from tinyscene.models.published import create_classifier
 @pytest.fixture
 def masked() -> SceneClassifier:
     """The even values of one weight and one bias are gone."""
-    classifier = create_classifier("baseline2021", ("a", "b", "c"), filters=(4, 4, 8), dense=6)
+    classifier = create_classifier("baseline2021", ("a", "b", "c"), filters=(4, 4, 8), dense=6, seed=0)
     for path in ("L2.weight", "bn1.weight"):
         parameter = classifier.network.get_parameter(path)
         masks.attach(classifier.network, path, (torch.arange(parameter.numel()) % 2 == 1).view(parameter.shape))

@@ -49,7 +49,7 @@ def test_baseline2020_and_cp_mobile_have_the_published_counts():
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_takes_any_number_of_frames_from_its_shortest_on(name):
-    network = create_model(name).eval()
+    network = create_model(name, seed=0).eval()
     classes = network.arguments["classes"]
     bands = bands_of(network)
     for frames in (network.shortest_frames, network.shortest_frames + 1, 33):
@@ -70,8 +70,8 @@ def test_arguments_rebuild_a_network_through_json(name):
         chosen |= {"bands": 64}
     if name.startswith("baseline"):
         chosen |= {"dense": 7}
-    network = create_model(name, **chosen).eval()
-    twin = create_model(name, **json.loads(json.dumps(network.arguments))).eval()
+    network = create_model(name, **chosen, seed=0).eval()
+    twin = create_model(name, **json.loads(json.dumps(network.arguments)), seed=0).eval()
     twin.load_state_dict(network.state_dict())
     features = torch.randn(1, 1, 1 if name == "aemnet" else 64, max(20, network.shortest_frames))
     torch.testing.assert_close(twin(features), network(features))
@@ -157,4 +157,4 @@ def test_the_menu_names_what_it_accepts():
 )
 def test_impossible_sizes_are_refused(name, arguments):
     with pytest.raises(InputError):
-        create_model(name, **arguments)
+        create_model(name, **arguments, seed=0)

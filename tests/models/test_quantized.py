@@ -313,7 +313,7 @@ def waveforms() -> Tensor:
 def int8_classifier(name: str, keep_float: tuple[str, ...] = ()) -> SceneClassifier:
     # The front end says how many bands there are.
     sizes = {key: size for key, size in SIZES.get(name, {}).items() if key != "bands"}
-    classifier = create_classifier(name, ("bus", "park", "tram"), **sizes)
+    classifier = create_classifier(name, ("bus", "park", "tram"), **sizes, seed=0)
     prepared = prepare(classifier.network.eval(), classifier.short_example(), keep_float)
     prepared.set_ranges([torch.randn_like(classifier.short_example())])
     classifier.network = prepared.convert()
@@ -378,7 +378,7 @@ def test_int8_weights_under_a_float_description_are_refused(folder):
 
 
 def test_float_weights_under_an_int8_description_are_refused(folder):
-    classifier = create_classifier("baseline2021", ("bus", "park", "tram"), **SIZES["baseline2021"])
+    classifier = create_classifier("baseline2021", ("bus", "park", "tram"), **SIZES["baseline2021"], seed=0)
     save_file(
         {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}, folder / "weights.safetensors"
     )

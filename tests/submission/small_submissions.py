@@ -36,7 +36,7 @@ def classifier(edition: Edition, seed: int = 0, filters: tuple[int, int, int] = 
     """With 16-bit weights, and batch norm and standardization that have seen noise."""
     torch.manual_seed(seed)
     classes = edition.classes
-    network = create_model("baseline2021", classes=len(classes), filters=filters, dense=12, bands=40)
+    network = create_model("baseline2021", classes=len(classes), filters=filters, dense=12, bands=40, seed=0)
     made = SceneClassifier(LogMel(8000, 256, 40, hop_length=200), network, classes)
     waveforms = torch.randn(8, 4800) * torch.logspace(-3, -0.5, 8)[:, None]
     made.standardize.fit([made.frontend(waveforms)])
