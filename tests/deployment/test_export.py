@@ -32,6 +32,7 @@ from tinyscene.deployment.write import onnx_model
 from tinyscene.errors import InputError
 from tinyscene.features.products import SpectrogramByProducts
 from tinyscene.models import masks
+from tinyscene.models.provenance import Provenance
 from tinyscene.rules import get_rules
 from tinyscene.systems.count import count_model
 
@@ -560,3 +561,67 @@ def test_a_file_of_another_length_is_not_judged(tmp_path: Path) -> None:
     for clip_s in (1e-9, float("inf")):
         with pytest.raises(InputError, match="accepted: "):
             export(at("cp_mobile", "float32"), tmp_path / "b.onnx", front_end="inside", clip_s=clip_s)
+
+
+# Networks for clips of one length
+
+
+class Thirds(nn.Module):
+    """A pooling to three places in time, which no dynamic file holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.fc = nn.Linear(12, len(CLASSES))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(functional.adaptive_avg_pool2d(self.conv(x).relu(), (1, 3)).flatten(1))
+
+
+class Flat(nn.Module):
+    """A dense layer that reads all of 25 frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(40 * 25, len(CLASSES))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.flatten(1))
+
+
+@pytest.mark.parametrize("kind", [Thirds, Flat])
+def test_what_takes_no_other_length_is_written_for_the_trained_one(
+    kind: type[nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ts.models.NETWORKS, "mine", kind)
+    of = at("baseline2021", "float32")
+    torch.manual_seed(0)
+    classifier = ts.SceneClassifier(of.frontend, kind(), CLASSES, of.standardize).eval()
+    classifier.provenance = Provenance(clip_s=CLIP_S)
+    file = export(classifier, tmp_path / "scene.onnx")
+    samples = round(CLIP_S * 8000)
+    assert file.clip_samples == samples
+    assert file.certificate.way == "clips of 0.6 s alone"
+    assert file.certificate.refused.keys() == {"any length"}
+    given = features(3)
+    with torch.inference_mode():
+        expected = classifier.classify(given).numpy()
+    np.testing.assert_allclose(file.logits(given), expected, rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match="accepted: 4800, for which the file was made"):
+        file.probabilities(np.zeros((1, samples + 1), np.float32))
+    with pytest.raises(InputError, match="can't run the file on"):
+        file.logits(features(1, frames=26))
+    # A longer recording is heard as clips side by side.
+    waves = 0.1 * np.random.default_rng(0).standard_normal((2, samples)).astype(np.float32)
+    np.testing.assert_allclose(file.hear(waves.reshape(-1)), file.probabilities(waves).mean(0), rtol=1e-5)
+    other = export(classifier, tmp_path / "longer.onnx", clip_s=1.2) if kind is Thirds else file
+    assert other.clip_samples == (9600 if kind is Thirds else samples)
+
+
+def test_without_a_known_length_the_reason_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ts.models.NETWORKS, "mine", Thirds)
+    of = at("baseline2021", "float32")
+    classifier = ts.SceneClassifier(of.frontend, Thirds(), CLASSES, of.standardize).eval()
+    with pytest.raises(InputError, match=r"not written: any length: .*accepted"):
+        export(classifier, tmp_path / "scene.onnx")
+    assert not [*tmp_path.iterdir()]
