@@ -145,7 +145,10 @@ def test_a_tone_in_the_other_channel_is_ignored(run: tuple[Path, list[Row]], cli
     ]
     for probabilities in heard:
         assert len({tuple(probabilities(tmp_path / f"{n}.wav").values()) for n in range(3)}) == 1
-    # Those of both channels differ: the second is five times as loud.
+    # Those of both channels differ: the second is five times as loud. Before rounding, which takes some for the same.
+    classifier = SceneClassifier.load(
+        folder / next(row.model for row in rows if row.variant == "int8" and row.index == 0)
+    )
     classifier.frontend.channel = 1
     assert len({tuple(classifier.predict(tmp_path / f"{n}.wav").probabilities.values()) for n in range(3)}) == 3
 
