@@ -169,7 +169,7 @@ def test_recordings_to_compare_on(sound: Callable[..., Path], tmp_path: Path) ->
     clips = Clips("own", tmp_path, CLASSES, rows)
     classifier = at("baseline2021", "float32")
     found = export(classifier, tmp_path / "a.onnx", clips=clips).parity
-    assert found.clips == 64 + 18 + 1 + 3 + 18
+    assert found.clips == 64 + 18 + 1 + 3 + 7 * 3 + 18
     assert found.by_kind.keys() == {"silence", "impulse", "full scale", "sweep", "noise", "held-out clips"}
     assert max(found.by_kind.values()) == max(found.exact, found.largest)
     assert found.accuracy == found.file_accuracy
