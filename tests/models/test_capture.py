@@ -31,6 +31,6 @@ def test_a_pooling_along_time_equals_torchs(seed: int) -> None:
         assert torch.equal(found, layer(given))
     free = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
     with Capturable():
-        captured = torch.export.export(layers[0], (given,), dynamic_shapes=(free,)).module()
+        captured = torch.export.export(layers[0], (given,), dynamic_shapes=(free,)).module(check_guards=False)
     longer = torch.randn(2, 5, 57, generator=generator)
     assert torch.equal(captured(longer), layers[0](longer))
