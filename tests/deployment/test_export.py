@@ -169,7 +169,7 @@ def test_recordings_to_compare_on(sound: Callable[..., Path], tmp_path: Path) ->
     clips = Clips("own", tmp_path, CLASSES, rows)
     classifier = at("baseline2021", "float32")
     found = export(classifier, tmp_path / "a.onnx", clips=clips).parity
-    assert found.clips == 64 + 18 + 1 + 3 + 18
+    assert found.clips == 64 + 18 + 1 + 3 + 7 * 3 + 18
     assert found.by_kind.keys() == {"silence", "impulse", "full scale", "sweep", "noise", "held-out clips"}
     assert max(found.by_kind.values()) == max(found.exact, found.largest)
     assert found.accuracy == found.file_accuracy
@@ -614,8 +614,8 @@ def test_what_takes_no_other_length_is_written_for_the_trained_one(
     # A longer recording is heard as clips side by side.
     waves = 0.1 * np.random.default_rng(0).standard_normal((2, samples)).astype(np.float32)
     np.testing.assert_allclose(file.hear(waves.reshape(-1)), file.probabilities(waves).mean(0), rtol=1e-5)
-    shorter = export(classifier, tmp_path / "longer.onnx", clip_s=1.2) if kind is Thirds else file
-    assert shorter.clip_samples == (9600 if kind is Thirds else samples)
+    other = export(classifier, tmp_path / "longer.onnx", clip_s=1.2) if kind is Thirds else file
+    assert other.clip_samples == (9600 if kind is Thirds else samples)
 
 
 def test_without_a_known_length_the_reason_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,8 +108,11 @@ class _Wanted:
             return
         rate, least = self.classifier.sample_rate, self.classifier.shortest_samples
         samples = max(round((self.clip_s or 1.0) * rate), least)
-        form = form_of(self.classifier, self.front_end, samples, _step_samples(self, samples), any_length=True)
-        yield Attempt(ANY_LENGTH, form, probes.generated(samples, any_length=True) + self._of_clips(None))
+        # Captured at a length that the network is known to take.
+        own = max(round((known_s or 1.0) * rate), least)
+        form = form_of(self.classifier, self.front_end, own, _step_samples(self, own), any_length=True)
+        hop = int(self.classifier.frontend.hop_length)  # type: ignore[arg-type]
+        yield Attempt(ANY_LENGTH, form, probes.generated(samples, True, hop) + self._of_clips(None))
         if known_s is not None:
             yield self._one_length(known_s, f"clips of {known_s:g} s alone")
 

@@ -16,6 +16,8 @@ Samples = npt.NDArray[np.float32]
 NOISE_LEVELS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)
 # A clip that is longer than the others shows what depends on the number of frames.
 LONGER = 1.5
+# And lengths of so many frames more: a pooling to several places may be written for one remainder of the frames alone.
+MORE_FRAMES = range(1, 8)
 MOST_CLIPS = 64
 CLIPS = "held-out clips"
 
@@ -33,17 +35,19 @@ class Probe:
         return Probe(self.waveforms[start:stop], self.kinds[start:stop], self.targets[start:stop])
 
 
-def generated(samples: int, any_length: bool) -> list[Probe]:
+def generated(samples: int, any_length: bool, hop: int = 0) -> list[Probe]:
     """Silence, an impulse, full scale, a sweep, noise at several levels and of several colours; the same on every call.
 
     Args:
         samples: length of a clip.
         any_length: also in batches of other sizes, and with longer clips.
+        hop: samples a frame, for clips of a few frames more.
     """
     sounds = _sounds(samples)
     if not any_length:
         return [sounds]
-    return [sounds, sounds.part(0, 1), sounds.part(1, 4), _sounds(round(LONGER * samples))]
+    longer = [_sounds(samples + more * hop).part(2, 5) for more in MORE_FRAMES if hop]
+    return [sounds, sounds.part(0, 1), sounds.part(1, 4), *longer, _sounds(round(LONGER * samples))]
 
 
 def of_clips(classifier: SceneClassifier, clips: Clips, samples: int | None) -> list[Probe]:
