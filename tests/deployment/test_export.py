@@ -74,8 +74,13 @@ def test_any_batch_and_any_length(exported: Exported, name: str, precision: str)
             wanted = classifier.classify(given).numpy()
         found = file.logits(given)
         assert found.shape == (batch, len(CLASSES))
-        accepted = file.parity.bound * file.parity.step * 1.001
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=accepted + 1e-6)
+        accepted = file.parity.bound * file.parity.step * 1.001 + 1e-6
+        if precision == "int8":
+            # As the certificate has it, clip by clip: what torch itself leaves open of what is given here.
+            said = Reference(classifier, form_of(classifier, "outside", 1)).says_otherwise(given.numpy())
+            own = np.max([np.abs(one - wanted) for one in said], (0, 2)) / file.parity.step
+            accepted = bound(True, own)[:, None] * file.parity.step + 1e-6
+        assert (np.abs(found - wanted) <= accepted).all()
         assert not np.allclose(wanted[0], 0)
 
 
