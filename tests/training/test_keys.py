@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -161,6 +161,28 @@ class Slotted:
         return batch * self.factor, targets
 
 
+class Both(Slotted):
+    """Slots of a base, and attributes beside them."""
+
+    def __init__(self, gain):
+        super().__init__(1.0)
+        self.gain = gain
+
+
+class Soft(NamedTuple):
+    factor: float
+
+    def __call__(self, logits, targets):
+        return self.factor * (logits - targets).square().mean()
+
+
+class Hard(NamedTuple):
+    factor: float
+
+    def __call__(self, logits, targets):
+        return self.factor * (logits - targets).abs().mean()
+
+
 @dataclass(frozen=True)
 class Longer(Noise):
     seconds: float = field(default=1.0, repr=False)
@@ -190,6 +212,8 @@ def frontend(factor):
 PAIRS = {
     "state of an object": lambda n: Fit(augment=(Scale(float(n)),)),
     "slots": lambda n: Fit(augment=(Slotted(n),)),
+    "attributes beside slots": lambda n: Fit(augment=(Both(n),)),
+    "kinds of tuples": lambda n: Fit(loss=[Soft(1.0), Hard(1.0)][n - 1]),
     "method": lambda n: FilterPruning("L1", 0.5, Scale(float(n)).score),
     "field of a subclass": lambda n: Fit(augment=(Longer(seconds=n),)),
     "loss as a module": lambda n: Fit(loss=torch.nn.CrossEntropyLoss(label_smoothing=0.1 * n)),
@@ -252,7 +276,7 @@ def test_what_holds_itself_has_a_key():
 
 @pytest.mark.parametrize("unknown", [iter([1, 2]), (n for n in range(3)), object(), threading.Lock()])
 def test_what_can_not_be_told_from_another_is_refused(unknown):
-    with pytest.raises(InputError, match=r"Scale\.factor: .* can't be told from another"):
+    with pytest.raises(InputError, match=r"Scale\.factor is a .*, which can't be told from another"):
         key_of(Scale(unknown))
 
 

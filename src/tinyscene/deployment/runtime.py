@@ -64,7 +64,7 @@ def unsigned(model: Path | bytes) -> bytes:
 
     The logits stay the same to the bit. Kernels for x86 are made for unsigned activations: with signed ones, integers
     come out slower than float (benchmarks/RESULTS.md). Without VNNI those for signed weights add pairs of products in
-    16 bits, and what saturates is up to 43 output steps off; those for unsigned weights are slower, and exact.
+    16 bits, and what saturates is tens of output steps off; those for unsigned weights are slower, and exact.
     """
     import numpy as np
     import onnx

@@ -86,7 +86,7 @@ class System:
             if not isinstance(stage, Stage):
                 raise InputError(
                     f"System(stages=...): {stage!r}; accepted: stages, of classes that derive from tinyscene.Stage and "
-                    f"defines apply(classifier, clips, run)"
+                    f"define apply(classifier, clips, run)"
                 )
 
     @property

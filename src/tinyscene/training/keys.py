@@ -85,12 +85,8 @@ def _describe(value: Any, place: str, above: tuple[int, ...]) -> Any:
     def inside(part: Any, name: object) -> Any:
         return _describe(part, f"{place}.{name}", above)
 
-    if isinstance(value, list | tuple):
-        return [inside(item, i) for i, item in enumerate(value)]
-    if isinstance(value, set | frozenset):
-        return sorted(json.dumps(inside(item, "item"), sort_keys=True) for item in value)
-    if isinstance(value, Mapping):
-        return [[inside(key, "key"), inside(item, key)] for key, item in value.items()]
+    if isinstance(value, list | tuple | set | frozenset | Mapping) and _known(type(value)):
+        return _items(value, inside)
     if isinstance(value, partial):
         return {"type": "partial", "of": inside(value.func, "of"), "with": inside([value.args, value.keywords], "with")}
     if isinstance(value, weakref.ref):
@@ -102,18 +98,29 @@ def _describe(value: Any, place: str, above: tuple[int, ...]) -> Any:
     return _object(value, inside, place)
 
 
-def _object(value: Any, inside: Callable[[Any, str], Any], place: str) -> dict[str, Any]:
+def _items(value: Any, inside: Callable[[Any, object], Any]) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [[inside(key, "key"), inside(item, key)] for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return [inside(item, i) for i, item in enumerate(value)]
+    return sorted(json.dumps(inside(item, "item"), sort_keys=True) for item in value)
+
+
+def _object(value: Any, inside: Callable[[Any, object], Any], place: str) -> dict[str, Any]:
     """Its class and all that it holds."""
     kind = type(value)
     slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ()) if hasattr(value, name)]
-    if not hasattr(value, "__dict__") and not slots:
+    contains = isinstance(value, list | tuple | set | frozenset | Mapping)
+    if not (hasattr(value, "__dict__") or slots or contains):
         raise InputError(
-            f"{place}: {kind.__module__}.{kind.__name__}, can't be told from another, no result of it could be kept; "
-            f"accepted: numbers, text, tensors, arrays, functions, and objects that hold such"
+            f"{place} is a {kind.__module__}.{kind.__name__}, which can't be told from another, so no result could "
+            f"be kept; accepted: numbers, text, tensors, arrays, functions, and objects that hold such"
         )
-    held = {name: item for name, item in vars(value).items() if not _cached(kind, name)} if not slots else {}
+    held = {name: item for name, item in getattr(value, "__dict__", {}).items() if not _cached(kind, name)}
     held |= {name: getattr(value, name) for name in slots}
     described: dict[str, Any] = {"type": kind.__name__ + _source(kind, inside)}
+    if contains:  # a user's own kind of tuple, say
+        described["items"] = _items(value, inside)
     if isinstance(value, fx.GraphModule):
         described["code"], held = value.code, {}
     if isinstance(value, nn.Module):
@@ -131,7 +138,7 @@ def _object(value: Any, inside: Callable[[Any, str], Any], place: str) -> dict[s
     return described
 
 
-def _definition(value: Any, inside: Callable[[Any, str], Any]) -> str:
+def _definition(value: Any, inside: Callable[[Any, object], Any]) -> str:
     """Name of a class or function, and what tells it from another of that name."""
     name = f"{value.__module__}.{getattr(value, '__qualname__', value.__name__)}{_source(value, inside)}"
     # Of ours, too, a function made within another goes with what it closes over.
@@ -139,7 +146,7 @@ def _definition(value: Any, inside: Callable[[Any, str], Any]) -> str:
     return name + (json.dumps([inside(cell.cell_contents, "closure") for cell in cells]) if cells else "")
 
 
-def _source(definition: Any, inside: Callable[[Any, str], Any]) -> str:
+def _source(definition: Any, inside: Callable[[Any, object], Any]) -> str:
     """A hash of what defines a function, or a class with its bases; empty for what our versions vouch for."""
     found = []
     for one in definition.__mro__ if isinstance(definition, type) else (definition,):
