@@ -1,7 +1,7 @@
 """Take run folders into results/, and write RESULTS.md anew: python results/collect.py RUN...
 
 Each run becomes SYSTEM-DATASET.csv, a row a stage, with the command, commit, seed and machine that gave it. The files'
-table, artifacts-DATASET.csv, comes from artifacts.py.
+table, artifacts-DATASET.csv, comes from artifacts.py, that of int8's ranges from int8_ranges.py.
 """
 
 import csv
@@ -173,13 +173,49 @@ def artifact_cells(row: dict[str, str], fault: int) -> list[str]:
     ]
 
 
+RANGES = (("128", "0"), ("128", "1"), ("all", "0"), ("32", "0"))  # of int8_ranges.py: clips, one of them louder
+WAYS = (("False", "after training"), ("True", "QAT"))
+
+
+def ranges_table(path: Path) -> list[str]:
+    """What int8 loses against float, in points with 95 % intervals, by the clips that set its ranges."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {tuple(row[name] for name in ("dataset", "network", "ranges", "louder", "qat")): row for row in rows}
+    heads = ["data", "network", "float %"]
+    heads += [f"{clips} clips{', one louder' * (louder == '1')}, {way}" for clips, louder in RANGES for _, way in WAYS]
+    lines = ["## int8 against float, by the clips that set its ranges", "", f"| {' | '.join(heads)} |"]
+    lines.append("|" + "---|" * len(heads))
+    for dataset, network in dict.fromkeys((row["dataset"], row["network"]) for row in rows):
+        line = [found.get((dataset, network, *ranges, qat)) for ranges in RANGES for qat, _ in WAYS]
+        accuracy = 100 * float(next(filter(None, line))["float"])
+        lines.append(f"| {' | '.join([dataset, network, f'{accuracy:.1f}', *map(difference, line)])} |")
+    worse = [row for row in rows if float(row["difference_high"]) < -0.01]
+    lines += ["", f"{len(worse)} of {len(rows)} lose more than one point with their whole interval."]
+    first = rows[0]
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
+    facts = f"`{first['command']}`; commit {commits}, {first['machine']}, torch {first['torch']}, seed {first['seed']}"
+    return [*lines, "", f"{facts}, {first['finished'][:10]}.", ""]
+
+
+def difference(row: dict[str, str] | None) -> str:
+    """Points of accuracy, with the paired interval; empty where it wasn't measured."""
+    if row is None:
+        return ""
+    mean, low, high = (100 * float(row[name]) for name in ("difference", "difference_low", "difference_high"))
+    return f"{mean:+.1f} ({low:+.1f} ... {high:+.1f})"
+
+
+TABLES = {"artifacts": artifact_table, "int8_ranges": ranges_table}
+
+
 def main() -> None:
     """Take the runs that were named, then write RESULTS.md from all tables."""
     for run in sys.argv[1:]:
         take(Path(run))
     lines = ["# Results", "", (HERE / "intro.md").read_text().strip(), ""]
     for path in sorted(HERE.glob("*.csv")):
-        lines += artifact_table(path) if path.name.startswith("artifacts-") else table(path)
+        lines += TABLES.get(path.stem.split("-")[0], table)(path)
     (HERE / "RESULTS.md").write_text("\n".join(lines))
 
 

@@ -71,3 +71,31 @@ def test_every_file_has_a_row_and_a_refused_one_its_reason(tmp_path: Path) -> No
     assert refused[:4] == ["singh2021 singh_53kb, int8, 5.00 s", ".abc", "inside", "refused (1)"]
     assert "1. singh2021, int8, .abc, inside: it differs by 3 steps, 1 is allowed" in lines
     assert "`python results/artifacts.py --data $ESC10 singh-esc`; commit def, an abacus, torch 2, seed 0" in lines[-2]
+
+
+def test_a_loss_of_int8_is_told_with_its_interval_and_one_beyond_a_point_is_counted(tmp_path: Path) -> None:
+    row = {"dataset": "esc50", "network": "aemnet", "ranges": "128", "louder": "0", "qat": "False", "float": "0.5"}
+    row |= {"difference": "-0.005", "difference_low": "-0.02", "difference_high": "0.01"}
+    lost = {
+        "ranges": "all",
+        "qat": "True",
+        "difference": "-0.05",
+        "difference_low": "-0.09",
+        "difference_high": "-0.02",
+    }
+    path = tmp_path / "int8_ranges.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*row, *MODEL])
+        writer.writeheader()
+        writer.writerows(MODEL | one for one in (row, row | lost))
+    lines = runpy.run_path(str(RESULTS / "collect.py"))["ranges_table"](path)
+    heads, _, cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|"))
+    found = {head: cell for head, cell in zip(heads, cells, strict=True) if cell}
+    assert found == {
+        "data": "esc50",
+        "network": "aemnet",
+        "float %": "50.0",
+        "128 clips, after training": "-0.5 (-2.0 ... +1.0)",
+        "all clips, QAT": "-5.0 (-9.0 ... -2.0)",
+    }
+    assert "1 of 2 lose more than one point with their whole interval." in lines
