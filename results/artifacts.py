@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from tinyscene import Quantize, Run, SceneClassifier, evaluate
-from tinyscene.accounting import get_convention
+from tinyscene.accounting import count, get_convention
 from tinyscene.cli.options import load_clips
 from tinyscene.data import Clips, decode
 from tinyscene.deployment import FORMATS, Artifact, export
@@ -115,7 +115,7 @@ def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) 
     started = datetime.now(UTC)
     try:
         artifact = export(model.classifier, path, front_end=form, clips=clips.test, clip_s=clip_s)
-        found = figures(artifact, model.rules, clip_s)
+        found = figures(artifact, model)
     except InputError as error:
         found = {"fault": str(error).replace(f"{WORK}/", "")}
     finished = datetime.now(UTC)
@@ -137,17 +137,17 @@ def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) 
     return row
 
 
-def figures(artifact: Artifact, rules: Rules, clip_s: float) -> dict[str, Any]:
-    """Of a file: its certificate, its ledger, and the edition's verdict, of the edition's clips where it takes any."""
-    found, ledger = artifact.parity, artifact.ledger(clip_s)
-    verdict = rules.judge(artifact.ledger(rules.clip_s))
+def figures(artifact: Artifact, model: Model) -> dict[str, Any]:
+    """Of a file: its certificate, with the ledger, and the edition's verdict, of the edition's clips."""
+    found, ledger, rules = artifact.parity, artifact.certificate.ledger, model.rules
+    verdict = rules.judge(count(model.classifier.network, model.classifier.example(rules.clip_s)))
     return {
         "runtime": artifact.certificate.runtime,
         "way": artifact.certificate.way,
         "unit": found.unit,
         **{
             name: getattr(found, name)
-            for name in ("exact", "largest", "mean", "own", "bound", "agreement", "ties", "accuracy", "file_accuracy")
+            for name in ("largest", "p999", "mean", "bound", "agreement", "ties", "accuracy", "file_accuracy")
         },
         "compared": found.clips,
         "integer_layers": found.integer_layers,
@@ -168,11 +168,7 @@ def latencies(model: Model, rows: list[dict[str, Any]], clip_s: float) -> dict[s
     kept = folder / LATENCY
     if kept.is_file():
         return json.loads(kept.read_text())
-    paths = [
-        folder / f"{row['front_end']}{row['format']}"
-        for row in rows
-        if FORMATS[row["format"]].runs_here and not row.get("fault")
-    ]
+    paths = [folder / f"{row['front_end']}{row['format']}" for row in rows if not row.get("fault")]
     openers = {path.name: OpenFile(path, clip_s) for path in paths}
     found = measure({TORCH: OpenModel(model.folder, clip_s), **openers})
     if faults := [f"{row.name}: {row.fault}" for row in found if row.fault]:
@@ -197,9 +193,7 @@ def rows_of(model: Model, data: Path) -> Iterator[dict[str, Any]]:
     clips = model.clips(data)
     heard = model.classifier.sample_rate, model.classifier.channel
     clip_s = min(decode(clips.test, *heard, quiet=True).lengths) / heard[0]
-    # Microcontrollers take int8 networks alone.
-    suffixes = [suffix for suffix in FORMATS if FORMATS[suffix].runs_here or model.classifier.precision == "int8"]
-    rows = [file_row(model, suffix, form, clips, clip_s) for suffix in suffixes for form in FORMS]
+    rows = [file_row(model, suffix, form, clips, clip_s) for suffix in FORMATS for form in FORMS]
     taken = latencies(model, rows, clip_s)
     in_torch = {name: rows[0][name] for name in ("system", "variant", "stage", "seed", "dataset", "weights_at")}
     more = {name: rows[0][name] for name in ("clip_s", "model_accuracy", "trained")}

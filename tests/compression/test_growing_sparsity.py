@@ -169,7 +169,7 @@ def test_the_zeros_are_in_the_saved_and_in_the_exported_file(clips, tmp_path):
         artifact = export(one, tmp_path / f"{name}.onnx", clip_s=0.25)
         held = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(artifact.path).graph.initializer}
         assert {path: int((held[path] == 0).sum()) for path in wanted} == wanted
-        kept = {row.name: row.values - row.kept for row in artifact.ledger(0.25).tensors}
+        kept = {row.name: row.values - row.kept for row in artifact.certificate.ledger.tensors}
         assert {path: kept[path] for path in wanted} == wanted
 
 

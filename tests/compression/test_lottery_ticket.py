@@ -228,7 +228,7 @@ def test_masked_weights_stay_zero_after_every_later_stage_and_in_the_file(tones,
     assert not torch.equal(state(tuned)["dense.weight"], state(ticket)["dense.weight"])
 
     artifact = export(int8, tmp_path / "ticket.onnx", clips=tones.test)
-    rows = artifact.ledger(0.4).tensors
+    rows = artifact.certificate.ledger.tensors
     channels = sum(len(p) for name, p in before.network.named_parameters() if name.endswith("weight") and p.ndim > 1)
     by_role = {role: sum(row.bytes for row in rows if row.role == role) for role in ("weight", "bias", "scale")}
     assert by_role["weight"] == sum(p.numel() for p in before.network.parameters() if p.ndim > 1)

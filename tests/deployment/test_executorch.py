@@ -1,4 +1,4 @@
-"""`.pte` files against torch, and against the classifier's own ledger."""
+"""`.pte` files against torch."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import torch
 from scene_files import CLASSES, CLIP_S, PRECISIONS, SMALL, at
 
 from soak import SOAK
-from tinyscene.accounting import by_precision, count
+from tinyscene.accounting import count
 from tinyscene.deployment import Artifact, export, probes
 from tinyscene.deployment.executorch import ExecuTorch
 from tinyscene.deployment.forms import Form, form_of
@@ -66,7 +66,7 @@ def inputs(name: str, front_end: str) -> torch.Tensor:
 def check(form: Form, path: Path, given: torch.Tensor) -> None:
     with torch.inference_mode():
         wanted = form.module(given).numpy()
-    (found,) = FORMAT.runners(path)["xnnpack"](given.numpy())
+    (found,) = FORMAT.runner(path)(given.numpy())
     assert found.dtype == np.float32
     assert found.shape == wanted.shape
     # Logits that hardly move could not tell.
@@ -120,7 +120,7 @@ def test_metadata_comes_back(written: Written) -> None:
 def test_threads_change_nothing_and_other_shapes_are_refused(written: Written) -> None:
     _, path = written(*FEW[0])
     given = inputs("baseline2021", "outside").numpy()
-    one, two = (FORMAT.runners(path, threads)["xnnpack"] for threads in (1, 2))
+    one, two = (FORMAT.runner(path, threads) for threads in (1, 2))
     (first,) = one(given)
     np.testing.assert_array_equal(two(given)[0], first)
     np.testing.assert_array_equal(one(given)[0], first)
@@ -129,50 +129,6 @@ def test_threads_change_nothing_and_other_shapes_are_refused(written: Written) -
     np.testing.assert_array_equal(one(np.moveaxis(np.moveaxis(given, 1, 3).copy(), 3, 1))[0], first)
     with pytest.raises(InputError, match=r"runs on \(any batch, 1, 40, 25\)"):
         one(given[..., :20])
-
-
-@pytest.mark.parametrize(("name", "precision", "front_end"), [case for case in CASES if case[2] == "outside"])
-def test_the_ledger_is_the_classifiers(written: Written, name: str, precision: str, front_end: str) -> None:
-    form, path = written(name, precision, front_end)
-    shape = tuple(form.example.shape)
-    found, wanted = FORMAT.ledger(path, shape), count(at(name, precision).network, form.example)
-    integers, floats = FORMAT.layers_by_kernel(path)
-    weights = {row.layer for row in found.tensors if row.tensor == "weight"}
-    assert integers + floats >= len(weights) > 0
-    if precision == "int8":
-        assert not floats
-        assert found.macs["conv_only"] == wanted.macs["conv_only"]
-        ours, theirs = (
-            by_precision(row for row in ledger.tensors if row.role in ("weight", "bias")) for ledger in (wanted, found)
-        )
-        assert theirs["int8"] == ours["int8"]
-        # Of biases that are the same, the file holds one.
-        assert 0.5 * ours["int32"] < theirs["int32"] <= ours["int32"]
-    else:
-        assert not integers
-        # XNNPACK computes a batch norm that follows no convolution as one.
-        assert wanted.macs["conv_only"] <= found.macs["conv_only"] <= 1.2 * wanted.macs["conv_only"]
-    assert sum(row.bytes for row in found.tensors) < path.stat().st_size
-    with pytest.raises(InputError, match="no input of shape"):
-        FORMAT.ledger(path, (*shape[:-1], shape[-1] + 1))
-
-
-def test_peak_memory_by_hand(written: Written) -> None:
-    """The two maps of (4, 40, 25) around the second convolution; beside them what passes between the graphs."""
-    form, path = written("baseline2021", "int8", "outside")
-    peak = FORMAT.ledger(path, tuple(form.example.shape)).peak_ram_bytes
-    maps, features, pooled = 2 * 4 * 40 * 25, 4 * 40 * 25, 4 * 6 * 8 * 5
-    assert maps + features + pooled <= peak < maps + features + pooled + 200
-
-
-def test_a_front_end_inside_is_counted_and_stores_nothing_unused(written: Written) -> None:
-    form, path = written("baseline2021", "int8", "inside")
-    ledger = FORMAT.ledger(path, tuple(form.example.shape))
-    # The lowering leaves a number or two that it has put into a graph of XNNPACK as well.
-    assert sum(row.values for row in ledger.tensors if row.layer_type == "unused") <= 2
-    # METADATA says nothing of a front end, so that its constants are taken for weights.
-    network = count(at("baseline2021", "int8").network, torch.zeros(1, 1, 40, 25))
-    assert ledger.macs["conv_only"] > network.macs["conv_only"]
 
 
 def test_export_and_back(tmp_path: Path, sound: Callable[..., Path]) -> None:
@@ -185,11 +141,8 @@ def test_export_and_back(tmp_path: Path, sound: Callable[..., Path]) -> None:
     assert loaded.predict(recording).probabilities == pytest.approx(
         classifier.predict(recording).probabilities, abs=allowed
     )
-    ledger, ours = loaded.ledger(CLIP_S), count(classifier.network, classifier.example(CLIP_S))
-    assert ledger.macs["conv_only"] == ours.macs["conv_only"]
-    weights = [sum(row.values for row in of.tensors if row.role == "weight") for of in (ledger, ours)]
-    # The lowering leaves a number or two behind.
-    assert weights[1] <= weights[0] <= weights[1] + 2
+    ledger = loaded.certificate.ledger
+    assert ledger.macs == count(classifier.network, classifier.example(CLIP_S)).macs
     assert sum(row.bytes for row in ledger.tensors if row.role == "frontend") > 10_000
 
 
@@ -198,12 +151,7 @@ def test_a_file_of_another_kind_is_refused(written: Written, tmp_path: Path) -> 
     text.write_text("no program at all, and longer than a header")
     cut.write_bytes(written(*FEW[0])[1].read_bytes()[:2000])
     for path in (tmp_path / "missing.pte", text, cut):
-        for call in (
-            FORMAT.metadata,
-            FORMAT.runners,
-            FORMAT.layers_by_kernel,
-            lambda path: FORMAT.ledger(path, (1, 1, 40, 25)),
-        ):
+        for call in (FORMAT.metadata, FORMAT.runner):
             with pytest.raises(InputError, match="accepted"):
                 call(path)
 
@@ -214,8 +162,7 @@ def test_what_it_says_without_executorch(monkeypatch: pytest.MonkeyPatch, tmp_pa
     form = form_of(at("baseline2021", "float32"), "outside", 4800)
     for call in (
         lambda: FORMAT.write(form, tmp_path / "scene.pte", {}, ""),
-        lambda: FORMAT.runners(tmp_path / "scene.pte"),
-        lambda: FORMAT.ledger(tmp_path / "scene.pte", (1, 1, 40, 25)),
+        lambda: FORMAT.runner(tmp_path / "scene.pte"),
         FORMAT.version,
     ):
         with pytest.raises(InputError, match=r'pip install "tinyscene\[executorch\]"'):

@@ -1,8 +1,8 @@
 """Files that carry a state, against the classifier on the whole recording."""
 
-import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +27,7 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.systems.count import count_model
 
 RATE, STEP_S = 8000, 0.15
-PACKAGES = {".onnx": "onnxruntime", ".tflite": "litert_torch", ".pte": "executorch", ".cortex_m.pte": "executorch"}
+PACKAGES = {".onnx": "onnxruntime", ".tflite": "litert_torch", ".pte": "executorch"}
 RUNTIMES = [
     pytest.param(suffix, marks=pytest.mark.skipif(find_spec(module) is None, reason=f"{module} is not installed"))
     for suffix, module in PACKAGES.items()
@@ -65,8 +65,6 @@ def says(classifier: SceneClassifier, heard: np.ndarray) -> np.ndarray:
 def test_every_step_says_what_the_whole_recording_says(
     streamed: Streamed, name: str, precision: str, suffix: str
 ) -> None:
-    if suffix == ".cortex_m.pte" and name != "cp_mobile":
-        pytest.skip("one network shows it: a lowering takes up to a minute, and floats can't be lowered")
     file, classifier = Artifact.load(streamed(name, precision, suffix).path), at(name, precision)
     assert file.parity.faults == ()
     size = file.step_samples or 0
@@ -99,53 +97,22 @@ def test_a_clip_is_heard_after_silence(streamed: Streamed) -> None:
     np.testing.assert_allclose(file.stream().through(silent[None]), file.probabilities(clip[None]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("suffix", RUNTIMES[:3])
-def test_the_ledger_is_that_of_the_network(streamed: Streamed, suffix: str) -> None:
-    file, classifier = streamed("baseline2021", "float32", suffix), at("baseline2021", "float32")
-    found, trained = file.ledger(CLIP_S), count(classifier.network, classifier.example(CLIP_S))
-    assert found.macs["conv_only"] == trained.macs["conv_only"]
-    assert sum(row.values for row in found.tensors if row.role in ("weight", "bias")) >= 0.99 * sum(
-        row.values for row in trained.tensors if row.role in ("weight", "bias")
-    )
-    if suffix == ".onnx":  # others plan otherwise
-        assert found.peak_ram_bytes == trained.peak_ram_bytes + 4 * int(file.facts["state_size"])
-    with pytest.raises(InputError, match="hears steps with a state, and dcase2024 judges files that hear clips"):
+def test_the_ledger_is_that_of_the_network(streamed: Streamed) -> None:
+    file, classifier = streamed("baseline2021", "float32"), at("baseline2021", "float32")
+    found, trained = file.certificate.ledger, count(classifier.network, classifier.example(CLIP_S))
+    assert replace(found, tensors=tuple(row for row in found.tensors if row.role != "frontend")) == trained
+    with pytest.raises(InputError, match="takes steps with a state, and dcase2024 judges files that take clips"):
         count_model(str(file.path))
 
 
-def test_a_second_input_that_is_no_state_is_refused(streamed: Streamed, tmp_path: Path) -> None:
-    model = onnx.load(streamed().path)
-    for entry in model.metadata_props:
-        entry.value = re.sub(r'"step_samples":\d+', '"step_samples":null', entry.value)
-    onnx.save(model, tmp_path / "scene.onnx")
-    with pytest.raises(InputError, match=r"reads 2 inputs \(samples, state\), and weights could be among them"):
-        Artifact.load(tmp_path / "scene.onnx").ledger(CLIP_S)
-
-
-def test_a_state_that_never_comes_out_is_refused(streamed: Streamed, tmp_path: Path) -> None:
-    model = onnx.load(streamed().path)
-    del model.graph.output[1]
-    onnx.save(model, tmp_path / "scene.onnx")
-    with pytest.raises(InputError, match="gives 1 outputs"):
-        Artifact.load(tmp_path / "scene.onnx").ledger(CLIP_S)
-
-
-@pytest.mark.parametrize("value", ['"x"', "1200.5", "-1", "true", "0"])
-def test_steps_that_are_no_number_are_refused(streamed: Streamed, tmp_path: Path, value: str) -> None:
-    model = onnx.load(streamed().path)
-    for entry in model.metadata_props:
-        entry.value = re.sub(r'"step_samples":\d+', f'"step_samples":{value}', entry.value)
-    onnx.save(model, tmp_path / "scene.onnx")
-    with pytest.raises(InputError, match="metadata of steps of .* accepted: whole numbers above 0"):
-        Artifact.load(tmp_path / "scene.onnx").ledger(CLIP_S)
-
-
-@pytest.mark.parametrize("name", ["cp_mobile", "baseline2021"])
+@pytest.mark.parametrize(
+    ("name", "precision"), [("cp_mobile", "float32"), ("baseline2021", "float32"), ("baseline2021", "int8")]
+)
 @pytest.mark.parametrize("fault", ["a sample late", "the oldest frame silent"])
-def test_a_fault_of_the_front_end_is_no_excuse_for_itself(
-    name: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_fault_of_the_front_end_gets_no_name(
+    name: str, precision: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The torch module that is exported is at fault as well, and stands for what rounding may do."""
+    """Of cp_mobile at 8 bits, one silent frame in 24 moves the logits by less than two steps: as roundings do."""
     forward = StreamingFrontEnd.forward
 
     def planted(self: StreamingFrontEnd, samples: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -153,12 +120,12 @@ def test_a_fault_of_the_front_end_is_no_excuse_for_itself(
             features, after = forward(self, samples, state)
             tail = torch.cat([state[:, self.kept :], samples], 1)[:, self.step_samples - 1 : -1]
             return features, torch.cat([after[:, : self.kept], tail], 1)
-        bands = at(name, "int8").frontend.bands
+        bands = at(name, precision).frontend.bands
         return forward(self, samples, torch.cat([0 * state[:, :bands], state[:, bands:]], 1))  # type: ignore[misc]
 
     monkeypatch.setattr(StreamingFrontEnd, "forward", planted)
     with pytest.raises(InputError, match="does not compute what the classifier computes"):
-        export(at(name, "int8"), tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S, step_s=STEP_S)
+        export(at(name, precision), tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S, step_s=STEP_S)
 
 
 def test_a_state_that_is_lost_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +229,7 @@ def test_from_the_command_line(
     steps = ("--front-end", "inside", "--clip-s", CLIP_S, "--step-s", STEP_S)
     said = called("export", tmp_path / "model", file, *steps).out
     assert "the next 1,200 samples" in said
-    assert "For a step of 0.15 s, and the model for a clip of 0.6 s:" in said
+    assert "For a clip of 0.6 s:" in said
     out, err = called("run", file, recording, "--stream", "--every", 0.1, "--format", "csv")
     times = [float(line.split(",")[0]) for line in out.splitlines()[1:]]
     assert times == pytest.approx([0.6 + 0.15 * step for step in range(10)])

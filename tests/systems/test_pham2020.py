@@ -124,7 +124,7 @@ def test_a_pruned_network_stays_so_at_8_bits(run: tuple[Path, list[Row]], clips:
     tune = Fit(epochs=1, batch_size=6, optimizer=Adam(1e-3, 1e-4), loss=KLDivergence())
     int8 = Quantize(fit=tune)(pruned, clips.development, Run(folder=tmp_path, accelerator="cpu", quiet=True))
     file = export(int8, tmp_path / "int8.onnx", clip_s=0.25)
-    rows_of_file = {row.name: row for row in file.ledger(0.25).tensors}
+    rows_of_file = {row.name: row for row in file.certificate.ledger.tensors}
     for path, mask in masks.masks_of(pruned.network).items():
         weight = int8.network.state_dict()[path]
         assert weight.dtype == torch.int8

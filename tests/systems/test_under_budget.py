@@ -75,7 +75,7 @@ def done(tone_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def test_what_is_delivered_keeps_the_budget_by_its_own_file(done: Done) -> None:
-    ledger = Artifact.load(done.found.folder / "scene.onnx").ledger(CLIP_S)
+    ledger = Artifact.load(done.found.folder / "scene.onnx").certificate.ledger
     # Everything that the file stores, whatever its role.
     assert total(ledger.tensors).bytes <= 6_000
     assert ledger.macs["torchinfo"] <= 300_000
@@ -185,7 +185,7 @@ def test_pruning_is_to_what_the_file_will_cost(budget: Budget) -> None:
     rules = budget.rules(1.0, classes)
     classifier = build("baseline2020", {"filters": (8, 16), "dense": 50, "bands": 64}, classes)
     pruned = PruneUnder(rules).shape(classifier)
-    ledger = deployed_ledger(pruned, 1.0, by_file=True)
+    ledger = deployed_ledger(pruned, 1.0)
     shares = [limit.measure(ledger) / limit.at_most for limit in rules.limits]
     # RAM goes in steps of a whole channel of the largest map.
     assert (0.5 if budget.ram_bytes else 0.9) < max(shares) <= 1

@@ -167,6 +167,19 @@ class Ledger:
             ],
         }
 
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Ledger":
+        """Of `to_json`. Raises KeyError or TypeError for other values."""
+        layers = (one | {"output_shape": tuple(one["output_shape"])} for one in plain["layers"])
+        return cls(
+            tensors=tuple(TensorRow(**{key: row[key] for key in row if key != "bytes"}) for row in plain["tensors"]),
+            layers=tuple(LayerRow(**one) for one in layers),
+            input_shape=tuple(plain["input_shape"]),
+            peak_ram_bytes=plain["peak_ram_bytes"],
+            precision=plain["precision"],
+            uncounted=tuple(Uncounted(**one) for one in plain["uncounted"]),
+        )
+
 
 def group_by_layer(rows: Iterable[TensorRow]) -> dict[str, tuple[TensorRow, ...]]:
     """Rows of each layer, layers in the order of their first row."""

@@ -15,8 +15,7 @@ from tinyscene.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tinyscene.deployment.bench import Measured, Timing
-    from tinyscene.deployment.bench_process import Opener
+    from tinyscene.deployment.bench import Measured, Opener, Timing
     from tinyscene.deployment.formats import Format
 
 _MIB = 1024**2
@@ -86,8 +85,7 @@ def _files(files: list[Path], keep: Path | None, clip_s: float | None) -> "dict[
     for file in files:
         if file.is_dir():
             raise InputError(f"{file}: a folder; accepted: exported files, or a model's folder with --runtimes all")
-        if not format_of(file).runs_here:
-            raise InputError(f"{file}: no runtime of a computer runs it; accepted: files of those that do")
+        format_of(file)
         if not file.is_file():
             raise InputError(f"{file}: no such file; accepted: one that `tinyscene export` wrote")
     return {str(file): OpenFile(file, clip_s) for file in files}
@@ -96,7 +94,7 @@ def _files(files: list[Path], keep: Path | None, clip_s: float | None) -> "dict[
 def _formats(runtimes: str) -> "list[Format]":
     from tinyscene.deployment.menu import FORMATS
 
-    named = {suffix.removeprefix("."): format_ for suffix, format_ in FORMATS.items() if format_.runs_here}
+    named = {suffix.removeprefix("."): format_ for suffix, format_ in FORMATS.items()}
     if runtimes == "all":
         return list(named.values())
     asked = [name.strip().removeprefix(".") for name in runtimes.split(",")]

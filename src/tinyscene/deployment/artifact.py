@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene import audio
-from tinyscene.accounting import Ledger
 from tinyscene.deployment.certificate import Certificate, certificate_path
 from tinyscene.deployment.described import MODEL, classifier_of
 from tinyscene.deployment.formats import Format, Runner, Values
@@ -212,13 +211,6 @@ class Artifact:
         clips = [waveform[start : start + clip] for start in clip_starts(len(waveform), clip)]
         mean: npt.NDArray[np.float64] = np.mean([self.probabilities(one[None])[0] for one in clips], 0, np.float64)
         return mean
-
-    def ledger(self, clip_s: float) -> Ledger:
-        """What the file costs for a clip of `clip_s` seconds, read from the file alone; a stream, for one step."""
-        samples = self.clip_samples or max(round(clip_s * self.sample_rate), self.shortest_samples)
-        if self.inside:
-            return self.format.ledger(self.path, (1, self.step_samples or samples))
-        return self.format.ledger(self.path, tuple(self._hears.features(torch.zeros(1, samples)).shape))
 
     @property
     def certificate_path(self) -> Path:

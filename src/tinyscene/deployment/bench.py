@@ -1,12 +1,14 @@
 """How long files take for a clip, and how much memory: each in a process of its own, in turns."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ import numpy as np
 import torch
 
 from tinyscene.deployment.artifact import Artifact
-from tinyscene.deployment.bench_process import Opened, Opener, serve
 from tinyscene.deployment.export import export
 from tinyscene.deployment.formats import Format, Values
 from tinyscene.deployment.forms import FrontEnd
@@ -22,9 +23,28 @@ from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import track
 
-ROUNDS, RUNS = 10, 5
+ROUNDS, RUNS, WARM_UP = 10, 5, 3
 FORMS: tuple[FrontEnd, ...] = ("outside", "inside")
 _MS = 1000
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What runs one clip, again and again.
+
+    Attributes:
+        clip: from the waveform to the probabilities.
+        network: from the features to the logits; None where that can't be run alone.
+        facts: of what was opened, plain values.
+    """
+
+    clip: Callable[[], object]
+    network: Callable[[], object] | None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+# Opens something for so many threads. It must be picklable: it is called in a process of its own.
+Opener = Callable[[int], Opened]
 
 
 @dataclass(frozen=True)
@@ -153,85 +173,117 @@ def measure(
     if min(rounds, runs, *threads) < 1:
         raise InputError(f"bench was given rounds={rounds}, runs={runs}, threads={tuple(threads)}; accepted: from 1 on")
     order = random.Random(seed)
-    return [measured for count in threads for measured in _at(count, openers, rounds, runs, order, quiet)]
+    found = []
+    for count in threads:
+        with ExitStack() as stack:
+            each = [_Measuring(name, count, opener, stack) for name, opener in openers.items()]
+            for _ in track(range(rounds), f"bench, {count} threads", rounds, quiet=quiet):
+                for one in order.sample(each, len(each)):
+                    one.take_turn(runs)
+            found += [one.finish() for one in each]
+    return found
 
 
-def _at(
-    threads: int, openers: Mapping[str, Opener], rounds: int, runs: int, order: random.Random, quiet: bool
-) -> list[Measured]:
-    with ExitStack() as stack:
-        workers = [stack.enter_context(_worker(name, opener, threads)) for name, opener in openers.items()]
-        for _ in track(range(rounds), f"bench, {threads} threads", rounds, quiet=quiet):
-            for worker in order.sample(workers, len(workers)):
-                worker.take_turn(runs)
-        return [worker.finish() for worker in workers]
+class _Measuring:
+    """One thing in its process, which holds it open."""
 
-
-class _Worker:
-    """A process that measures, seen from outside."""
-
-    def __init__(self, name: str, threads: int, process: BaseProcess, pipe: Connection) -> None:
-        self.name, self.threads, self.process, self.pipe = name, threads, process, pipe
+    def __init__(self, name: str, threads: int, opener: Opener, stack: ExitStack) -> None:
+        self.name, self.threads, self.fault = name, threads, ""
         self.seconds: dict[str, list[float]] = {}
-        self.fault = ""
-        self.cold = self._hear()
+        # A fork would share this process's memory, and its threads' locks.
+        self.process = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+        self.cold: dict[str, Any] = self._ask(_open, opener, threads)
 
     def take_turn(self, runs: int) -> None:
-        for name, seconds in self._ask(runs).items():
+        for name, seconds in self._ask(_turn, runs).items():
             self.seconds.setdefault(name, []).extend(seconds)
 
     def finish(self) -> Measured:
-        peak = self._ask(0).get("peak_bytes")
+        held = self._ask(_peak)
         if self.fault:
             return Measured(self.name, self.threads, self.cold.get("facts", {}), fault=self.fault)
         timings = {name: Timing.of(seconds) for name, seconds in self.seconds.items()}
         load_ms, cold_ms = (self.cold[name] * _MS for name in ("load_s", "cold_s"))
-        facts = self.cold["facts"]
-        return Measured(self.name, self.threads, facts, load_ms, cold_ms, timings["clip"], timings.get("network"), peak)
+        before, peak = self.cold["before"], held["peak"]
+        return Measured(
+            self.name,
+            self.threads,
+            self.cold["facts"],
+            load_ms,
+            cold_ms,
+            timings["clip"],
+            timings.get("network"),
+            None if before is None or peak is None else peak - before,
+        )
 
-    def _ask(self, runs: int) -> dict[str, Any]:
+    def _ask(self, what: Callable[..., dict[str, Any]], *given: object) -> dict[str, Any]:
         if self.fault:
             return {}
         try:
-            self.pipe.send(runs)
-        except OSError:
-            return self._ended()
-        return self._hear()
-
-    def _hear(self) -> dict[str, Any]:
-        try:
-            said = self.pipe.recv()
-        except (EOFError, OSError):
-            return self._ended()
-        if isinstance(said, str):
-            self.fault = said
-            return {}
-        heard: dict[str, Any] = said
-        return heard
-
-    def _ended(self) -> dict[str, Any]:
-        self.process.join()
-        self.fault = (
-            f"its process ended with status {self.process.exitcode}; accepted: a file that its runtime survives"
-        )
+            return self.process.submit(what, *given).result()
+        except InputError as error:
+            self.fault = str(error)
+        except BrokenProcessPool:
+            self.fault = "its process ended; accepted: a file that its runtime survives"
+        except Exception as error:  # of a runtime, any
+            self.fault = f"{type(error).__name__}: {error}"
         return {}
 
 
-@contextmanager
-def _worker(name: str, opener: Opener, threads: int) -> Iterator[_Worker]:
-    # A fork would share this process's memory, and its threads' locks.
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(opener, threads, theirs), daemon=True)
-    process.start()
-    theirs.close()
+# In the process of its own
+
+_open_here: list[Opened] = []
+
+
+def _open(opener: Opener, threads: int) -> dict[str, Any]:
+    """Open, run once, and warm up; what the cold start took, in seconds."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
+    torch.set_num_threads(threads)
+    before = _restart_peak()
+    started = time.perf_counter()
+    opened = opener(threads)
+    ready = time.perf_counter()
+    opened.clip()
+    first = time.perf_counter()
+    _open_here.append(opened)
+    _turn(WARM_UP)
+    return {"load_s": ready - started, "cold_s": first - started, "before": before, "facts": opened.facts}
+
+
+def _turn(runs: int) -> dict[str, list[float]]:
+    """Seconds of each run."""
+    (opened,) = _open_here
+    ways = {"clip": opened.clip} | ({"network": opened.network} if opened.network else {})
+    # The first run after the others had their turns finds the caches full of theirs.
+    return {name: [_seconds(way) for _ in range(runs + 1)][1:] for name, way in ways.items()}
+
+
+def _seconds(way: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    way()
+    return time.perf_counter() - started
+
+
+def _restart_peak() -> int | None:
+    """Let the process's peak of resident memory begin here; what it holds now, in bytes. None where there is no /proc.
+
+    getrusage would tell the peak of the process that started this one.
+    """
     try:
-        yield _Worker(name, threads, process, ours)
-    finally:
-        ours.close()
-        process.join(timeout=1)
-        process.kill()
-        process.join()
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _status("VmRSS")
+
+
+def _peak() -> dict[str, int | None]:
+    return {"peak": _status("VmHWM") if Path("/proc/self/status").exists() else None}
+
+
+def _status(name: str) -> int:
+    """A figure of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def export_all(
@@ -282,8 +334,8 @@ def _noise(samples: int) -> Values:
 
 
 def _precision(artifact: Artifact) -> str:
-    """Of the weights, as the certificate says it; without one, as far as the file does."""
+    """Of the weights, as the certificate says it; empty without one."""
     try:
         return artifact.certificate.precision
     except InputError:
-        return "int8" if artifact.facts["int8"] else "float"
+        return ""

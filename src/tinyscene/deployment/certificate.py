@@ -1,4 +1,4 @@
-"""What stands beside an exported file: how far it is from the classifier, on which sounds, and the hashes of both."""
+"""What stands beside an exported file: how far it is from the classifier, what it costs, and the hashes of both."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyscene.accounting import Ledger
 from tinyscene.deployment.parity import Parity
 from tinyscene.errors import InputError
 
@@ -25,6 +26,8 @@ class Certificate:
         data: the clips that were compared beside the generated sounds; empty where there were none.
         versions: of what wrote it.
         parity: what was found.
+        clip_s, ledger: what the classifier costs for a clip of so many seconds, and the file with it: it holds the same
+            tensors and computes the same. Weights of 16 bits count as 32 where the format widens them.
         step_samples: that a stream takes at a time, compared at the end of sounds; 0 where the file takes clips.
     """
 
@@ -39,6 +42,8 @@ class Certificate:
     data: str
     versions: dict[str, str]
     parity: Parity
+    clip_s: float
+    ledger: Ledger
     step_samples: int = 0
 
     @classmethod
@@ -50,7 +55,7 @@ class Certificate:
         try:
             said = json.loads(path.read_text())
             found = {key: value for key, value in said.pop("parity").items() if key != "bound"}
-            certificate = cls(**said, parity=Parity(**found))
+            certificate = cls(**said | {"parity": Parity(**found), "ledger": Ledger.from_json(said["ledger"])})
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: no certificate ({error!r}); accepted: one that export wrote") from error
         if certificate.file_sha256 != sha256(file):
@@ -59,7 +64,7 @@ class Certificate:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "parity": self.parity.to_json()}
+        return {**asdict(self), "parity": self.parity.to_json(), "ledger": self.ledger.to_json()}
 
 
 def certificate_path(file: Path) -> Path:

@@ -1,7 +1,6 @@
 """What a file says of itself: front end, standardization, classes and form, each JSON."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,24 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.deployment.forms import Form
-from tinyscene.errors import InputError
 from tinyscene.features import FRONTENDS, Standardize
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.masks import SUFFIX
 from tinyscene.models.provenance import Provenance
 
 MODEL, MEAN, STD = "tinyscene", "standardize_mean", "standardize_std"
-# How many values the masks of pruned tensors keep.
-MASKS = "masks"
 
 
 def describe(classifier: SceneClassifier, form: Form) -> dict[str, str]:
     """The metadata of a file; all values JSON."""
-    kept = {
-        name.removesuffix(SUFFIX): int(mask.sum())
-        for name, mask in classifier.network.state_dict().items()
-        if name.endswith(SUFFIX)
-    }
     shortest = int(getattr(classifier.network, "shortest_frames", 1))
     described: dict[str, Any] = {
         MODEL: {
@@ -43,28 +33,8 @@ def describe(classifier: SceneClassifier, form: Form) -> dict[str, str]:
         },
         MEAN: _numbers(classifier.standardize.mean),
         STD: _numbers(classifier.standardize.std),
-        MASKS: kept,
     }
     return {key: json.dumps(value, separators=(",", ":")) for key, value in described.items()}
-
-
-def inputs_of(described: Mapping[str, str]) -> int:
-    """How many inputs a file has, as it says itself: a stream's state, which begins with zeros, is the second.
-
-    It has as many outputs. Raises InputError for metadata that say nothing readable of it.
-    """
-    try:
-        facts = json.loads(described.get(MODEL, "{}"))
-        step, state = facts.get("step_samples"), facts.get("state_size")
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"metadata that describe no classifier ({error!r}); accepted: a file of export") from error
-    if step is None:
-        return 1
-    if not all(type(size) is int and size > 0 for size in (step, state)):
-        raise InputError(
-            f"metadata of steps of {step!r} samples with a state of {state!r}; accepted: whole numbers above 0"
-        )
-    return 2
 
 
 def classifier_of(described: dict[str, str], network: nn.Module) -> SceneClassifier:

@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from tinyscene.accounting import Ledger
 from tinyscene.deployment.formats import Format, Runner, Values, check_inputs
 from tinyscene.deployment.forms import Form
-from tinyscene.deployment.pte import METHOD
-from tinyscene.deployment.pte_ledger import ledger_of_pte, weighted_layers
 from tinyscene.errors import InputError
 from tinyscene.progress import silence
+
+METHOD = "forward"
 
 
 class ExecuTorch(Format):
@@ -37,31 +36,13 @@ class ExecuTorch(Format):
         installed("executorch.exir")
         try:
             with silence(native=True), torch.no_grad():
-                content = self._content(form, metadata)
-        except InputError:
-            raise
+                content = _content(form, metadata)
         except Exception as error:  # torch.export and the passes raise what lies beneath them, of any type
             raise InputError(
                 f"{type(form.network).__name__} can't be written as .pte ({_reason(error)}); accepted: a network that "
                 f"torch.export captures, of operations that ExecuTorch has"
             ) from error
         path.write_bytes(content)
-
-    def _content(self, form: Form, metadata: Mapping[str, str]) -> bytes:
-        """The file's bytes."""
-        from tinyscene.deployment.portable import module_of
-
-        exir = installed("executorch.exir")
-        partitioner = installed("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
-        edge = exir.to_edge_transform_and_lower(
-            torch.export.export(module_of(form, stored=True), fresh(form.examples)),
-            partitioner=[partitioner],
-            # It knows no quantized operations, and refuses them.
-            compile_config=exir.EdgeCompileConfig(_check_ir_validity=False),
-            constant_methods=dict(metadata),
-        )
-        content: bytes = edge.to_executorch().buffer
-        return content
 
     def metadata(self, path: Path) -> dict[str, str]:
         """See `Format.metadata`."""
@@ -73,23 +54,9 @@ class ExecuTorch(Format):
                 found[name] = value
         return found
 
-    def runners(self, path: Path, threads: int = 1) -> dict[str, Runner]:
-        """See `Format.runners`. There is one way to run a file: what XNNPACK computes is fixed when it is written."""
-        return {"xnnpack": _Runner(path, threads)}
-
-    def check(self, form: Form, path: Path) -> None:
-        """See `Format.check`: the file does not keep names; what it holds is seen by its outputs, and counted."""
-        self.ledger(path, tuple(form.example.shape))
-
-    def layers_by_kernel(self, path: Path) -> tuple[int, int]:
-        """See `Format.layers_by_kernel`. Matrix products of a front end inside are layers in float."""
-        installed("executorch.exir")
-        return weighted_layers(path)
-
-    def ledger(self, path: Path, example: tuple[int, ...]) -> Ledger:
-        """See `pte_ledger.ledger_of_pte`."""
-        installed("executorch.exir")
-        return ledger_of_pte(path, example, self.metadata(path))
+    def runner(self, path: Path, threads: int = 1) -> Runner:
+        """See `Format.runner`."""
+        return _Runner(path, threads)
 
     def version(self) -> str:
         """See `Format.version`."""
@@ -152,9 +119,23 @@ class _Runner:
         return tuple(np.concatenate(output) for output in zip(*made, strict=True))
 
 
-def fresh(examples: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Strides of axes of length one are free in torch, and would be taken for another order of axes."""
-    return tuple(torch.zeros(example.shape) for example in examples)
+def _content(form: Form, metadata: Mapping[str, str]) -> bytes:
+    """The file's bytes."""
+    from tinyscene.deployment.portable import module_of
+
+    exir = installed("executorch.exir")
+    partitioner = installed("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
+    # Strides of axes of length one are free in torch, and would be taken for another order of axes.
+    fresh = tuple(torch.zeros(example.shape) for example in form.examples)
+    edge = exir.to_edge_transform_and_lower(
+        torch.export.export(module_of(form, stored=True), fresh),
+        partitioner=[partitioner],
+        # It knows no quantized operations, and refuses them.
+        compile_config=exir.EdgeCompileConfig(_check_ir_validity=False),
+        constant_methods=dict(metadata),
+    )
+    content: bytes = edge.to_executorch().buffer
+    return content
 
 
 def _program(path: Path) -> Any:

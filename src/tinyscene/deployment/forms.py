@@ -112,6 +112,12 @@ class Form:
         return held.network if self.front_end == "inside" else held  # type: ignore[return-value]
 
     @property
+    def frontend(self) -> nn.Module | None:
+        """What is inside with the network; None where the front end is outside."""
+        held: nn.Module = self.module.module  # type: ignore[assignment]
+        return held.frontend if self.front_end == "inside" else None  # type: ignore[return-value]
+
+    @property
     def int8(self) -> bool:
         return isinstance(self.network, Int8Network)
 

@@ -9,7 +9,6 @@ from unittest.mock import patch
 import numpy as np
 from torch import nn
 
-from tinyscene.accounting import Ledger
 from tinyscene.deployment.formats import Format, Runner, Values, check_inputs
 from tinyscene.deployment.forms import Form
 from tinyscene.errors import InputError
@@ -29,9 +28,7 @@ class LiteRT(Format):
     """
 
     suffix, runtime, extra = ".tflite", "LiteRT", "litert"
-    ways, rounds_otherwise = (CHANNELS_LAST, AS_TORCH), True
-    # An average is rounded to the scale of what goes in, and then to that of what comes out.
-    steps = 2.0
+    ways = (CHANNELS_LAST, AS_TORCH)
 
     def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
         _require("litert_torch")
@@ -69,28 +66,13 @@ class LiteRT(Format):
             if name.startswith(METADATA_PREFIX)
         }
 
-    def check(self, form: Form, path: Path) -> None:
-        """The file does not keep names; what it holds is seen by its outputs, and counted."""
-        self.ledger(path, tuple(form.example.shape))
-
-    def runners(self, path: Path, threads: int = 1) -> dict[str, Runner]:
-        return {
-            "reference kernels": _runner(path, reference=True, threads=threads),
-            "XNNPACK": self.runner(path, threads),
-        }
-
     def runner(self, path: Path, threads: int = 1) -> Runner:
-        return _runner(path, reference=False, threads=threads)
+        return _runner(path, threads)
 
-    def layers_by_kernel(self, path: Path) -> tuple[int, int]:
+    def layers_by_kernel(self, path: Path) -> tuple[int | None, int | None]:
         kinds = [dtype for name, dtype in _layers(path) if name in _WEIGHTED]
         integer = sum(np.issubdtype(dtype, np.integer) for dtype in kinds)
         return integer, len(kinds) - integer
-
-    def ledger(self, path: Path, example: tuple[int, ...]) -> Ledger:
-        from tinyscene.deployment.litert_ledger import ledger_of_file
-
-        return ledger_of_file(path, example)
 
     def version(self) -> str:
         from importlib.metadata import version
@@ -131,8 +113,8 @@ def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
     path.write_bytes(builder.Output())
 
 
-def _runner(path: Path, *, reference: bool, threads: int) -> Runner:
-    opened = _interpreter(path, reference=reference, threads=threads)
+def _runner(path: Path, threads: int) -> Runner:
+    opened = _interpreter(path, threads)
     given_as, made_as = opened.get_input_details(), opened.get_output_details()
 
     def run(*given: Values) -> tuple[Values, ...]:
@@ -155,14 +137,13 @@ def _runner(path: Path, *, reference: bool, threads: int) -> Runner:
     return run
 
 
-def _interpreter(path: Path, *, reference: bool, threads: int) -> Any:
+def _interpreter(path: Path, threads: int) -> Any:
     _require("ai_edge_litert")
     with silence(native=True):
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        from ai_edge_litert.interpreter import Interpreter
 
-        kind = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
         try:
-            opened = Interpreter(str(path), num_threads=threads or None, experimental_op_resolver_type=kind)
+            opened = Interpreter(str(path), num_threads=threads or None)
             opened.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise InputError(f"{path}: LiteRT can't run it ({_first_line(error)}); accepted: another file") from error
@@ -171,7 +152,7 @@ def _interpreter(path: Path, *, reference: bool, threads: int) -> Any:
 
 def _layers(path: Path) -> Iterator[tuple[str, Any]]:
     """Every operator of the file, and the type of what it reads first."""
-    opened = _interpreter(path, reference=True, threads=1)
+    opened = _interpreter(path, threads=1)
     dtypes = {detail["index"]: detail["dtype"] for detail in opened.get_tensor_details()}
     for operator in opened._get_ops_details():
         yield operator["op_name"], dtypes.get(operator["inputs"][0])

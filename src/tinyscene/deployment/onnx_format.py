@@ -2,65 +2,50 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyscene.accounting import Ledger
-from tinyscene.deployment.file_ledger import ledger_of_file
 from tinyscene.deployment.formats import Format, Runner, Values, check_inputs
 from tinyscene.deployment.forms import Form
-from tinyscene.deployment.graph import metadata_of, open_file, read
 from tinyscene.deployment.runtime import layers_by_kernel, refusals, session
-from tinyscene.deployment.write import onnx_model
+from tinyscene.deployment.write import onnx_model, stored_name
 from tinyscene.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
 
 
 class Onnx(Format):
     """Float32, float16 or int8 (quantize and dequantize operators), as the weights are stored."""
 
-    suffix, runtime, any_length = ".onnx", "ONNX Runtime", True
+    suffix, runtime, any_length, keeps_halves = ".onnx", "ONNX Runtime", True, True
 
     def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
         import onnx
 
         model = onnx_model(form)
+        _refuse_other_tensors(model, form)
         onnx.helper.set_model_props(model, dict(metadata))
         onnx.save(model, path)
 
     def metadata(self, path: Path) -> dict[str, str]:
-        return metadata_of(open_file(path))
+        import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    def runners(self, path: Path, threads: int = 1) -> dict[str, Runner]:
-        # One thread unless more are asked for: how a sum is split must not depend on the machine.
-        return {
-            "node by node": _runner(path, optimized=False, threads=threads),
-            "optimised": self.runner(path, threads),
-        }
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; accepted: an ONNX file")
+        try:
+            model = onnx.load(path, load_external_data=False)
+        except DecodeError as error:
+            raise InputError(f"{path}: not an ONNX file ({error}); accepted: one that export wrote") from error
+        return {entry.key: entry.value for entry in model.metadata_props}
 
     def runner(self, path: Path, threads: int = 1) -> Runner:
-        return _runner(path, optimized=True, threads=threads)
+        return _runner(path, threads)
 
-    def check(self, form: Form, path: Path) -> None:
-        """Every tensor that the file shares with the network is the same, bit for bit, and all of it can be seen."""
-        import onnx
-
-        held = form.network.state_dict()
-        for stored in onnx.load(path, load_external_data=False).graph.initializer:
-            if stored.name not in held:
-                continue
-            ours, theirs = held[stored.name].cpu().numpy(), onnx.numpy_helper.to_array(stored)
-            if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs, equal_nan=True):
-                raise InputError(
-                    f"{stored.name} in the file is not the classifier's; accepted: a file that holds its weights "
-                    f"unchanged"
-                )
-        read(path)
-
-    def layers_by_kernel(self, path: Path) -> tuple[int, int]:
+    def layers_by_kernel(self, path: Path) -> tuple[int | None, int | None]:
         return layers_by_kernel(path)
-
-    def ledger(self, path: Path, example: tuple[int, ...]) -> Ledger:
-        return ledger_of_file(path, example)
 
     def version(self) -> str:
         import onnxruntime
@@ -68,9 +53,26 @@ class Onnx(Format):
         return str(onnxruntime.__version__)
 
 
-def _runner(path: Path, *, optimized: bool, threads: int) -> Runner:
+def _refuse_other_tensors(model: "onnx.ModelProto", form: Form) -> None:
+    """The file holds the module's tensors bit for bit, under their names; other tensors are the exporter's own."""
+    import onnx
+
+    module = form.module
+    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    held = {stored_name(name): tensor.detach() for name, tensor in tensors}
+    for stored in model.graph.initializer:
+        if stored.name not in held:
+            continue
+        ours, theirs = held[stored.name].cpu().numpy(), onnx.numpy_helper.to_array(stored)
+        if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs, equal_nan=True):
+            raise InputError(
+                f"{stored.name} in the file is not the classifier's; accepted: a file that holds its weights unchanged"
+            )
+
+
+def _runner(path: Path, threads: int) -> Runner:
     try:
-        opened = session(path, optimized=optimized, threads=threads)
+        opened = session(path, threads=threads)
     except refusals() as error:
         raise InputError(f"{path}: ONNX Runtime can't run it ({_reason(error)}); accepted: another file") from error
     names = [value.name for value in opened.get_inputs()]

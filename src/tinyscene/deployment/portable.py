@@ -1,8 +1,7 @@
 """An int8 network as a plain graph of PT2E's operations, which runtimes other than ONNX Runtime are made to read.
 
-Scales are numbers and not tensors, biases float unless asked otherwise (their integers are a division by the scale
-away), every reader has a dequantization of its own, and what merely moves values is followed by the rounding that
-changes none of them.
+Scales are numbers and not tensors, biases float (their integers are a division by the scale away), every reader has a
+dequantization of its own, and what merely moves values is followed by the rounding that changes none of them.
 """
 
 import copy
@@ -34,22 +33,21 @@ _MOVING = {
 _NEXT_TO_ONE = 1 + 2.0**-23
 
 
-def portable(network: Int8Network, *, stored: bool, whole: bool = False) -> fx.GraphModule:
+def portable(network: Int8Network, *, stored: bool) -> fx.GraphModule:
     """(batch, channels, bands, frames) -> (batch, classes), the same values as the network's.
 
     Args:
         network: left unchanged.
         stored: hold the weights as int8; else as what these stand for, followed by a rounding that gives them again.
-        whole: hold the biases as int32, and not as what these stand for.
     """
-    return _Rewriter(network, stored, whole).rewritten()
+    return _Rewriter(network, stored).rewritten()
 
 
-def module_of(form: Form, *, stored: bool, whole: bool = False) -> nn.Module:
+def module_of(form: Form, *, stored: bool) -> nn.Module:
     """A copy of what a form computes, at 32 bits, its int8 network as a plain graph."""
     module: Any = copy.deepcopy(form.module).float()
     if form.int8:
-        network = portable(form.network, stored=stored, whole=whole)  # type: ignore[arg-type]
+        network = portable(form.network, stored=stored)  # type: ignore[arg-type]
         if form.front_end == "inside":
             module.module.network = network
         else:
@@ -60,8 +58,8 @@ def module_of(form: Form, *, stored: bool, whole: bool = False) -> nn.Module:
 class _Rewriter:
     """Copies a graph node by node."""
 
-    def __init__(self, network: Int8Network, stored: bool, whole: bool) -> None:
-        self.network, self.stored, self.whole = network, stored, whole
+    def __init__(self, network: Int8Network, stored: bool) -> None:
+        self.network, self.stored = network, stored
         self.root, self.graph = nn.Module(), fx.Graph()
         self.made: dict[fx.Node, fx.Node] = {}
         self.held: dict[fx.Node, tuple[str, Tensor]] = {}
@@ -102,12 +100,12 @@ class _Rewriter:
         """A weight or a bias."""
         whole, scale, _, axis, low, high, dtype = node.args
         (name, values), scales = self.held[whole], self.held[scale][1]  # type: ignore[index]
-        if values.dtype == torch.int32 and not self.whole:
+        if values.dtype == torch.int32:
             return self._constant(name, values.float() * scales)
         by = self._constant(f"{name}_scale", scales)
         zeros = self._constant(f"{name}_zero_point", torch.zeros_like(scales, dtype=torch.int64))
         settings = (by, zeros, axis, low, high, dtype)
-        if self.stored or values.dtype == torch.int32:
+        if self.stored:
             weight = self._constant(name, values)
         else:
             shaped = scales.view(-1, *[1] * (values.ndim - 1))

@@ -25,17 +25,15 @@ def refusals() -> tuple[type[Exception], ...]:
 def session(
     model: Path | bytes,
     *,
-    optimized: bool = True,
     threads: int = 0,
     write_to: Path | None = None,
     signed: bool = False,
     integers: bool = True,
 ) -> "onnxruntime.InferenceSession":
-    """A session on the CPU.
+    """A session on the CPU, with all graph optimisations, int8 as integers.
 
     Args:
         model: a file, or its content.
-        optimized: with all graph optimisations, int8 as integers; else node by node, as the file says.
         threads: 0 takes all cores.
         write_to: also write the graph that runs.
         signed: leave int8 activations signed where they would be made `unsigned`.
@@ -44,8 +42,7 @@ def session(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     if integers:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     options.intra_op_num_threads = threads
@@ -53,7 +50,7 @@ def session(
     options.log_severity_level = 4
     if write_to is not None:
         options.optimized_model_filepath = str(write_to)
-    given = unsigned(model) if optimized and not signed else model
+    given = model if signed else unsigned(model)
     return onnxruntime.InferenceSession(
         given if isinstance(given, bytes) else str(given), options, providers=["CPUExecutionProvider"]
     )

@@ -104,6 +104,11 @@ def _int8_table() -> dict[Any, Any]:
     }
 
 
+def stored_name(name: str) -> str:
+    """Of a tensor in the file, by its name in the form's module."""
+    return name.removeprefix(Form.PREFIX).removeprefix(_NETWORK)
+
+
 def _tidy(model: Any) -> None:
     """Fold what shapes alone decide, drop what has no use, and leave every stored tensor as it is."""
     from onnx_ir.passes import Sequential
@@ -112,7 +117,7 @@ def _tidy(model: Any) -> None:
 
     for value in list(model.graph.initializers.values()):
         model.graph.initializers.pop(value.name)
-        value.name = value.name.removeprefix(Form.PREFIX).removeprefix(_NETWORK)
+        value.name = stored_name(value.name)
         model.graph.register_initializer(value)
     stored = set(model.graph.initializers)
     fold = folding.FoldConstantsPass(

@@ -164,7 +164,7 @@ class Row:
 FLAT = (  # noqa: SIM905 - so many quoted names read worse
     "system variant index stage dataset seed optimistic accuracy accuracy_low accuracy_high macro_accuracy log_loss "
     "ece accuracy_real accuracy_seen accuracy_unseen parameters nonzero convention bytes kb macs mac_counter "
-    "clip_s classes peak_ram_bytes rules legal file_bytes file_weight_bytes file_legal file_unit file_exact "
+    "clip_s classes peak_ram_bytes rules legal file_bytes file_legal file_unit "
     "file_largest file_p999 file_agreement file_fault figures "
     "reported_parameters reported_kb reported_mmacs reported_accuracy reported_log_loss"
 ).split()

@@ -2,18 +2,14 @@
 
 import copy
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tinyscene.features.logmel import LogMel
 from tinyscene.features.spectrogram import BandSpectrogram
 
-# Of a frame's amplitude: what single precision may lose in the products, three times over; and of a level's own digits.
-_LOST, _DIGITS = 2e-6, 2.0**-20
 # Bands whose weights are stored together, from the lowest bin that any of them hears to the highest.
 _BANDS_A_BLOCK = 16
 
@@ -21,32 +17,6 @@ _BANDS_A_BLOCK = 16
 def as_products(frontend: nn.Module) -> nn.Module:
     """The same front end, its Fourier transform by matrix products where it has one."""
     return SpectrogramByProducts(frontend) if isinstance(frontend, BandSpectrogram) else frontend
-
-
-def rounding(frontend: BandSpectrogram, hear: Callable[[BandSpectrogram], Tensor]) -> Tensor:
-    """How far the rounding of products may move a level from that of the transform: (batch, 1, bands, frames)
-
-    Every bin may be off by a share of its frame's amplitude, so that a silent band of a loud frame has a level of its
-    own luck. What is off by more has another cause.
-
-    Args:
-        hear: what a front end gives for the waveforms that are heard, at 64 bits.
-    """
-    plain, loud = (copy.deepcopy(frontend).double() for _ in range(2))
-    for one in (plain, loud):
-        one.log_factor = None
-        if isinstance(one, LogMel):
-            one.subtract_mean = False
-    loud.weights = torch.full_like(loud.weights[:1], float(loud.weights.max()))
-    power = frontend.power
-    amplitude, reach = hear(plain).clamp(min=0) ** (1 / power), _LOST * hear(loud).clamp(min=0) ** (1 / power)
-    # Without the mean that some subtract.
-    lowest, level, highest = (
-        BandSpectrogram.levels(frontend, sums.clamp(min=0) ** power)
-        for sums in (amplitude - reach, amplitude, amplitude + reach)
-    )
-    apart = torch.maximum(highest - level, level - lowest) + _DIGITS * level.abs()
-    return apart if frontend.reach_samples is not None else apart + apart.mean(-1, keepdim=True)
 
 
 class SpectrogramByProducts(nn.Module):

@@ -132,7 +132,7 @@ def count_model(
 ) -> Row:
     """`count` a network of the menu, behind its published front end, a saved classifier by its folder, or a file.
 
-    By the edition of 2024 where none is named. An exported file is counted by reading it.
+    By the edition of 2024 where none is named. What a file costs stands in the certificate beside it.
     """
     edition = rules or dcase2024
     if target.endswith(EXPORTED):
@@ -144,23 +144,22 @@ def count_model(
 
 def _count_file(target: str, rules: Rules | None, half: bool, precision: Precision | None) -> Row:
     artifact = Artifact.load(target)
-    edition = rules or dcase2024
+    certificate, edition = artifact.certificate, rules or dcase2024
     if artifact.step_samples:
         raise InputError(
-            f"{target}: hears steps with a state, and {edition.name} judges files that hear clips; accepted: the same "
-            f"model exported without --step-s (`export` and `Artifact.ledger` say what a step costs)"
+            f"{target}: takes steps with a state, and {edition.name} judges files that take clips; accepted: the same "
+            f"model exported without --step-s"
         )
-    if artifact.clip_samples is not None:
-        own_s = artifact.clip_samples / artifact.sample_rate
-        if rules is not None and artifact.clip_samples != round(rules.clip_s * artifact.sample_rate):
-            raise InputError(
-                f"{target}: made for clips of {own_s:g} s, and {rules.name} counts clips of {rules.clip_s:g} s; "
-                f"accepted: a file exported with --clip-s {rules.clip_s:g}, or no rules"
-            )
-        edition = replace(edition, clip_s=own_s)
-    ledger = artifact.ledger(edition.clip_s)
-    if half or precision not in (None, ledger.precision):
+    if rules is not None and round(certificate.clip_s * artifact.sample_rate) != round(
+        rules.clip_s * artifact.sample_rate
+    ):
+        raise InputError(
+            f"{target}: counted for clips of {certificate.clip_s:g} s, and {rules.name} counts clips of "
+            f"{rules.clip_s:g} s; accepted: a file exported with --clip-s {rules.clip_s:g}, or no rules"
+        )
+    if half or precision not in (None, certificate.ledger.precision):
         raise InputError(
             f"{target}: asked for other precisions than the file's own; accepted: a file without half or precision"
         )
-    return _row(target, ledger, edition, len(artifact.classes))
+    edition = replace(edition, clip_s=certificate.clip_s)
+    return _row(target, certificate.ledger, edition, len(artifact.classes))

@@ -1,11 +1,11 @@
-"""The file of a stage: exported, compared with its classifier on test clips, and counted by reading it."""
+"""The file of a stage: exported, and compared with its classifier on test clips."""
 
 from pathlib import Path
 from typing import Any
 
-from tinyscene.accounting import count, total
+from tinyscene.accounting import count
 from tinyscene.data import Clips
-from tinyscene.deployment import differences, export
+from tinyscene.deployment.export import export
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
@@ -22,14 +22,10 @@ def deploy(classifier: SceneClassifier, clips: Clips, rules: Rules, folder: Path
         artifact = export(classifier, folder / FILE, clips=clips.test)
     except InputError as error:
         return {"fault": str(error)}
-    ledger = artifact.ledger(rules.clip_s)
-    trained = count(classifier.network, classifier.example(rules.clip_s))
-    verdict = rules.judge(ledger)
+    verdict = rules.judge(count(classifier.network, classifier.example(rules.clip_s)))
     return {
         "bytes": artifact.bytes_on_disk,
-        "weight_bytes": total(ledger.tensors).bytes,
         "legal": verdict.passed,
         "verdict": "; ".join(finding.text for finding in verdict.findings),
-        "differences": list(differences(ledger, trained)),
         "parity": artifact.parity.to_json(),
     }

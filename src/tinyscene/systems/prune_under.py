@@ -1,9 +1,7 @@
 """Pruning to what the int8 file will cost, where `BudgetPruning` counts the float network that it prunes."""
 
 import copy
-import tempfile
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +11,6 @@ from tinyscene.compression import BudgetPruning, Quantize
 from tinyscene.compression.channels import remove
 from tinyscene.compression.coupling import coupled_channels
 from tinyscene.data import Clips
-from tinyscene.deployment import FORMATS
-from tinyscene.deployment.forms import form_of
 from tinyscene.errors import InputError, OutOfReachError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
@@ -41,19 +37,16 @@ class PruneUnder(Stage):
 
     Args:
         rules: the limits, and the length of the clip that they are for.
-        by_file: have the file written and counted as well: the same parameters and MACs, and its own constants. It
-            takes some seconds. A limit on RAM is always that of the file, whose runtime fuses layers.
 
     Raises:
         OutOfReachError: when applied, limits that this network can't be pruned to.
     """
 
     rules: Rules
-    by_file: bool = False
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Prune by the weights as they are, and count the int8 network."""
-        return replace(self, by_file=False)._pruned(classifier)[0]
+        return self._pruned(classifier)[0]
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Pruning looks at the weights alone; `run.figures` receives what the int8 network will cost."""
@@ -75,7 +68,7 @@ class PruneUnder(Stage):
                     raise OutOfReachError(str(error)) from error
                 break
             before = count(pruned.network, pruned.example(self.rules.clip_s))
-            after = self._ledger(pruned)
+            after = deployed_ledger(pruned, self.rules.clip_s)
             cost: dict[str, int] = {x.quantity: x.measure(after) for x in self.rules.limits}
             used = max(cost[x.quantity] / x.at_most for x in self.rules.limits)
             if used <= 1 and (best is None or used > best[0]):
@@ -93,31 +86,11 @@ class PruneUnder(Stage):
             f"larger budget, or another network"
         )
 
-    def _ledger(self, pruned: SceneClassifier) -> Ledger:
-        """Of the int8 network; of the file where that is asked for, but not of one that is too large as it is."""
-        int8 = deployed_ledger(pruned, self.rules.clip_s)
-        by_file = limits_ram(self.rules) or (self.by_file and self.rules.judge(int8).passed)
-        return deployed_ledger(pruned, self.rules.clip_s, by_file=True) if by_file else int8
 
-
-def limits_ram(rules: Rules) -> bool:
-    """Whether only the file tells: a runtime holds other activations than torch does."""
-    return any(limit.quantity == "ram" for limit in rules.limits)
-
-
-def deployed_ledger(classifier: SceneClassifier, clip_s: float, *, by_file: bool = False) -> Ledger:
+def deployed_ledger(classifier: SceneClassifier, clip_s: float) -> Ledger:
     """What a float classifier will cost at int8, for a clip of `clip_s` seconds; no data is needed."""
     int8 = Quantize().shape(classifier)
-    example = int8.example(clip_s)
-    if not by_file:
-        return count(int8.network, example)
-    with tempfile.TemporaryDirectory() as folder:
-        path, form = (
-            Path(folder) / "scene.onnx",
-            form_of(int8, "outside", round(clip_s * int8.sample_rate), any_length=True),
-        )
-        FORMATS[path.suffix].write(form, path, {}, "")
-        return FORMATS[path.suffix].ledger(path, tuple(example.shape))
+    return count(int8.network, int8.example(clip_s))
 
 
 def smallest(classifier: SceneClassifier, rules: Rules) -> Ledger:
@@ -125,7 +98,7 @@ def smallest(classifier: SceneClassifier, rules: Rules) -> Ledger:
     least = copy.deepcopy(classifier)
     found = [group for group in coupled_channels(least.network, least.short_example()) if not group.exempt]
     remove(least.network, [(group, torch.arange(group.units) < 1) for group in found])
-    return deployed_ledger(least, rules.clip_s, by_file=limits_ram(rules))
+    return deployed_ledger(least, rules.clip_s)
 
 
 def _widths(classifier: SceneClassifier) -> list[torch.Size]:

@@ -129,7 +129,7 @@ class Candidate:
 
     def _system(self, fits: tuple[Stage, ...], *, last: bool) -> System:
         rounded = quantize if last else Quantize()
-        stages = (*fits, PruneUnder(self.rules, by_file=last), *scale_epochs((tune, rounded), self.scale))
+        stages = (*fits, PruneUnder(self.rules), *scale_epochs((tune, rounded), self.scale))
         return System(self.rules, self.build, stages, counted_by=CONVENTIONS["bn4"])
 
 
