@@ -14,8 +14,8 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.submission import Edition
 
 CLIPS = 12
-# What the list of 2025 tells of each clip.
-HEARD = ("a", "unknown", "s1", "b")
+# What the list of 2025 tells of each clip in turn.
+CLIP_DEVICES = ("a", "unknown", "s1", "b")
 
 
 def evaluation_set(root: Path, edition: Edition, sound: Callable[..., Path]) -> Path:
@@ -23,7 +23,7 @@ def evaluation_set(root: Path, edition: Edition, sound: Callable[..., Path]) -> 
     rows = [("filename", "device_id")] if edition.package else [("filename",)]
     for number in range(CLIPS):
         sound(root / "audio" / f"{number}.wav", 0.6)
-        device = (HEARD[number % len(HEARD)],) if edition.package else ()
+        device = (CLIP_DEVICES[number % len(CLIP_DEVICES)],) if edition.package else ()
         rows.append((f"audio/{number}.wav", *device))
     (root / "evaluation_setup").mkdir()
     text = "".join("\t".join(row) + ("\r\n" if edition.package else "\n") for row in rows)

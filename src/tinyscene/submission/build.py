@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyscene.accounting import count, get_convention
+from tinyscene.accounting import Ledger, count, get_convention
 from tinyscene.data import Clips, load_tau_evaluation
 from tinyscene.errors import InputError
 from tinyscene.evaluation import Scores, probabilities_of
@@ -26,8 +26,12 @@ from tinyscene.training.run import Run
 
 _FEATURES = {LogMel: "log-mel energies", Gammatone: "gammatone spectrogram", Raw: "raw waveform"}
 
-Models = dict[str, dict[str, SceneClassifier]]
-"""Of a system: by split ("" where there are none), and there by device ("" for all others)."""
+
+class _System(NamedTuple):
+    label: str
+    models: dict[str, dict[str, SceneClassifier]]
+    """By split ("" where there are none), and there by device ("" for all others)."""
+    meta: dict[str, Any]
 
 
 def evaluation_clips(audio: Path, edition: Edition, evaluation: Path | None = None) -> Clips:
@@ -36,8 +40,8 @@ def evaluation_clips(audio: Path, edition: Edition, evaluation: Path | None = No
     Raises:
         InputError: list or recordings are missing.
     """
-    listed = evaluation.resolve() if evaluation else Path("evaluation_setup", "fold1_test.csv")
-    return load_tau_evaluation(audio, listed, classes=edition.rules.classes)
+    listed = evaluation or audio / "evaluation_setup" / "fold1_test.csv"
+    return load_tau_evaluation(audio, listed.resolve(), classes=edition.rules.classes)
 
 
 def build(
@@ -66,14 +70,9 @@ def build(
     if out.exists():
         raise InputError(f"{out}: is there already; accepted: a new folder")
     name = f"{given['team']}_{TASK}"
-    folders = [{split: _model_folder(run / split) for split in edition.outputs.values()} for run in runs]
-    systems = {f"{name}_{index}": _load(one, edition) for index, one in enumerate(folders, 1)}
-    metas = [
-        _meta(edition, label, given, models, splits)
-        for (label, models), splits in zip(systems.items(), folders, strict=True)
-    ]
+    systems = [_system(edition, f"{name}_{index}", run, given) for index, run in enumerate(runs, 1)]
     with write_whole_folder(out) as partial:
-        for (label, models), meta in zip(systems.items(), metas, strict=True):
+        for label, models, meta in systems:
             place = partial / TASK / label
             place.mkdir(parents=True)
             write_yaml(place / f"{label}.{META}", meta)
@@ -83,7 +82,7 @@ def build(
         if report is not None:
             shutil.copyfile(report, partial / TASK / f"{name}.technical_report.pdf")
         if edition.package:
-            write_package(partial / FOLDER, name, {label: models[""] for label, models in systems.items()})
+            write_package(partial / FOLDER, name, {label: models[""] for label, models, _ in systems})
         shutil.make_archive(str(partial / name), "zip", partial, TASK)
     return out
 
@@ -97,20 +96,31 @@ def _model_folder(run: Path) -> Path:
     return below[0]
 
 
-def _load(folders: Mapping[str, Path], edition: Edition) -> Models:
-    """The models of a system; raises InputError where they don't fit the edition."""
+def _system(edition: Edition, label: str, run: Path, given: dict[str, Any]) -> _System:
+    """Models and meta file of a run; raises InputError where it, or what the authors gave, does not fit the edition."""
+    folders = {split: _model_folder(run / split) for split in edition.outputs.values()}
     models = {split: inference.load_by_device(folder) for split, folder in folders.items()}
+    ledgers = []
     for split, by_device in models.items():
         if len(by_device) > 1 and not edition.package:
             raise InputError(
                 f"{folders[split] / inference.DEVICES}: models for single devices; accepted for {edition.year}: one "
                 f"model, since the evaluation set doesn't tell devices"
             )
-        for classifier in by_device.values():
+        for device, classifier in by_device.items():
+            which = f"{folders[split]}{device and f', device {device}'}"
             if classifier.classes != edition.rules.classes:
-                given, accepted = ", ".join(classifier.classes), ", ".join(edition.rules.classes)
-                raise InputError(f"{folders[split]}: the classes {given}; accepted: {accepted}")
-    return models
+                classes = ", ".join(classifier.classes)
+                raise InputError(f"{which}: the classes {classes}; accepted: {', '.join(edition.rules.classes)}")
+            ledgers.append(count(classifier.network, classifier.example(edition.rules.clip_s)))
+            if not (verdict := edition.rules.judge(ledgers[-1])).passed:
+                raise InputError(f"{which}: {verdict.text}")
+    meta = _meta(edition, label, given, next(iter(models.values()))[""])
+    meta["system"]["complexity"] = _complexity(edition, ledgers)
+    meta["results"] = {"development_dataset": _results(folders, edition)}
+    if problems := problems_of(meta_model(edition, label), meta, f"{label}.{META}"):
+        raise InputError("\n".join(problems))
+    return _System(label, models, meta)
 
 
 def _by_device(by_device: Mapping[str, SceneClassifier], clips: Clips) -> npt.NDArray[np.float64]:
@@ -124,55 +134,36 @@ def _by_device(by_device: Mapping[str, SceneClassifier], clips: Clips) -> npt.ND
     return probabilities
 
 
-def _complexity(edition: Edition, label: str, models: Models) -> dict[str, int]:
-    """Of several networks (splits, devices) the largest figure, by the edition's convention.
-
-    Raises:
-        InputError: one of them exceeds a limit, or has MACs that can't be counted.
-    """
+def _complexity(edition: Edition, ledgers: list[Ledger]) -> dict[str, int]:
+    """Of several networks (splits, devices) the largest figure, by the edition's convention."""
     size, macs = edition.rules.limits
     convention = get_convention(size.convention)
-    largest = {"total_model_size": 0, "total_parameters": 0, "macs": 0}
-    for split, by_device in models.items():
-        for device, classifier in by_device.items():
-            ledger = count(classifier.network, classifier.example(edition.rules.clip_s))
-            verdict = edition.rules.judge(ledger)
-            if not verdict.passed:
-                which = ", ".join(filter(None, (label, split, device and f"device {device}")))
-                raise InputError(f"{which}: {verdict.text}")
-            found = (size.measure(ledger), convention(ledger.tensors).parameters, macs.measure(ledger))
-            largest = {field: max(largest[field], value) for field, value in zip(largest, found, strict=True)}
-    return largest
+    return {
+        "total_model_size": max(size.measure(ledger) for ledger in ledgers),
+        "total_parameters": max(convention(ledger.tensors).parameters for ledger in ledgers),
+        "macs": max(macs.measure(ledger) for ledger in ledgers),
+    }
 
 
-def _meta(edition: Edition, label: str, given: dict[str, Any], models: Models, folders: Mapping[str, Path]) -> Any:
-    """The content of the meta file of the system `label`; raises InputError where the authors' file lacks any of it."""
+def _meta(edition: Edition, label: str, given: dict[str, Any], classifier: SceneClassifier) -> dict[str, Any]:
+    """What the authors' file and a classifier tell of the meta file."""
     own = given["systems"][int(label[-1]) - 1]
-    first = next(iter(models.values()))[""]
     known = {
-        "input_sampling_rate": f"{first.sample_rate / 1000:g}kHz",
-        "acoustic_features": _FEATURES.get(type(first.frontend), PLACEHOLDER),
+        "input_sampling_rate": f"{classifier.sample_rate / 1000:g}kHz",
+        "acoustic_features": _FEATURES.get(type(classifier.frontend), PLACEHOLDER),
         "framework": "pytorch",
     }
-    meta = {
-        "submission": {
-            "label": label,
-            "name": own.get("name"),
-            "abbreviation": own.get("abbreviation"),
-            "authors": given["authors"],
-        },
+    addresses = ("source_code", "inference_code") if edition.package else ("source_code",)
+    names = {"label": label, "name": own.get("name"), "abbreviation": own.get("abbreviation")}
+    return {
+        "submission": names | {"authors": given["authors"]},
         "system": {
             "description": known | own["description"],
-            "complexity": _complexity(edition, label, models),
+            "complexity": {},
             "external_datasets": own.get("external_datasets"),
-            "source_code": own.get("source_code"),
-            **({"inference_code": own.get("inference_code")} if edition.package else {}),
+            **{address: own.get(address) for address in addresses},
         },
-        "results": {"development_dataset": _results(folders, edition)},
     }
-    if problems := problems_of(meta_model(edition, label), meta, f"{label}.{META}"):
-        raise InputError("\n".join(problems))
-    return meta
 
 
 def _results(folders: Mapping[str, Path], edition: Edition) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -30,6 +30,12 @@ def _present(address: Any) -> Any:
     if not address:
         raise ValueError(f"{address}; accepted: the address of the inference package")
     return address
+
+
+def _begins_labels(team: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+_[A-Za-z0-9-]+", team):
+        raise ValueError(f"{team!r}; accepted: Lastname_Institute, in letters from a to z, digits and hyphens")
+    return team
 
 
 def _blocks(*fields: str) -> AfterValidator:
@@ -98,7 +104,7 @@ def meta_model(edition: Edition, label: str) -> Any:
         "device_wise": block(dict.fromkeys(DEVICES, scores)) | None,
     }
     submission = {
-        "label": Annotated[str, Field(pattern=f"^{re.escape(label)}$")],
+        "label": Literal[label],
         "name": _Text,
         "abbreviation": Annotated[str, Field(min_length=1, max_length=10), AfterValidator(_filled_in)],
         "authors": _Authors,
@@ -119,7 +125,8 @@ def problems_of(model: type[BaseModel], given: Any, file: str) -> list[str]:
     try:
         model.model_validate(given)
     except ValidationError as error:
-        return [f"{file}, {_dotted(one['loc'])}: {_message(one)}" for one in error.errors(include_url=False)]
+        errors = error.errors(include_url=False)
+        return [f"{', '.join(filter(None, (file, _dotted(one['loc']))))}: {_message(one)}" for one in errors]
     return []
 
 
@@ -182,7 +189,7 @@ def read_authors(path: Path, edition: Edition, systems: int) -> dict[str, Any]:
             f"{PLACEHOLDER}, then give the same command again"
         )
     given = read_yaml(path)
-    team = Annotated[str, Field(pattern="^[A-Za-z0-9-]+_[A-Za-z0-9-]+$")]
+    team = Annotated[str, AfterValidator(_begins_labels)]
     listed = Annotated[list[_OwnSystem], Field(min_length=systems, max_length=systems)]
     if problems := problems_of(block({"team": team, "authors": _Authors, "systems": listed}), given, str(path)):
         raise InputError("\n".join(problems))

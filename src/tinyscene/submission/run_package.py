@@ -45,15 +45,15 @@ def run_package(
     file = f"{package}/{label}.py"
     # The other process runs elsewhere: relative paths would lead it astray.
     dummy = folder.resolve() / package / "resources" / "dummy.wav"
-    heard = list(clips or ())[:_CLIPS]
+    predicted = list(clips or ())[:_CLIPS]
     request = {
         "folder": str(folder.resolve()),
         "module": f"{package}.{label}",
         "without": [] if python else ["tinyscene"],
         "dummy": str(dummy),
         "devices": DEVICES,
-        "files": [str(clips.root.resolve() / clip.path) for clip in heard] if clips else [str(dummy)],
-        "file_devices": [clip.device or "unknown" for clip in heard] or ["unknown"],
+        "files": [str(clips.root.resolve() / clip.path) for clip in predicted] if clips else [str(dummy)],
+        "file_devices": [clip.device or "unknown" for clip in predicted] or ["unknown"],
     }
     try:
         answer = _ask(request, python or sys.executable)
@@ -68,7 +68,7 @@ def run_package(
             problems.append(
                 f"{label}.{META}, system.complexity.{field}: {value}; accepted: {most}, as counted in the package"
             )
-    return [*problems, *_predictions(file, answer, edition, output, [Path(clip.path).name for clip in heard])]
+    return [*problems, *_predictions(file, answer, edition, output, [Path(clip.path).name for clip in predicted])]
 
 
 def _ask(request: dict[str, Any], python: str) -> dict[str, Any]:
