@@ -122,6 +122,18 @@ def test_a_spoilt_package_is_refused_with_its_reason(submitted, tmp_path, ways):
     assert all(any(re.search(said, problem) for _, _, said in ways) for problem in problems), problems
 
 
+def test_a_figure_that_is_not_the_packages(submitted, tmp_path):
+    built = submitted(2025).copied(tmp_path / "out")
+    (file,) = built.place().glob("*.meta.yaml")
+    file.write_text(file.read_text().replace("total_parameters: ", "total_parameters: 1"))
+    (problem,) = check(built.out, built.edition, inference=built.inference).problems
+    found = re.fullmatch(
+        rf"{NAME}_1.meta.yaml, system.complexity.total_parameters: 1(\d+); accepted: (\d+), as counted in the package",
+        problem,
+    )
+    assert found[1] == found[2]
+
+
 def test_a_package_that_does_not_end(submitted, tmp_path, monkeypatch):
     """The other system is looked at all the same, and nothing is written beside it."""
     built = submitted(2025).copied(tmp_path / "out")
