@@ -145,7 +145,7 @@ WAYS: dict[str, tuple[Spoil, str]] = {
         lambda built: output_of(built).rename(built.place().parent / output_of(built).name),
         r"task1/\w+_1.output\S*.csv: unexpected; accepted: task1/LABEL/LABEL.output",
     ),
-    "no YAML": (meta_text("label: ", "label: ["), r"meta.yaml:\d+: .*; accepted: YAML in UTF-8"),
+    "no YAML": (meta_text("label: ", "label: ["), r"^VanHove_JKU_task1_1.meta.yaml:\d+: .*; accepted: YAML in UTF-8"),
     "no day of the calendar": (
         meta_text("label: ", "day: 2021-13-45\n  label: "),
         r"meta.yaml: month must be in 1..12",

@@ -102,7 +102,7 @@ WAYS = [
     (
         "logits, model.class_order\n",
         "logits[1:], model.class_order\n",
-        r"_2.py, predict: logits of shape \(7, 10\); acc",
+        r"_2.py, predict: 7 results of shape \(10,\); accepted: 8, each",
     ),
     ("import copy\n", "import copy, os\nos._exit(3)\n", r"_1.py: status 3: ; accepted: a package that runs"),
     ("import copy\n", "import copy\nimport tinyscene\n", r"_2.py: status 1: ModuleNotFoundError: .*tinyscene"),

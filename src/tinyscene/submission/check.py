@@ -107,6 +107,6 @@ def _check_meta(path: Path, edition: Edition) -> tuple[dict[str, float], list[st
     try:
         meta = read_yaml(path)
     except InputError as error:
-        return {}, [str(error)]
+        return {}, [str(error).removeprefix(f"{path.parent}/")]
     problems = problems_of(meta_model(edition, path.parent.name), meta, path.name)
     return {} if problems else meta["system"]["complexity"], problems

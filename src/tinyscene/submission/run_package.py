@@ -94,11 +94,13 @@ def _predictions(
     file: str, answer: dict[str, Any], edition: Edition, output: Probabilities, names: Sequence[str]
 ) -> Iterator[str]:
     classes, probabilities = answer["classes"], answer["probabilities"]
-    wanted = (len(names) or 1, len(edition.rules.classes))
+    shapes = [np.shape(one) for one in probabilities]
+    wanted = [(len(edition.rules.classes),)] * (len(names) or 1)
     if sorted(classes) != sorted(edition.rules.classes):
         yield f"{file}, predict: the classes {', '.join(classes)}; accepted: {', '.join(edition.rules.classes)}"
-    elif np.shape(probabilities) != wanted:
-        yield f"{file}, predict: logits of shape {np.shape(probabilities)}; accepted: {wanted}"
+    elif shapes != wanted:
+        given = f"{len(shapes)} results of shape {', '.join(map(str, sorted(set(shapes))))}"
+        yield f"{file}, predict: {given}; accepted: {len(wanted)}, each of shape {wanted[0]}"
     else:
         order = [classes.index(scene) for scene in edition.rules.classes]
         for name, found in zip(names, probabilities, strict=False):
