@@ -1,6 +1,5 @@
 """Files that are there whole, or not at all."""
 
-import errno
 import os
 import shutil
 import uuid
@@ -31,26 +30,12 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def write_whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give an empty folder beside `path`; it takes the name when the block ends well, and is removed when not.
-
-    Raises FileExistsError, with `path` for its file name, where there is one already and it is not to be replaced.
-    """
-    if path.exists() and not overwrite:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+def write_whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`; it takes the name when the block ends well, and is removed when not."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    replaced = partial.with_suffix(".replaced")
     partial.mkdir(parents=True)
     try:
         yield partial
-        if path.exists():
-            path.rename(replaced)
-        try:
-            partial.rename(path)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(path)
-            raise
+        partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)

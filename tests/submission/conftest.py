@@ -1,4 +1,4 @@
-"""A submission of every edition, built once; tests spoil copies of it."""
+"""A submission of each edition, built once; tests spoil copies of it."""
 
 import shutil
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from typing import NamedTuple
 import pytest
 from small_submissions import authors_file, evaluation_set, runs
 
-from tinyscene.submission import build, get_edition
-from tinyscene.submission.edition import Edition
+from tinyscene.data import Clips
+from tinyscene.submission import build, evaluation_clips, get_edition
+from tinyscene.submission.edition import TASK, Edition
 
 
 class Built(NamedTuple):
@@ -26,9 +27,17 @@ class Built(NamedTuple):
     def list(self) -> Path:
         return self.audio / "evaluation_setup" / "fold1_test.csv"
 
+    @property
+    def clips(self) -> Clips:
+        return evaluation_clips(self.audio, self.edition)
+
+    @property
+    def inference(self) -> Path:
+        return self.out / "inference"
+
     def place(self, index: int = 1) -> Path:
         """The folder of a system."""
-        return self.out / self.edition.folder / self.edition.label("VanHove_JKU", index)
+        return self.out / TASK / f"VanHove_JKU_{TASK}_{index}"
 
     def copied(self, out: Path) -> "Built":
         shutil.copytree(self.out, out)
@@ -46,7 +55,8 @@ def submitted(tmp_path_factory: pytest.TempPathFactory, sound: Callable[..., Pat
         models, authors = runs(folder, edition), authors_file(folder / "authors.yaml", edition)
         report = folder / "report.pdf"
         report.write_bytes(b"%PDF-1.4\n")
-        out = build(models, edition, audio=audio, authors=authors, out=folder / "out", report=report, quiet=True)
+        clips = evaluation_clips(audio, edition)
+        out = build(models, edition, clips, authors=authors, out=folder / "out", report=report)
         return Built(edition, audio, authors, models, out)
 
     return make

@@ -12,11 +12,10 @@ from tinyscene.features import LogMel
 from tinyscene.models import create_model
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.submission import Edition
-from tinyscene.submission.team import FROM_MODEL
 
 CLIPS = 12
-# What the list of 2025 tells of each clip.
-HEARD = ("a", "unknown", "s1", "b")
+# What the list of 2025 tells of each clip in turn.
+CLIP_DEVICES = ("a", "unknown", "s1", "b")
 
 
 def evaluation_set(root: Path, edition: Edition, sound: Callable[..., Path]) -> Path:
@@ -24,7 +23,7 @@ def evaluation_set(root: Path, edition: Edition, sound: Callable[..., Path]) -> 
     rows = [("filename", "device_id")] if edition.package else [("filename",)]
     for number in range(CLIPS):
         sound(root / "audio" / f"{number}.wav", 0.6)
-        device = (HEARD[number % len(HEARD)],) if edition.package else ()
+        device = (CLIP_DEVICES[number % len(CLIP_DEVICES)],) if edition.package else ()
         rows.append((f"audio/{number}.wav", *device))
     (root / "evaluation_setup").mkdir()
     text = "".join("\t".join(row) + ("\r\n" if edition.package else "\n") for row in rows)
@@ -35,7 +34,7 @@ def evaluation_set(root: Path, edition: Edition, sound: Callable[..., Path]) -> 
 def classifier(edition: Edition, seed: int = 0, filters: tuple[int, int, int] = (4, 4, 6)) -> SceneClassifier:
     """With 16-bit weights, and batch norm and standardization that have seen noise."""
     torch.manual_seed(seed)
-    classes = edition.classes
+    classes = edition.rules.classes
     network = create_model("baseline2021", classes=len(classes), filters=filters, dense=12, bands=40, seed=0)
     made = SceneClassifier(LogMel(8000, 256, 40, hop_length=200), network, classes)
     waveforms = torch.randn(8, 4800) * torch.logspace(-3, -0.5, 8)[:, None]
@@ -51,8 +50,8 @@ def runs(folder: Path, edition: Edition, systems: int = 2) -> list[Path]:
     found = []
     for index in range(systems):
         run = folder / f"run-{index}"
-        for number, split in enumerate(edition.splits or ("",)):
-            wider = (4, 4, 8) if number == len(edition.splits) - 1 else (4, 4, 6)
+        for number, split in enumerate(edition.outputs.values()):
+            wider = (4, 4, 8) if split == "split_100" else (4, 4, 6)
             classifier(edition, seed=10 * index + number, filters=wider).save(run / split)
         if edition.package and index == 0:
             classifier(edition, seed=7, filters=(4, 6, 8)).save(run / "devices" / "a")
@@ -67,9 +66,10 @@ def authors_file(path: Path, edition: Edition, systems: int = 2) -> Path:
         {
             "name": f"Small network {index}",
             "abbreviation": f"small{index}",
-            "description": dict.fromkeys(sorted({*edition.description} - {*FROM_MODEL}), "pruning"),
+            "description": {field: "pruning" for field, hint in edition.description.items() if hint},
             "external_datasets": [],
-            **dict.fromkeys(edition.urls, "https://example.net/code"),
+            "source_code": "https://example.net/code",
+            "inference_code": "https://example.net/inference",
         }
         for index in range(1, systems + 1)
     ]
@@ -78,5 +78,5 @@ def authors_file(path: Path, edition: Edition, systems: int = 2) -> Path:
         {"lastname": "Van Hove", "firstname": "Bo", "email": "bo@jku.at", "affiliation": affiliation},
     ]
     authors[1]["corresponding"] = True
-    path.write_text(yaml.safe_dump({"authors": authors, "systems": listed}))
+    path.write_text(yaml.safe_dump({"team": "VanHove_JKU", "authors": authors, "systems": listed}))
     return path

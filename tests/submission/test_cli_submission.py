@@ -36,31 +36,43 @@ def test_build_and_check(submitted, typed, monkeypatch, tmp_path):
     status, said, _ = typed("build", "run-0", "run-1", *given, "--out", out)
     assert status == 0, said
     assert f"The submission is in {out}" in said.replace("\n", "")
-    assert "VanHove_JKU_task1_1, VanHove_JKU_task1_2: nothing to mend" in said
+    assert "VanHove_JKU_task1_1, VanHove_JKU_task1_2: no problems found" in said
+    assert said.count("note: ") == 1, "the package was run"
     assert "note: no technical report" in said
     archive = out / "VanHove_JKU_task1.zip"
     listed = Path(os.path.relpath(built.list))
     status, said, _ = typed("check", archive, "--edition", 2025, "--evaluation", listed, "--no-run", "--json", "-")
     assert status == 0
     assert json.loads(said)["problems"] == []
+    assert "the inference package was not run" in json.loads(said)["notes"]
     listed.with_name("other.csv").write_text("filename\naudio/0.wav\naudio/1.wav\n")
     status, said, _ = typed("check", out, "--edition", 2025, "--evaluation", listed.with_name("other.csv"), "--no-run")
     assert status == 1
-    assert "row 4, filename: '2.wav'; accepted: a file of the evaluation list" in said.replace("\n", "")
-    assert "5 more like these" in said
+    assert "10 clips are not in the evaluation list: 10.wav, 11.wav, 2.wav, 3.wav, 4.wav, ...;" in said.replace(
+        "\n", ""
+    )
+    assert "VanHove_JKU_task1_1, VanHove_JKU_task1_2: 2 problems" in said
+
+
+def test_the_package_beside_the_zip_is_run(submitted, typed, tmp_path):
+    built = submitted(2025).copied(tmp_path / "out")
+    (built.inference / "setup.py").unlink()
+    words = "check", built.out / "VanHove_JKU_task1.zip", "--edition", 2025, "--audio", built.audio
+    status, said, _ = typed(*words)
+    assert (status, "setup.py: missing" in said.replace("\n", "")) == (1, True)
+    built.inference.rename(tmp_path / "theirs")
+    assert typed(*words)[0] == 0
+    assert typed(*words, "--inference", tmp_path / "theirs")[0] == 1
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
+        (("check", "nothing.zip", "--edition", 2024), "nothing.zip'; accepted: a submission's .zip, or its folder"),
+        (("check", ".", "--edition", 2023), "edition 2023; accepted: 2024, 2025"),
         (
-            ("check", "nothing.zip", "--edition", 2024),
-            "nothing.zip: no such file or folder; accepted: a submission's .zip",
-        ),
-        (("check", ".", "--edition", 2019), "edition 2019; accepted: 2020, 2021, 2022, 2023, 2024, 2025"),
-        (
-            ("build", "run", "--edition", 2022, "--audio", "d", "--authors", "a.yaml", "--out", "o"),
-            "run: no such folder; accepted: the folder of a model",
+            ("build", "run", "--edition", 2024, "--audio", "d", "--authors", "a.yaml", "--out", "o"),
+            "d: no such folder; accepted: the folder of a data set",
         ),
     ],
 )
@@ -73,8 +85,8 @@ def test_wrong_words_are_one_sentence(typed, monkeypatch, tmp_path, words, reaso
 
 
 def test_a_report_that_is_no_pdf(submitted, typed, tmp_path):
-    built = submitted(2022)
+    built = submitted(2024)
     (report := tmp_path / "report.docx").write_text("x")
-    given = "--edition", 2022, "--audio", built.audio, "--authors", built.authors, "--out", tmp_path / "out"
+    given = "--edition", 2024, "--audio", built.audio, "--authors", built.authors, "--out", tmp_path / "out"
     status, _, said = typed("build", *built.runs, *given, "--report", report)
     assert (status, "report.docx: not a PDF; accepted: a .pdf" in said) == (2, True)

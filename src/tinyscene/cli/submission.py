@@ -1,20 +1,21 @@
 """The verbs of `tinyscene submission`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyscene.cli.options import Cache, Json, program, screen, write_json
+from tinyscene.cli.options import Cache, Json, screen, write_json
+
+if TYPE_CHECKING:
+    from tinyscene.submission import Report
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Build a challenge submission from trained models, or check one, whoever built it.\n\n"
-    "`docs/submission.md` says what each edition asks, and where that is taken from.",
+    "`docs/submission.md` describes what each edition asks, and where that is taken from.",
 )
-_Edition = Annotated[
-    str, typer.Option(help="Of the challenge: 2020 (task 1b), 2021 (task 1a), 2022, 2023, 2024 or 2025.")
-]
+_Edition = Annotated[str, typer.Option(help="Of the challenge's task 1: 2024 or 2025.")]
 _Evaluation = Annotated[
     Path | None,
     typer.Option(metavar="LIST", help="The evaluation list [default: evaluation_setup/fold1_test.csv in --audio]."),
@@ -40,26 +41,20 @@ def submission_build(
     out: Annotated[Path, typer.Option(help="Folder to write: the systems' folders, their zip, the inference package.")],
     evaluation: _Evaluation = None,
     report: Annotated[Path | None, typer.Option(metavar="PDF", help="The technical report, for the zip.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it is there already.")] = False,
     cache: Cache = None,
 ) -> None:
     """Classify the evaluation set and write what the edition asks for: outputs, meta files, zip, inference package.
 
-    Complexity is counted from the models by the edition's own convention. Status 1 where there is anything to
-    mend: what `check` finds is said at the end.
+    Complexity is counted from the models by the edition's own convention. At the end `check` looks over what was
+    written; status 1 where it finds a problem.
     """
     from tinyscene import submission
 
     asked = submission.get_edition(edition)
-    place = submission.build(
-        runs, asked, audio=audio, authors=authors, out=out, evaluation=evaluation, report=report, overwrite=overwrite
-    )
-    found = submission.check(place, asked, audio=audio, evaluation=evaluation, models=runs)
+    clips = submission.evaluation_clips(audio, asked, evaluation)
+    place = submission.build(runs, asked, clips, authors=authors, out=out, report=report)
     screen().print(f"The submission is in {place}", highlight=False)
-    screen().print(found.text, highlight=False)
-    screen().print(f"Next:  {program()} submission check {place} --edition {edition}", highlight=False)
-    if not found.ok:
-        raise typer.Exit(1)
+    _print(submission.check(place, asked, clips=clips, inference=place / "inference" if asked.package else None))
 
 
 @app.command("check")
@@ -70,9 +65,6 @@ def submission_check(
     audio: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The evaluation set; a package of 2025 predicts some of it.")
     ] = None,
-    model: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN", help="Count this system's model anew; one for each, in order.")
-    ] = None,
     inference: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The package of 2025 [default: inference/ in or beside PACKAGE].")
     ] = None,
@@ -82,27 +74,34 @@ def submission_check(
     run: Annotated[bool, typer.Option(help="Whether to run a package of 2025, which is somebody's code.")] = True,
     json_file: Json = None,
 ) -> None:
-    """Say everything that is wrong with a submission: layout, labels, rows, probabilities, fields, complexity, limits.
+    """Report everything that is wrong with a submission: layout, labels, rows, probabilities, fields, complexity.
 
     A package of 2025 is code, and is run: in a process of its own, in the environment of `--python`. Status 1 where
-    there is anything to mend.
+    there is a problem.
     """
     from tinyscene import submission
+    from tinyscene.data.tables import read_table
 
     asked = submission.get_edition(edition)
+    beside = (package if package.is_dir() else package.parent) / "inference"
     found = submission.check(
         package,
         asked,
-        evaluation=evaluation,
-        audio=audio,
-        models=tuple(model or ()),
-        inference=inference,
+        clips=submission.evaluation_clips(audio, asked, evaluation) if audio else None,
+        listed=[row.cells["filename"] for row in read_table(evaluation, ["filename"])] if evaluation else None,
+        inference=(inference or (beside if beside.is_dir() else None)) if asked.package and run else None,
         python=python,
-        run=run,
     )
+    _print(found, json_file)
+
+
+def _print(found: "Report", json_file: str | None = None) -> None:
+    """One line a problem; status 1 where there is any."""
     if json_file:
-        write_json(found.to_json(), json_file)
+        write_json(found._asdict(), json_file)
     else:
-        screen().print(found.text, highlight=False)
-    if not found.ok:
+        lines = [*found.problems, *(f"note: {note}" for note in found.notes)]
+        verdict = f"{len(found.problems)} problems" if found.problems else "no problems found"
+        screen().print("\n".join([*lines, f"{', '.join(found.systems) or 'no system'}: {verdict}"]), highlight=False)
+    if found.problems:
         raise typer.Exit(1)

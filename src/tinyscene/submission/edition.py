@@ -1,76 +1,92 @@
-"""What one edition asks of a submission, as data; a new edition is one value in `editions.py`."""
+"""What DCASE 2024 and 2025 Task 1 ask of a submission, as data; docs/submission.md names the sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from tinyscene.rules import Rules
+from tinyscene.errors import InputError
+from tinyscene.rules import Rules, dcase2024, dcase2025
 
-Measure = Literal["parameters", "nonzero", "bytes", "KB", "macs"]
-"""What a field of the complexity block holds: numbers of parameters, bytes, units of 1024 bytes, or MACs."""
-
-MOST_SYSTEMS = 4
+# The third part of a label such as Lastname_Institute_task1_1, and the folder of the zip.
+TASK = "task1"
 META = "meta.yaml"
-# Of every result, overall and by class and device.
-SCORES = ("accuracy", "logloss")
+MOST_SYSTEMS = 4
+DEVICES = ("a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6")
+# The data set that the results block is about.
+DEVELOPMENT = "tau2022-mobile"
 
 
 @dataclass(frozen=True)
 class Edition:
-    """How systems are named, what their output and meta files hold, and where the files lie.
-
-    Limits, classes and the length of a clip are those of `rules`; the columns of an output are `filename`,
-    `scene_label` and a probability for every class, separated by tabs.
+    """What a system's files hold. Limits, classes and the length of a clip are those of `rules`.
 
     Attributes:
-        year: what `--edition` says.
-        task: the third part of a label, such as Lastname_Institute_task1a_1.
-        folder: of the zip; below it lies a folder for every system, named by its label.
-        clips: how many the official evaluation set has, named 0.wav, 1.wav, ...; None where it is not known here.
-        development: the data set whose test part the results block is about.
-        description: fields of system.description.
-        complexity: fields of system.complexity, and what each holds.
-        energy: fields of system.energy_consumption.
-        urls: fields of system that hold an address.
-        splits: a system is a model and an output for each, where there are any.
-        results: blocks of results.development_dataset; its figures stand there directly where there is none.
-        devices: of the device-wise figures.
+        year: what `--edition` names.
+        description: fields of system.description, each with a hint for the authors, "" where the model tells it.
+        results: blocks of results.development_dataset.
+        outputs: the ending of each output file, and the split whose model it is of ("" where there are no splits).
+        clips: how many the official evaluation set has; None where it is not known here.
         package: whether the inference code is handed in too, and with it models for single devices.
-        sources: where all this is taken from.
-        unverified: what stands in none of them, and how it is read here.
     """
 
     year: int
     rules: Rules
+    description: Mapping[str, str]
+    results: tuple[str, ...]
+    outputs: Mapping[str, str]
     clips: int | None
-    development: str
-    description: tuple[str, ...]
-    complexity: Mapping[str, Measure]
-    sources: tuple[str, ...]
-    unverified: tuple[str, ...]
-    task: str = "task1"
-    folder: str = "task1"
-    energy: tuple[str, ...] = ()
-    urls: tuple[str, ...] = ("source_code",)
-    splits: tuple[str, ...] = ()
-    results: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-    package: bool = False
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.rules.classes
+    package: bool
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Of an output file."""
-        return ("filename", "scene_label", *self.classes)
+        return ("filename", "scene_label", *self.rules.classes)
 
-    @property
-    def outputs(self) -> dict[str, str]:
-        """The ending of each output file, and the split that it is for ("" where there are no splits)."""
-        return {f"output.{split}.csv": split for split in self.splits} or {"output.csv": ""}
 
-    def label(self, team: str, index: int) -> str:
-        """Of system `index`, from 1, of a `team` such as Lastname_Institute."""
-        return f"{team}_{self.task}_{index}"
+_DESCRIPTION = {
+    "input_sampling_rate": "",
+    "acoustic_features": "",
+    "data_augmentation": "such as mixup, freq-mixstyle, or null",
+    "machine_learning_method": "such as CNN, RNN, ensemble",
+    "external_data_usage": "such as pre-trained model, or null",
+    "complexity_management": "such as pruning, weight quantization",
+    "pipeline": "such as training, pruning, fine-tuning",
+    "framework": "",
+}
+_ADAPTATIONS = {
+    "split_adaptations": "what differs between the splits, or null",
+    "system_adaptations": "what was adapted to little data, or null",
+}
+_DEVICE_MODELS = {
+    "device_information": "such as per-device fine-tuning, or null",
+    "num_models_at_inference": "1, and one more for each device with its own",
+    "model_weight_sharing": "fully shared, partially shared or fully device-specific",
+}
+_SPLITS = ("split_5", "split_10", "split_25", "split_50", "split_100")
+
+EDITIONS = {
+    "2024": Edition(
+        year=2024,
+        rules=dcase2024,
+        description=_DESCRIPTION | _ADAPTATIONS,
+        results=_SPLITS,
+        outputs={f"output.{split}.csv": split for split in _SPLITS},
+        clips=135_730,
+        package=False,
+    ),
+    "2025": Edition(
+        year=2025,
+        rules=dcase2025,
+        description=_DESCRIPTION | _DEVICE_MODELS,
+        results=("device_specific", "general"),
+        outputs={"output.csv": ""},
+        clips=None,
+        package=True,
+    ),
+}
+
+
+def get_edition(year: str | int) -> Edition:
+    """The edition of `year`. Raises InputError, naming those there are."""
+    if str(year) not in EDITIONS:
+        raise InputError(f"edition {year}; accepted: {', '.join(EDITIONS)}")
+    return EDITIONS[str(year)]

@@ -33,7 +33,7 @@ class DeviceModels(nn.Module):
         self.model = nn.ModuleDict({device or "general": one.network for device, one in self.classifiers.items()})
 
     def classifier(self, device_id: str) -> SceneClassifier:
-        """The one that hears recordings of this device."""
+        """The one for recordings of this device."""
         return self.classifiers.get(device_id, self.classifiers[""])
 
     @property
@@ -94,7 +94,7 @@ def load_inputs(file_paths: Sequence[str], device_ids: Sequence[str], model: Dev
 
 
 def get_model_for_device(model: DeviceModels, device_id: str) -> nn.Module:
-    """The network that hears this device, alone: (1, channels, bands, frames) -> (1, classes)."""
+    """The network for this device, alone: (1, channels, bands, frames) -> (1, classes)."""
     network = model.classifier(device_id).network
     return CountedInt8(network).eval() if isinstance(network, Int8Network) else copy.deepcopy(network)
 
@@ -113,15 +113,11 @@ def predict(
     for classifier in model.classifiers.values():
         classifier.to(place)
     logits = [torch.empty(0)] * len(file_paths)
-    for start in range(0, len(file_paths), batch_size):
-        part = slice(start, start + batch_size)
-        inputs = load_inputs(file_paths[part], device_ids[part], model)
-        groups: dict[tuple[str, torch.Size], list[int]] = {}
-        for i, (features, device_id) in enumerate(zip(inputs, device_ids[part], strict=True)):
-            groups.setdefault((device_id, features.shape), []).append(i)
-        for (device_id, _), members in groups.items():
-            batch = torch.cat([inputs[i] for i in members]).to(place)
-            found = model.classifier(device_id).classify(batch).float().cpu()
-            for i, row in zip(members, found, strict=True):
-                logits[start + i] = row
+    for device_id in sorted(set(device_ids)):
+        mine = [i for i, one in enumerate(device_ids) if one == device_id]
+        for start in range(0, len(mine), batch_size):
+            part = mine[start : start + batch_size]
+            batch = torch.cat(load_inputs([file_paths[i] for i in part], [device_id] * len(part), model)).to(place)
+            for i, row in zip(part, model.classifier(device_id).classify(batch).float().cpu(), strict=True):
+                logits[i] = row
     return logits, model.class_order

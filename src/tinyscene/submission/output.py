@@ -2,164 +2,93 @@
 
 import csv
 import math
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from io import StringIO
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyscene.files import write_whole
 from tinyscene.submission.edition import Edition
-from tinyscene.submission.problems import Problem, quoted
 
 # Files of others may round their probabilities to two decimals.
 _SUM_SLACK = 0.01
 _NAMED = 5
 
+Probabilities = dict[str, list[float]]
+"""Of the edition's classes, by file name without folders."""
+
 
 def write_output(
     path: Path, edition: Edition, filenames: Sequence[str], probabilities: npt.NDArray[np.float64]
 ) -> None:
-    """Write one row a clip.
-
-    Args:
-        filenames: as the evaluation list has them.
-        probabilities: (clips, classes), in the order of the edition's classes.
-    """
-    with write_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    """Write one row a clip; `probabilities` are (clips, classes), in the order of the edition's classes."""
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(edition.columns)
         for filename, row in zip(filenames, probabilities, strict=True):
-            writer.writerow([filename, edition.classes[int(row.argmax())], *(f"{value:.9g}" for value in row)])
+            writer.writerow([filename, edition.rules.classes[row.argmax()], *(f"{value:.9g}" for value in row)])
 
 
-@dataclass(frozen=True)
-class Output:
-    """What an output file says of each clip: probabilities (classes,) by file name, without folders."""
-
-    probabilities: dict[str, npt.NDArray[np.float64]]
-
-
-def check_output(path: Path, name: str, edition: Edition, listed: Sequence[str] | None) -> tuple[Output, list[Problem]]:
-    """Compare an output file with the edition's columns, and with the evaluation list where it is known.
-
-    Args:
-        path: of the file.
-        name: what problems call it.
-        listed: file names of the evaluation list.
-    """
-    problems: list[Problem] = []
-    said = Output({})
-    accepted = "text in UTF-8 without a byte order mark, a line a row, cells separated by tabs"
+def check_output(path: Path, edition: Edition, listed: Sequence[str] | None) -> tuple[Probabilities, list[str]]:
+    """What an output file holds, and what is wrong with it by the edition's columns and the list, where it is known."""
     try:
-        # As the organisers' validators read it, which end at a byte order mark or a line of carriage returns.
-        text = path.read_bytes().decode("utf-8")
-        rows = list(csv.reader(StringIO(text), delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        return said, [Problem(name, "", f"can't be read ({error})", accepted)]
-    if text.startswith("\ufeff"):
-        problems.append(Problem(name, "row 1", "begins with a byte order mark", accepted))
-        rows[0][0] = rows[0][0].removeprefix("\ufeff")
-    header = rows[0] if rows else []
-    if wrong := _header_problem(name, header, edition):
-        return said, [*problems, wrong]
-    seen: dict[str, int] = {}
-    for number, cells in enumerate(rows[1:], 2):
-        if len(cells) != len(header):
-            problems.append(Problem(name, f"row {number}", f"{len(cells)} cells", f"{len(header)}, as in the header"))
-            continue
-        row = dict(zip(header, cells, strict=True))
-        clip = _base(row["filename"])
-        if clip in seen:
-            given = f"{row['filename']} stands already at row {seen[clip]}"
-            problems.append(Problem(name, f"row {number}, filename", given, "every clip once"))
-        seen.setdefault(clip, number)
-        values, wrong_values = _probabilities(name, number, row, edition)
-        problems += wrong_values
-        if values is not None:
-            said.probabilities[clip] = values
-    problems += _against_list(name, seen, edition, listed)
-    return said, problems
-
-
-def _header_problem(name: str, header: list[str], edition: Edition) -> Problem | None:
-    accepted = f"the columns {', '.join(edition.columns)}, separated by tabs"
-    missing = [column for column in edition.columns if column not in header]
-    if missing and len(header) == 1:
-        return Problem(name, "row 1", "one cell, with no tab in it" if header[0] else "empty", accepted)
-    further = [column for column in header if column not in edition.columns]
-    if missing:
-        instead = f", but {', '.join(map(quoted, further[:_NAMED]))}" if further else ""
-        return Problem(name, "row 1", f"no column {', '.join(missing)}{instead}" if header else "empty", accepted)
-    if further or len(header) != len(edition.columns):
-        given = f"the column {', '.join(map(quoted, further)) or 'of one name twice'} as well"
-        return Problem(name, "row 1", given, accepted)
-    return None
-
-
-def _probabilities(
-    name: str, number: int, row: dict[str, str], edition: Edition
-) -> tuple[npt.NDArray[np.float64] | None, list[Problem]]:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = list(csv.reader(file, delimiter="\t")) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        return {}, [f"{path.name}: {error}; accepted: text in UTF-8, a line a row, cells separated by tabs"]
+    if sorted(header) != sorted(edition.columns):
+        accepted = f"{', '.join(edition.columns)}, separated by tabs, without a byte order mark"
+        return {}, [f"{path.name}, row 1: the columns {', '.join(map(repr, header))}; accepted: {accepted}"]
+    found: Probabilities = {}
     problems = []
+    for number, cells in enumerate(rows, 2):
+        row = dict(zip(header, cells, strict=False))
+        if len(cells) != len(header):
+            wrong = [f"{len(cells)} cells; accepted: {len(header)}, as in the header"]
+        else:
+            clip = _base(row["filename"])
+            wrong = [f"filename: {clip!r} is a duplicate; accepted: every clip once"] if clip in found else []
+            found[clip] = [_number(row[scene]) for scene in edition.rules.classes]
+            wrong += _check_row(row, dict(zip(edition.rules.classes, found[clip], strict=True)))
+        problems += [f"{path.name}, row {number}, {message}" for message in wrong]
+    more = [f"{path.name}: {len(problems) - _NAMED:,} more in other rows"] if len(problems) > _NAMED else []
+    of_list = [f"{path.name}, filename: {message}" for message in _against_list(found, edition, listed)]
+    return found, [*problems[:_NAMED], *more, *of_list]
+
+
+def _check_row(row: Mapping[str, str], probabilities: Mapping[str, float]) -> Iterator[str]:
     label = row["scene_label"]
-    if label not in edition.classes:
-        accepted = f"one of {', '.join(edition.classes)}"
-        problems.append(Problem(name, f"row {number}, scene_label", quoted(label), accepted))
-    values = []
-    for scene in edition.classes:
-        value = _number(row[scene])
-        if not 0 <= value <= 1:
-            problems.append(Problem(name, f"row {number}, {scene}", quoted(row[scene]), "a probability from 0 to 1"))
-        values.append(value)
-    if not all(0 <= value <= 1 for value in values):
-        return None, problems
-    if abs(sum(values) - 1) > _SUM_SLACK:
-        given = f"the probabilities add up to {sum(values):.4g}"
-        problems.append(Problem(name, f"row {number}", given, "probabilities that add up to 1"))
-    elif label in edition.classes and values[edition.classes.index(label)] < max(values):
-        best = edition.classes[int(np.argmax(values))]
-        given = f"{label!r}, while {best} is the most probable"
-        problems.append(Problem(name, f"row {number}, scene_label", given, "the class of the largest probability"))
-    return np.array(values), problems
+    if label not in probabilities:
+        yield f"scene_label: {label!r}; accepted: one of {', '.join(probabilities)}"
+    wrong = [f"{scene}: {row[scene]!r}" for scene, value in probabilities.items() if not 0 <= value <= 1]
+    if wrong:
+        yield f"{', '.join(wrong)}; accepted: probabilities from 0 to 1"
+    elif abs(sum(probabilities.values()) - 1) > _SUM_SLACK:
+        yield f"probabilities: a sum of {sum(probabilities.values()):.4g}; accepted: 1"
+    elif probabilities.get(label, math.inf) < max(probabilities.values()):
+        best = max(probabilities, key=probabilities.__getitem__)
+        yield f"scene_label: {label!r}; accepted: {best}, the most probable class of the row"
 
 
 def _number(cell: str) -> float:
-    """NaN for what is no number outside Python either, which takes 1_0 for 10."""
     try:
-        return math.nan if "_" in cell else float(cell)
+        return float(cell)
     except ValueError:
         return math.nan
 
 
-def _against_list(name: str, seen: dict[str, int], edition: Edition, listed: Sequence[str] | None) -> Iterator[Problem]:
+def _against_list(found: Probabilities, edition: Edition, listed: Sequence[str] | None) -> Iterator[str]:
     if listed is None:
-        if edition.clips is not None and len(seen) != edition.clips:
-            given = f"{len(seen):,} clips"
-            yield Problem(name, "", given, f"{edition.clips:,}, as the official evaluation set has")
-        for clip, number in seen.items():
-            if edition.clips is not None and not _official(clip, edition.clips):
-                accepted = f"0.wav to {edition.clips - 1}.wav, as the official files are named"
-                yield Problem(name, f"row {number}, filename", quoted(clip), accepted)
+        if edition.clips not in (None, len(found)):
+            yield f"{len(found):,} clips; accepted: {edition.clips:,}, as in the official evaluation set"
         return
-    wanted = {_base(filename): filename for filename in listed}
-    for clip, number in seen.items():
-        if clip not in wanted:
-            yield Problem(name, f"row {number}, filename", quoted(clip), "a file of the evaluation list")
-    missing = [filename for clip, filename in wanted.items() if clip not in seen]
-    if missing:
-        named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-        given = f"{len(missing):,} of {len(wanted):,} clips are missing: {named}"
-        yield Problem(name, "", given, "a row for every file of the evaluation list")
-
-
-def _official(clip: str, clips: int) -> bool:
-    found = re.fullmatch(r"(0|[1-9][0-9]{0,8})\.wav", clip)
-    return found is not None and int(found[1]) < clips
+    wanted = {_base(filename) for filename in listed}
+    for what, names in (("missing", wanted - found.keys()), ("not in the evaluation list", found.keys() - wanted)):
+        if names:
+            named = ", ".join(sorted(names)[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+            yield f"{len(names):,} clips are {what}: {named}; accepted: the {len(wanted):,} of the evaluation list"
 
 
 def _base(filename: str) -> str:
     # As the organisers' validators compare: "audio/0.wav" and "0.wav" are one.
-    return filename.replace("\\", "/").rsplit("/", 1)[-1]
+    return PurePosixPath(filename).name

@@ -1,8 +1,8 @@
-"""Run the modules of an inference package, as the organisers do, and write down what came of each.
+"""Run a module of an inference package, as the organisers do, and write down what came of it.
 
     python probe.py REQUEST.json ANSWER.json
 
-A program of its own: it runs in the environment that is to be tested, in which there is no tinyscene. It imports a
+A program of its own: it runs in the environment that is to be tested, in which there is no tinyscene. It imports the
 module, asks it for the network of every device, counts that network with torchinfo, and has it predict.
 """
 
@@ -10,48 +10,26 @@ import copy
 import importlib
 import json
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 
 def main(request_file: str, answer_file: str) -> None:
-    """Answer a request: {"folder", "module", "without", "functions", "dummy", "devices", "files", "file_devices"}."""
+    """Answer a request: {"folder", "module", "without", "dummy", "devices", "files", "file_devices"}."""
     request = json.loads(Path(request_file).read_text())
     sys.path.insert(0, request["folder"])
     # A name that is None is imported by nobody.
     sys.modules |= dict.fromkeys(request["without"])
-    answer: dict[str, Any] = {"step": "import"}
-    try:
-        _answer(request, answer)
-    except BaseException as error:
-        # Whatever the package does, SystemExit included, is for the report.
-        frames = traceback.extract_tb(error.__traceback__)
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-        answer["error"] = f"{type(error).__name__}: {error} ({place})"
-    Path(answer_file).write_text(json.dumps(answer))
-
-
-def _answer(request: dict[str, Any], answer: dict[str, Any]) -> None:
     module: Any = importlib.import_module(request["module"])
-    answer["missing"] = [one for one in request["functions"] if not callable(getattr(module, one, None))]
-    if answer["missing"]:
-        return
-    answer["step"] = "load_model"
     model = module.load_model()
-    answer["devices"] = {}
+    counted = {}
     for device in request["devices"]:
-        answer["step"] = f"load_inputs for device {device}"
-        inputs = module.load_inputs([request["dummy"]], [device], model)
-        answer["step"] = f"get_model_for_device for device {device}"
-        network = module.get_model_for_device(model, device)
-        answer["step"] = f"counting the network of device {device}"
-        answer["devices"][device] = _count(network, tuple(inputs[0].shape))
-    answer["step"] = "predict"
+        (features,) = module.load_inputs([request["dummy"]], [device], model)
+        counted[device] = _count(module.get_model_for_device(model, device), tuple(features.shape))
     logits, classes = module.predict(request["files"], request["file_devices"])
-    answer["classes"] = [str(scene) for scene in classes]
-    answer["probabilities"] = [one.double().softmax(-1).tolist() for one in logits]
-    del answer["step"]
+    probabilities = [one.double().softmax(-1).tolist() for one in logits]
+    answer = {"counted": counted, "classes": [str(scene) for scene in classes], "probabilities": probabilities}
+    Path(answer_file).write_text(json.dumps(answer))
 
 
 def _count(network: Any, shape: tuple[int, ...]) -> dict[str, int]:
@@ -61,9 +39,9 @@ def _count(network: Any, shape: tuple[int, ...]) -> dict[str, int]:
     profile = torchinfo.summary(copy.deepcopy(network).float(), input_size=shape, verbose=0)
     parameters = list(network.parameters())
     return {
+        "total_model_size": sum(one.numel() * one.element_size() for one in parameters),
+        "total_parameters": sum(one.numel() for one in parameters),
         "macs": int(profile.total_mult_adds),
-        "bytes": sum(one.numel() * one.element_size() for one in parameters),
-        "parameters": sum(one.numel() for one in parameters),
     }
 
 
