@@ -37,8 +37,9 @@ NETWORKS = {
     "se_resnet": "byttebier2021",
     "pham_cnn": "pham2020",
 }
-EPOCHS = {"esc10": 60, "esc50": 25}
-GAIN, SEED, QAT_EPOCHS = 30.0, 0, 5
+# ESC-50 has five times as many clips an epoch.
+EPOCHS, QAT_EPOCHS = {"esc10": 60, "esc50": 16}, {"esc10": 5, "esc50": 2}
+GAIN, SEED = 30.0, 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def rows_of(network: str, clips: Clips, folder: Path, done: set[tuple[str, ...]]
         started = time.monotonic()
         train = with_one_louder(clips.train, folder) if setting.louder else clips.train
         quantize = Quantize(
-            fit=fit(QAT_EPOCHS, 1e-4) if setting.qat else None,
+            fit=fit(QAT_EPOCHS[clips.name], 1e-4) if setting.qat else None,
             clips=len(train) if setting.ranges == "all" else int(setting.ranges),
         )
         run = Run(seed=SEED, folder=folder / "fits" / "-".join([*key, f"{time.time():.0f}"]), quiet=True)
