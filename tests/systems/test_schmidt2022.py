@@ -99,7 +99,7 @@ def test_every_variant_runs_to_its_file(small: SystemFile, clips: Clips, tmp_pat
     with int8_files():
         rows = reproduce(some, clips, tmp_path / "run", accelerator="cpu", quiet=True)
     last = {row.variant: row for row in rows}
-    assert all(row.file["bytes"] > 0 for row in rows if SOAK or row.stage.startswith("Quantize"))
+    assert all(row.file.bytes > 0 for row in rows if SOAK or row.stage.startswith("Quantize"))
     # The first stage of the tandem predicts what the linear model does.
     of = {(row.variant, row.index): row.scores for row in rows}
     np.testing.assert_allclose(of["int8", 0].probabilities, of["linear", 0].probabilities, atol=1e-6)

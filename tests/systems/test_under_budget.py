@@ -24,6 +24,7 @@ from tinyscene.compression import BudgetPruning
 from tinyscene.data import Clips, Waveforms, load
 from tinyscene.deployment import Artifact
 from tinyscene.errors import OutOfReachError
+from tinyscene.evaluation.scorecard import StageFile
 from tinyscene.rules import Finding, Limit
 from tinyscene.rules.budget import BYTES_IN, COUNTS_IN, amount
 from tinyscene.systems.fit_under import Found, deliver
@@ -166,7 +167,7 @@ def test_killed_and_started_again_it_trains_what_is_missing(
 
 
 def test_a_file_over_the_budget_is_not_delivered(done: Done, tmp_path: Path) -> None:
-    for file in ({"legal": False, "verdict": "does not fit: 7 of 6 kB"}, {"fault": "does not fit: the file differs"}):
+    for file in (StageFile(verdict="does not fit: 7 of 6 kB"), StageFile(fault="does not fit: the file differs")):
         with pytest.raises(InputError, match=r"nothing is delivered, .*does not fit"):
             deliver(replace(done.found.row, file=file), done.found.tried, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -1,12 +1,15 @@
 """Ledgers as tables for the terminal. Every number stands beside its convention, unit or counter."""
 
 from collections.abc import Iterable, Sequence
-
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, in_unit
 from tinyscene.accounting.counters import COUNTERS
-from tinyscene.accounting.ledger import Ledger, Role, Uncounted, by_precision, group_by_layer, total
+from tinyscene.accounting.ledger import Ledger, Role, Size, Uncounted, by_precision, group_by_layer, total
+from tinyscene.tables import APART, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _ITEMS: dict[Role, str] = {
     "weight": "weights",
@@ -22,78 +25,56 @@ _ITEMS: dict[Role, str] = {
 _NAMED = 3
 
 
-def layer_table(ledger: Ledger, convention: Convention, counters: Iterable[str] = tuple(COUNTERS)) -> Table:
+def layer_table(ledger: Ledger, convention: Convention, counters: Iterable[str] = tuple(COUNTERS)) -> "Table":
     """One row a layer, and their sum: values, kept values and bytes by `convention`, MACs by each of `counters`."""
     names = tuple(counters)
-    table = Table(
-        title=f"Input {_shape(ledger.input_shape)}; parameters by {convention.name}: {convention.description}"
-    )
-    for heading in ("layer", "type", "output"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("parameters", "kept", "B", *(f"MACs, {name}" for name in names)):
-        table.add_column(heading, justify="right", no_wrap=True)
-
     counted = convention.counted(ledger.tensors)
     sizes = {layer: total(rows) for layer, rows in group_by_layer(counted).items()}
     ran = {row.layer: row for row in ledger.layers}
     types = {row.layer: row.layer_type for row in ledger.tensors}
-    for layer in dict.fromkeys([*ran, *sizes]):
-        size = sizes.get(layer, total(()))
-        row = ran.get(layer)
-        table.add_row(
-            layer or "(network)",
-            row.layer_type if row else types.get(layer, ""),
-            _shape(row.output_shape) if row else "not run",
-            *(_number(value) for value in (size.parameters, size.kept, size.bytes)),
-            *(_number(row.macs[name] if row else 0) for name in names),
-        )
-    table.caption = "\n".join(
-        f"uncounted by {name}: {uncounted_text(missed)}" for name in names if (missed := ledger.missed_by(name))
+    rows = [
+        {
+            "layer": layer or "(network)",
+            "type": ran[layer].layer_type if layer in ran else types.get(layer, ""),
+            "output": _shape(ran[layer].output_shape) if layer in ran else "not run",
+            **_size(sizes.get(layer, total(()))),
+            **{f"MACs, {name}": _number(ran[layer].macs[name] if layer in ran else 0) for name in names},
+        }
+        for layer in dict.fromkeys([*ran, *sizes])
+    ]
+    macs = {f"MACs, {name}": _number(ledger.macs[name]) for name in names}
+    missed = [f"uncounted by {name}: {uncounted_text(ones)}" for name in names if (ones := ledger.missed_by(name))]
+    return table(
+        f"Input {_shape(ledger.input_shape)}; parameters by {convention.name}: {convention.description}",
+        [*rows, APART, {"layer": "sum", **_size(total(counted)), **macs}],
+        caption="\n".join(missed),
     )
-    whole = total(counted)
-    table.add_section()
-    table.add_row(
-        "sum",
-        "",
-        "",
-        *(_number(value) for value in (whole.parameters, whole.kept, whole.bytes)),
-        *(_number(ledger.macs[name]) for name in names),
-    )
-    return table
 
 
-def size_table(ledger: Ledger) -> Table:
+def size_table(ledger: Ledger) -> "Table":
     """One row a convention: parameters, kept ones, B, kB and KB."""
-    table = Table(title="Size by convention (kept: without what masks remove; kB = 1000 B, KB = 1024 B)")
-    table.add_column("convention")
-    for heading in ("parameters", "kept", "B", "kB", "KB", "KB, kept"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("bytes by precision")
-    table.add_column("what counts", overflow="fold")
+    rows = []
     for convention in CONVENTIONS.values():
-        size = convention(ledger.tensors)
-        table.add_row(
-            convention.name,
-            *(_number(value) for value in (size.parameters, size.kept, size.bytes)),
-            f"{in_unit(size.bytes, 'kB'):,.2f}",
-            f"{in_unit(size.bytes, 'KB'):,.2f}",
-            f"{in_unit(size.kept_bytes, 'KB'):,.2f}",
-            ", ".join(f"{dtype} {n:,}" for dtype, n in by_precision(convention.counted(ledger.tensors)).items()),
-            convention.description,
+        size, precisions = convention(ledger.tensors), by_precision(convention.counted(ledger.tensors))
+        rows.append(
+            {
+                "convention": convention.name,
+                **_size(size),
+                "kB": f"{in_unit(size.bytes, 'kB'):,.2f}",
+                "KB": f"{in_unit(size.bytes, 'KB'):,.2f}",
+                "KB, kept": f"{in_unit(size.kept_bytes, 'KB'):,.2f}",
+                "bytes by precision": ", ".join(f"{dtype} {n:,}" for dtype, n in precisions.items()),
+                "what counts": convention.description,
+            }
         )
-    return table
+    return table("Size by convention (kept: without what masks remove; kB = 1000 B, KB = 1024 B)", rows)
 
 
-def item_table(ledger: Ledger, convention: Convention) -> Table:
+def item_table(ledger: Ledger, convention: Convention) -> "Table":
     """One row a kind of value, and their sum: kept values x bytes each, by `convention`.
 
     Where layers are int8, what weights and biases there are in floating point layers stand apart.
     """
-    table = Table(title=f"{convention.name}, item by item: {convention.description}")
-    table.add_column("item")
-    table.add_column("type")
-    for heading in ("values", "B each", "B"):
-        table.add_column(heading, justify="right", no_wrap=True)
     counted = convention.counted(ledger.tensors)
     whole_numbers = {row.layer for row in counted if row.role == "weight" and row.dtype == "int8"}
     items: dict[tuple[str, str, int], int] = {}
@@ -101,30 +82,28 @@ def item_table(ledger: Ledger, convention: Convention) -> Table:
         floating = whole_numbers and row.role in ("weight", "bias") and row.layer not in whole_numbers
         kind = (_ITEMS[row.role] + (", floating point layers" if floating else ""), row.dtype, row.itemsize)
         items[kind] = items.get(kind, 0) + row.kept
-    for (item, dtype, each), values in items.items():
-        table.add_row(item, dtype, _number(values), str(each), _number(values * each))
+    rows = [
+        {"item": item, "type": dtype, "values": _number(n), "B each": str(each), "B": _number(n * each)}
+        for (item, dtype, each), n in items.items()
+    ]
     size = convention(ledger.tensors)
-    table.add_section()
-    table.add_row("sum", f"{in_unit(size.kept_bytes, 'KB'):,.2f} KB", _number(size.kept), "", _number(size.kept_bytes))
-    return table
-
-
-def work_table(ledger: Ledger) -> Table:
-    """One row a MAC counter with the reason why it differs, and the peak RAM."""
-    table = Table(title=f"Work for one clip, input {_shape(ledger.input_shape)}")
-    table.add_column("counter")
-    table.add_column("amount", justify="right")
-    table.add_column("unit")
-    table.add_column("how it counts", overflow="fold")
-    for name, macs in ledger.macs.items():
-        table.add_row(name, _number(macs), "MACs", COUNTERS[name].reason)
-        if missed := ledger.missed_by(name):
-            table.add_row("", "", "", f"uncounted: {uncounted_text(missed)}")
-    table.add_section()
-    table.add_row(
-        "peak RAM", _number(ledger.peak_ram_bytes), "B", f"largest sum of live activations, held as {ledger.precision}"
+    whole = {"values": _number(size.kept), "B": _number(size.kept_bytes)}
+    return table(
+        f"{convention.name}, item by item: {convention.description}",
+        [*rows, APART, {"item": "sum", "type": f"{in_unit(size.kept_bytes, 'KB'):,.2f} KB", **whole}],
     )
-    return table
+
+
+def work_table(ledger: Ledger) -> "Table":
+    """One row a MAC counter with the reason why it differs, and the peak RAM."""
+    rows = []
+    for name, macs in ledger.macs.items():
+        missed = ledger.missed_by(name)
+        how = COUNTERS[name].reason + (f"; uncounted: {uncounted_text(missed)}" if missed else "")
+        rows.append({"counter": name, "amount": _number(macs), "unit": "MACs", "how it counts": how})
+    how = f"largest sum of live activations, held as {ledger.precision}"
+    peak = {"counter": "peak RAM", "amount": _number(ledger.peak_ram_bytes), "unit": "B", "how it counts": how}
+    return table(f"Work for one clip, input {_shape(ledger.input_shape)}", [*rows, APART, peak])
 
 
 def uncounted_text(missed: Sequence[Uncounted]) -> str:
@@ -134,6 +113,10 @@ def uncounted_text(missed: Sequence[Uncounted]) -> str:
     named = ", ".join(str(one) for one in missed[:_NAMED])
     operations = f"{len(missed)} operation{'s' if len(missed) > 1 else ''}"
     return f"{operations}, {known / 1e6:,.2f} MMACs known: {named}{more}"
+
+
+def _size(size: Size) -> dict[str, str]:
+    return {"parameters": _number(size.parameters), "kept": _number(size.kept), "B": _number(size.bytes)}
 
 
 def _shape(shape: Iterable[int]) -> str:

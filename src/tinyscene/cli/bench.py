@@ -116,31 +116,30 @@ def ratios(row: "Measured", found: "list[Measured]") -> dict[str, float | None]:
 
 def table_of(found: "list[Measured]", title: str) -> "Table":
     """One row a measurement."""
-    from rich.table import Table
+    from tinyscene.tables import table
 
-    table = Table(title=title)
-    table.add_column("file", overflow="fold", min_width=24)
-    for heading in ("runtime", "weights", "front end"):
-        table.add_column(heading)
-    for heading in ("clip, s", "threads", "network, ms", "x", "clip, ms", "x", "cold, ms", "RAM, MiB", "file, B"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    rows = []
     for row in found:
         facts: dict[str, Any] = {"runtime": "not measured" if row.fault else ""} | row.facts
         ratio = ratios(row, found)
-        table.add_row(
-            row.name,
-            *(str(facts.get(name, "-")) for name in ("runtime", "precision", "front_end")),
-            _number(facts.get("clip_s"), "g"),
-            str(row.threads),
-            _timing(row.network),
-            _number(ratio["network_speed_up"], ".2f"),
-            _timing(row.clip),
-            _number(ratio["clip_speed_up"], ".2f"),
-            _number(row.cold_ms, ".0f"),
-            _number(None if row.peak_bytes is None else row.peak_bytes / _MIB, ".1f"),
-            _number(facts.get("bytes"), ",d"),
+        rows.append(
+            {
+                "file": row.name,
+                "runtime": str(facts.get("runtime", "-")),
+                "weights": str(facts.get("precision", "-")),
+                "front end": str(facts.get("front_end", "-")),
+                "clip, s": _number(facts.get("clip_s"), "g"),
+                "threads": str(row.threads),
+                "network, ms": _timing(row.network),
+                "x, network": _number(ratio["network_speed_up"], ".2f"),
+                "clip, ms": _timing(row.clip),
+                "x, clip": _number(ratio["clip_speed_up"], ".2f"),
+                "cold, ms": _number(row.cold_ms, ".0f"),
+                "RAM, MiB": _number(None if row.peak_bytes is None else row.peak_bytes / _MIB, ".1f"),
+                "file, B": _number(facts.get("bytes"), ",d"),
+            }
         )
-    return table
+    return table(title, rows)
 
 
 def _timing(timing: "Timing | None") -> str:

@@ -99,13 +99,9 @@ def _takes(artifact: "Artifact") -> str:
 
 def table_of(artifact: "Artifact") -> "Table":
     """How far the file is from the model."""
-    from rich.table import Table
+    from tinyscene.tables import table
 
     found, certificate = artifact.parity, artifact.certificate
-    table = Table(title=f"{artifact.path}, {artifact.bytes_on_disk:,} B, beside the model on {found.clips} clips")
-    table.add_column("what")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
     rows: list[tuple[str, Any, str]] = [
         ("runtime", certificate.runtime, certificate.way),
         ("front end", certificate.front_end, _takes(artifact)),
@@ -121,6 +117,7 @@ def table_of(artifact: "Artifact") -> "Table":
     if found.accuracy is not None and found.file_accuracy is not None:
         rows.append(("accuracy", f"{found.file_accuracy:.1%}", f"{found.accuracy:.1%} of the model, same clips"))
     rows += [(f"  {kind}", f"{most:.2g}", found.unit) for kind, most in found.by_kind.items()]
-    for what, value, unit in rows:
-        table.add_row(what, str(value), unit)
-    return table
+    return table(
+        f"{artifact.path}, {artifact.bytes_on_disk:,} B, beside the model on {found.clips} clips",
+        [{"what": what, "value": str(value), "unit": unit} for what, value, unit in rows],
+    )

@@ -5,7 +5,8 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+
+from tinyscene.tables import APART, table
 
 if TYPE_CHECKING:
     from tinyscene.deployment import Artifact
@@ -26,22 +27,16 @@ LAYOUTS = {
 }
 
 
-def _table(title: str, *headings: str, right: tuple[str, ...] = ()) -> Table:
-    table = Table(title=title)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left")
-    return table
-
-
 def systems() -> RenderableType:
     """Systems, and the variants of each."""
     from tinyscene.systems import SYSTEMS, load_system
 
-    table = _table("systems", "name", "report", "variants")
-    for name in SYSTEMS:
-        file = load_system(name)
-        table.add_row(name, file.about.splitlines()[0], ", ".join(file.variants))
-    return table
+    files = {name: load_system(name) for name in SYSTEMS}
+    rows = [
+        {"name": name, "report": file.about.splitlines()[0], "variants": ", ".join(file.variants)}
+        for name, file in files.items()
+    ]
+    return table("systems", rows)
 
 
 def networks() -> RenderableType:
@@ -50,11 +45,12 @@ def networks() -> RenderableType:
 
     from tinyscene.models import NETWORKS
 
-    table = _table("networks", "name", "arguments", "what it is")
+    rows = []
     for name, network in NETWORKS.items():
         arguments = ", ".join(f"{p.name}={p.default}" for p in inspect.signature(network).parameters.values())
-        table.add_row(name, arguments, (network.__doc__ or "").strip().splitlines()[0])
-    return table
+        about = (network.__doc__ or "").strip().splitlines()[0]
+        rows.append({"name": name, "arguments": arguments, "what it is": about})
+    return table("networks", rows)
 
 
 def rules() -> RenderableType:
@@ -62,38 +58,41 @@ def rules() -> RenderableType:
     from tinyscene.rules import RULES
     from tinyscene.rules.rules import UNITS
 
-    table = _table("rules", "name", "edition", "limits", "ranked by")
+    rows = []
     for name, edition in RULES.items():
         limits = "\n".join(
             f"{limit.at_most / UNITS[limit.quantity][limit.unit]:,g} {limit.unit} by {limit.counted_by}"
             for limit in edition.limits
         )
-        table.add_row(name, edition.title, limits, edition.ranked_by)
-    return table
+        rows.append({"name": name, "edition": edition.title, "limits": limits, "ranked by": edition.ranked_by})
+    return table("rules", rows)
 
 
 def datasets() -> RenderableType:
     """Data sets that can be read."""
-    table = _table("data sets", "name", "layout")
-    for name, layout in LAYOUTS.items():
-        table.add_row(name, layout)
-    return table
+    return table("data sets", [{"name": name, "layout": layout} for name, layout in LAYOUTS.items()])
 
 
 def reported(file: "SystemFile") -> RenderableType:
     """What the report prints of every variant."""
-    heads = "variant", "parameters", "convention", "KB", "MMACs", "accuracy %", "log loss"
-    table = _table(f"{file.name}: what the report prints", *heads)
+    rows = []
     for name, system in file.variants.items():
         printed = system.reported
         if printed is None:
             continue
-        accuracy = "" if printed.accuracy is None else f"{100 * printed.accuracy:.2f}"
-        log_loss = "" if printed.log_loss is None else f"{printed.log_loss:.3f}"
         parameters = f"{printed.parameters:,}" if isinstance(printed.parameters, int) else printed.parameters or ""
-        costs = parameters, printed.convention.name, printed.kb or "", printed.mmacs or ""
-        table.add_row(name, *costs, accuracy, log_loss)
-    return table
+        rows.append(
+            {
+                "variant": name,
+                "parameters": parameters,
+                "convention": printed.convention.name,
+                "KB": printed.kb or "",
+                "MMACs": printed.mmacs or "",
+                "accuracy %": "" if printed.accuracy is None else f"{100 * printed.accuracy:.2f}",
+                "log loss": "" if printed.log_loss is None else f"{printed.log_loss:.3f}",
+            }
+        )
+    return table(f"{file.name}: what the report prints", rows)
 
 
 def ledgers(rows: list["Row"], *, layers: bool, named: bool) -> list[RenderableType]:
@@ -145,29 +144,30 @@ def scores(found: "Scores", title: str) -> RenderableType:
     """Figures overall, and by class, device and city."""
     from tinyscene.evaluation.scores import percent
 
-    right = ("clips", "accuracy %", "95 %", "log loss", "ECE")
-    table = _table(title, "part", *right, right=right)
+    rows = []
     parts = {"all": {"overall": found}, "class": found.by("scene"), "device": found.by("device")}
     parts |= {"devices": found.by_device_group(), "city": found.by("city")}
     for kind, members in parts.items():
         for name, part in members.items():
-            table.add_row(
-                part.marked(name if kind == "all" else f"{kind} {name}"),
-                f"{len(part.clips):,}",
-                f"{100 * part.accuracy:.1f}",
-                percent(part.interval()),
-                f"{part.log_loss:.3f}",
-                f"{part.calibration_error:.3f}",
+            rows.append(
+                {
+                    "part": part.marked(name if kind == "all" else f"{kind} {name}"),
+                    "clips": f"{len(part.clips):,}",
+                    "accuracy %": f"{100 * part.accuracy:.1f}",
+                    "95 %": percent(part.interval()),
+                    "log loss": f"{part.log_loss:.3f}",
+                    "ECE": f"{part.calibration_error:.3f}",
+                }
             )
-        table.add_section()
+        rows.append(dict(APART))
     macro = f"mean over the classes: {100 * found.macro_accuracy:.1f} %, log loss {found.macro_log_loss:.3f}"
     if not found.clips_heard:
-        return Group(table, macro)
+        return Group(table(title, rows), macro)
     optimistic = (
         f"optimistic: {found.clips_heard:,} of {len(found.clips):,} clips are of recordings that, by their names, this "
         f"model was trained, stopped or calibrated on"
     )
-    return Group(table, macro, optimistic)
+    return Group(table(title, rows), macro, optimistic)
 
 
 def heard_by(file: "Artifact") -> str:
@@ -196,17 +196,19 @@ def mean_and_deviation(found: list["Scores"]) -> str:
 
 def differences(title: str, both: dict[str, dict[str, "Difference"]]) -> RenderableType:
     """Second minus first, with paired intervals; those that leave out zero are marked."""
-    right = ("clips", "accuracy, points", "log loss")
-    table = _table(
-        f"{title} (second minus first, 95 % paired bootstrap over recordings)", "device", *right, right=right
-    )
-    for part, accuracy in both["accuracy"].items():
-        loss = both["log_loss"][part]
-        table.add_row(part, f"{accuracy.clips:,}", _signed(accuracy, 100, 1), _signed(loss, 1, 3))
+    rows = [
+        {
+            "device": part,
+            "clips": f"{accuracy.clips:,}",
+            "accuracy, points": _signed(accuracy, 100, 1),
+            "log loss": _signed(both["log_loss"][part], 1, 3),
+        }
+        for part, accuracy in both["accuracy"].items()
+    ]
     notes = ["* the interval leaves out zero"]
     if both["accuracy"]["all"].optimistic:
         notes.append("optimistic: one of the two was trained, stopped or calibrated on recordings among these")
-    return Group(table, *notes)
+    return Group(table(f"{title} (second minus first, 95 % paired bootstrap over recordings)", rows), *notes)
 
 
 def _signed(difference: "Difference", factor: float, decimals: int) -> str:
@@ -219,8 +221,9 @@ def _signed(difference: "Difference", factor: float, decimals: int) -> str:
 
 def predictions(found: dict[str, "Prediction"]) -> RenderableType:
     """The label of every file, and its most probable classes."""
-    table = _table("predictions", "file", "scene", "probabilities")
+    rows = []
     for file, prediction in found.items():
         ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:3]
-        table.add_row(file, prediction.label, ", ".join(f"{scene} {p:.2f}" for scene, p in ranked))
-    return table
+        probabilities = ", ".join(f"{scene} {p:.2f}" for scene, p in ranked)
+        rows.append({"file": file, "scene": prediction.label, "probabilities": probabilities})
+    return table("predictions", rows)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from tinyscene.data.folder import sound_files
 from tinyscene.data.tables import missing
 from tinyscene.errors import InputError
 from tinyscene.progress import track
+from tinyscene.tables import APART, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -97,7 +98,6 @@ def check(clips: Clips, *, drop_shared: bool = False, quiet: bool = False) -> Da
 def tables(report: DataReport) -> "RenderableType":
     """The report for a terminal: clips by split, class, device and city, then every kind of finding."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     usual = ", ".join(f"{key} {value:g}" for key, value in report.usual.items()) or "none"
@@ -107,18 +107,16 @@ def tables(report: DataReport) -> "RenderableType":
     for what, counts in report.counts.items():
         if what != "class" and set(counts) <= {"unknown"}:
             continue
-        table = Table(what, *SPLITS)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for key, by_split in counts.items():
-            table.add_row(Text(key), *(f"{by_split[split]:,}" for split in SPLITS))
-        totals = (f"{sum(by_split[split] for by_split in counts.values()):,}" for split in SPLITS)
-        table.add_section()
-        table.add_row("all", *totals)
-        parts.append(table)
+        totals = {split: sum(by_split[split] for by_split in counts.values()) for split in SPLITS}
+        rows = [_by_split({what: key}, by_split) for key, by_split in counts.items()]
+        parts.append(table("", [*rows, APART, _by_split({what: "all"}, totals)]))
     for what in ("missing", "unreadable", "leaking", "absent", "odd", "unlisted", "notes"):
         parts += _findings(what, getattr(report, what))
     return Group(*parts, "ok" if report.ok else "not ok")
+
+
+def _by_split(row: dict[str, str], clips: Mapping[Any, int]) -> dict[str, str]:
+    return row | {split: f"{clips[split]:,}" for split in SPLITS}
 
 
 def _findings(what: str, found: tuple[str, ...]) -> Iterator["RenderableType"]:

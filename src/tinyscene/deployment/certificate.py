@@ -54,8 +54,8 @@ class Certificate:
             raise InputError(f"{file}: {path.name} is not beside it; accepted: the two files that export writes")
         try:
             said = json.loads(path.read_text())
-            found = {key: value for key, value in said.pop("parity").items() if key != "bound"}
-            certificate = cls(**said | {"parity": Parity(**found), "ledger": Ledger.from_json(said["ledger"])})
+            said |= {"parity": Parity.from_json(said["parity"]), "ledger": Ledger.from_json(said["ledger"])}
+            certificate = cls(**said)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: no certificate ({error!r}); accepted: one that export wrote") from error
         if certificate.file_sha256 != sha256(file):

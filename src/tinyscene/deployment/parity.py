@@ -1,6 +1,6 @@
 """Whether a file computes what the classifier computes: both are run on the same sounds, and their outputs compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -74,6 +74,11 @@ class Parity:
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and strings."""
         return {**asdict(self), "bound": self.bound}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Parity":
+        """Of `to_json`. Raises TypeError for other values."""
+        return cls(**{name: value for name, value in plain.items() if name != "bound"})
 
 
 def compare(

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from tinyscene.accounting import Convention, Ledger, by_precision, in_unit, layer_table, size_table, work_table
+from tinyscene.deployment.parity import Parity
 from tinyscene.evaluation.scores import Scores
 from tinyscene.rules import Finding, Rules
 
@@ -79,6 +80,32 @@ def _number(printed: int | str | None) -> float | None:
 
 
 @dataclass(frozen=True)
+class StageFile:
+    """The exported file of a stage; or, in `fault`, why there is none.
+
+    Attributes:
+        bytes: on disk.
+        legal, verdict: by the edition, of the network that it holds.
+        parity: how far it is from the classifier.
+    """
+
+    bytes: int = 0
+    legal: bool = False
+    verdict: str = ""
+    parity: Parity | None = None
+    fault: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "parity": self.parity and self.parity.to_json()}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> "StageFile":
+        """Of `to_json`."""
+        return cls(**{**plain, "parity": plain["parity"] and Parity.from_json(plain["parity"])})
+
+
+@dataclass(frozen=True)
 class Row:
     """One stage of one variant: its ledger under a convention, and its scores where it was evaluated."""
 
@@ -96,8 +123,7 @@ class Row:
     scores: Scores | None = None
     figures: dict[str, float] = field(default_factory=dict)
     """What the stage measured of itself (`Run.figures`)."""
-    file: dict[str, Any] = field(default_factory=dict)
-    """The exported file: its bytes, verdict, and difference from the classifier; or why there is none (`fault`)."""
+    file: StageFile | None = None
     model: str = ""
     """Folder of the saved classifier, relative to the run's."""
 
@@ -158,7 +184,13 @@ class Row:
         if self.scores is None:
             return counted
         run = {"dataset": self.dataset, "seed": self.seed, "model": self.model, "optimistic": self.optimistic}
-        return {**counted, **run, "figures": self.figures, "file": self.file, **self.scores.to_json()}
+        return {
+            **counted,
+            **run,
+            "figures": self.figures,
+            **self.scores.to_json(),
+            "file": self.file and self.file.to_json(),
+        }
 
 
 FLAT = (  # noqa: SIM905 - so many quoted names read worse
@@ -181,7 +213,11 @@ def flat(row: Row) -> dict[str, Any]:
     if row.scores:
         facts["accuracy_low"], facts["accuracy_high"] = facts["accuracy_interval"] or (None, None)
         facts |= {f"accuracy_{group}": part["accuracy"] for group, part in facts["by_device_group"].items()}
-    facts |= {f"file_{name}": value for name, value in {**row.file, **row.file.get("parity", {})}.items()}
+    if row.file and row.file.fault:
+        facts["file_fault"] = row.file.fault
+    elif row.file and row.file.parity:
+        facts |= {f"file_{name}": getattr(row.file, name) for name in ("bytes", "legal")}
+        facts |= {f"file_{name}": getattr(row.file.parity, name) for name in ("unit", "largest", "p999", "agreement")}
     facts |= {f"reported_{name}": value for name, value in row.reported.items()}
     facts["figures"] = figures_text(row)
     return {name: "" if facts.get(name) is None else facts[name] for name in FLAT}

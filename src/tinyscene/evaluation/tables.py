@@ -2,104 +2,103 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-
-from rich.box import HEAVY_HEAD, SIMPLE_HEAD
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from tinyscene.accounting import CONVENTIONS, in_unit, uncounted_text
 from tinyscene.evaluation.scorecard import FLAT, USUAL_COUNTER, Row, figures_text, flat
 from tinyscene.evaluation.scores import percent
 from tinyscene.files import write_whole
+from tinyscene.tables import APART, markdown, table
 
-TEXT = ("variant", "stage", "report prints")
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
-def count_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Table:
+def count_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> "Table":
     """What every stage costs, with the printed figures beside it and the hits marked; `compact` for 80 columns."""
-    first = rows[0]
-    heads = ["variant", "stage", "parameters", "KB", f"margin, KB{_limit(first)}", "report prints"]
-    wide = ["non-zero", f"MMACs ({first.counter})", "peak RAM, KB"]
-    table = _table(title, heads if compact else [*heads[:4], *wide, *heads[4:]], compact)
-    previous = ""
-    for row in rows:
-        if previous and row.variant != previous:
-            table.add_section()
+    lines: list[Mapping[str, str]] = []
+    for row, previous in zip(rows, [None, *rows], strict=False):
+        begins = previous is None or row.variant != previous.variant
+        lines += [APART] if begins and previous else []
         facts = row.to_json()
-        costs = [
-            f"{facts['nonzero']:,}",
-            f"{facts['macs'] / 1e6:.2f}",
-            f"{in_unit(facts['peak_ram_bytes'], 'KB'):,.0f} {row.ledger.precision}",
-        ]
-        table.add_row(
-            row.variant if row.variant != previous else "",
-            row.stage,
-            f"{facts['parameters']:,} {row.convention.name}",
-            f"{facts['kb']:.2f}",
-            *([] if compact else costs),
-            margin_text(row),
-            reported_text(row),
+        wide = {
+            "non-zero": f"{facts['nonzero']:,}",
+            f"MMACs ({rows[0].counter})": f"{facts['macs'] / 1e6:.2f}",
+            "peak RAM, KB": f"{in_unit(facts['peak_ram_bytes'], 'KB'):,.0f} {row.ledger.precision}",
+        }
+        lines.append(
+            {
+                "variant": row.variant if begins else "",
+                "stage": row.stage,
+                "parameters": f"{facts['parameters']:,} {row.convention.name}",
+                "KB": f"{facts['kb']:.2f}",
+                **({} if compact else wide),
+                f"margin, KB{_limit(rows[0])}": margin_text(row),
+                "report prints": reported_text(row),
+            }
         )
-        previous = row.variant
-    return table
+    return table(title, lines, compact=compact)
 
 
-def score_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> Table:
+def score_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> "Table":
     """How well every stage does and what it costs; `compact` for 80 columns."""
+    return table(title, _scored(rows, compact), compact=compact)
+
+
+def _scored(rows: Sequence[Row], compact: bool) -> list[Mapping[str, str]]:
+    lines: list[Mapping[str, str]] = []
     groups = [] if compact else _groups(rows)
-    seeds = ["seed"] if len({row.seed for row in rows}) > 1 else []
-    heads = ["variant", "stage", *seeds, "accuracy %", "log loss", *([] if compact else ["95 %", "ECE"])]
-    heads += [*(f"{group} dev. %" for group in groups), "parameters", "KB"]
-    files = [] if compact or not any(row.file for row in rows) else ["file, KB", "file's difference"]
-    tail = [] if compact else [*files, f"margin, KB{_limit(rows[0])}", "report prints"]
-    table = _table(title, [*heads, *tail], compact)
-    previous: tuple[str, int | None] = ("", None)
+    seeds, files = len({row.seed for row in rows}) > 1, any(row.file for row in rows)
+    previous: Row | None = None
     for row in rows:
         if row.scores is None:
             continue
-        if previous[0] and (row.variant, row.seed) != previous:
-            table.add_section()
-        parts = row.scores.by_device_group()
-        size = row.convention(row.ledger.tensors)
-        spread = [percent(row.scores.interval()), f"{row.scores.calibration_error:.3f}"]
-        table.add_row(
-            row.variant if (row.variant, row.seed) != previous else "",
-            row.marked_stage,
-            *([str(row.seed)] if seeds else []),
-            f"{100 * row.scores.accuracy:.1f}",
-            f"{row.scores.log_loss:.3f}",
-            *([] if compact else spread),
-            *(f"{100 * parts[group].accuracy:.1f}" if group in parts else "" for group in groups),
-            f"{size.kept:,} {row.convention.name}",
-            f"{in_unit(size.kept_bytes, 'KB'):.2f}",
-            *(file_texts(row) if files else []),
-            *([] if compact else [margin_text(row), reported_text(row)]),
+        begins = previous is None or (row.variant, row.seed) != (previous.variant, previous.seed)
+        lines += [APART] if begins and previous else []
+        parts, size = row.scores.by_device_group(), row.convention(row.ledger.tensors)
+        spread = {"95 %": percent(row.scores.interval()), "ECE": f"{row.scores.calibration_error:.3f}"}
+        tail = {f"margin, KB{_limit(rows[0])}": margin_text(row), "report prints": reported_text(row)}
+        lines.append(
+            {
+                "variant": row.variant if begins else "",
+                "stage": row.marked_stage,
+                **({"seed": str(row.seed)} if seeds else {}),
+                "accuracy %": f"{100 * row.scores.accuracy:.1f}",
+                "log loss": f"{row.scores.log_loss:.3f}",
+                **({} if compact else spread),
+                **{f"{g} dev. %": f"{100 * parts[g].accuracy:.1f}" if g in parts else "" for g in groups},
+                "parameters": f"{size.kept:,} {row.convention.name}",
+                "KB": f"{in_unit(size.kept_bytes, 'KB'):.2f}",
+                **(file_texts(row) if files and not compact else {}),
+                **({} if compact else tail),
+            }
         )
-        previous = (row.variant, row.seed)
-    return table
+        previous = row
+    return lines
 
 
-def seed_table(rows: Sequence[Row], title: str) -> Table:
+def seed_table(rows: Sequence[Row], title: str) -> "Table":
     """Mean and standard deviation over the seeds, of every stage."""
-    table = Table(title=title, box=SIMPLE_HEAD)
-    for heading in ("variant", "stage", "seeds", "accuracy %", "log loss", "ECE"):
-        table.add_column(heading, justify="left" if heading in TEXT else "right")
     by_stage: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         by_stage.setdefault((row.variant, row.index), []).append(row)
+    lines = []
     for (variant, _), some in by_stage.items():
         found = [row.scores for row in some if row.scores]
-        table.add_row(
-            variant,
-            next((row for row in some if row.optimistic), some[0]).marked_stage,
-            str(len(found)),
-            mean_and_deviation([100 * scores.accuracy for scores in found], 1),
-            mean_and_deviation([scores.log_loss for scores in found], 3),
-            mean_and_deviation([scores.calibration_error for scores in found], 3),
+        lines.append(
+            {
+                "variant": variant,
+                "stage": next((row for row in some if row.optimistic), some[0]).marked_stage,
+                "seeds": str(len(found)),
+                "accuracy %": mean_and_deviation([100 * scores.accuracy for scores in found], 1),
+                "log loss": mean_and_deviation([scores.log_loss for scores in found], 3),
+                "ECE": mean_and_deviation([scores.calibration_error for scores in found], 3),
+            }
         )
-    return table
+    return table(title, lines, compact=True)
 
 
 def mean_and_deviation(values: Sequence[float], decimals: int) -> str:
@@ -112,13 +111,14 @@ def margin_text(row: Row) -> str:
     return "" if row.size_limit is None else f"{in_unit(row.size_limit.margin, 'KB'):+.2f}"
 
 
-def file_texts(row: Row) -> tuple[str, str]:
+def file_texts(row: Row) -> dict[str, str]:
     """Size of the exported file in KB; its largest difference from the classifier, and how many decisions agree."""
-    if "parity" not in row.file:
-        return "none", "refused" if row.file else ""
-    parity = row.file["parity"]
-    steps = f"{parity['largest']:.1f} steps" if parity["unit"] == "output steps" else f"{parity['largest']:.0e}"
-    return f"{in_unit(row.file['bytes'], 'KB'):.2f}", f"{steps}, {100 * parity['agreement']:.0f} %"
+    size, difference = "none", "refused" if row.file else ""
+    if row.file and (parity := row.file.parity):
+        size = f"{in_unit(row.file.bytes, 'KB'):.2f}"
+        steps = f"{parity.largest:.1f} steps" if parity.int8 else f"{parity.largest:.0e}"
+        difference = f"{steps}, {100 * parity.agreement:.0f} %"
+    return {"file, KB": size, "file's difference": difference}
 
 
 def reported_text(row: Row) -> str:
@@ -148,17 +148,8 @@ def save_scorecard(rows: Sequence[Row], folder: Path, title: str) -> None:
     with write_whole(folder / "scorecard.json") as partial:
         partial.write_text(json.dumps({"system": rows[0].system, "rows": [row.to_json() for row in rows]}, indent=1))
     with write_whole(folder / "scorecard.md") as partial:
-        partial.write_text(markdown(rows, title))
-
-
-def markdown(rows: Sequence[Row], title: str) -> str:
-    """The score table as Markdown."""
-    table = score_table(rows, title)
-    cells = [list(column.cells) for column in table.columns]
-    lines = [f"# {title}", "", "| " + " | ".join(str(column.header) for column in table.columns) + " |"]
-    lines.append("|" + "---|" * len(cells))
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in zip(*cells, strict=True)]
-    return "\n".join([*lines, "", *legend(rows).splitlines(), ""])
+        lines = [f"# {title}", "", *markdown(_scored(rows, compact=False)), "", *legend(rows).splitlines()]
+        partial.write_text("\n".join([*lines, ""]))
 
 
 def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
@@ -181,7 +172,7 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
             "ties within the accepted difference included"
         )
     lines += dict.fromkeys(f"{row.stage}, seed {row.seed}: {figures_text(row)}" for row in rows if row.figures)
-    for fault in dict.fromkeys(row.file["fault"] for row in rows if "fault" in row.file):
+    for fault in dict.fromkeys(row.file.fault for row in rows if row.file and row.file.fault):
         lines.append(f"refused: {fault}")
     if any(row.reported for row in rows):
         lines.append("ticks compare counts; printed accuracies are of the report's own data set")
@@ -190,18 +181,6 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
     if compact:
         lines.append("some columns are left out at this width; a wider terminal and --json have them")
     return "\n".join(lines)
-
-
-def _table(title: str, heads: Sequence[str], compact: bool) -> Table:
-    """What is short of room is the text."""
-    table = Table(title=title, box=SIMPLE_HEAD if compact else HEAVY_HEAD)
-    for heading in heads:
-        text = heading in TEXT
-        # Stages are named by one long word each; figures never fold.
-        least = 13 if heading == "stage" else max(map(len, heading.split()))
-        whole = not text or heading == "variant"
-        table.add_column(heading, justify="left" if text else "right", no_wrap=whole, overflow="fold", min_width=least)
-    return table
 
 
 def _groups(rows: Sequence[Row]) -> list[str]:

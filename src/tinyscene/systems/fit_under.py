@@ -10,7 +10,7 @@ from typing import Any
 
 from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError, OutOfReachError
-from tinyscene.evaluation.scorecard import Row
+from tinyscene.evaluation.scorecard import Row, StageFile
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Budget, Limit, Rules
@@ -293,8 +293,9 @@ def _all_in(clips: Clips) -> Clips:
 
 def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
     """Copy the final run's end to where it is looked for, the receipt last. Raises InputError for an illegal file."""
-    if not row.file.get("legal"):
-        fault = row.file.get("fault") or f"its file does not keep the budget ({row.file['verdict']})"
+    file = row.file or StageFile(fault="there is no file")
+    if not file.legal:
+        fault = file.fault or f"its file does not keep the budget ({file.verdict})"
         raise InputError(f"{folder}: nothing is delivered, {fault}; accepted: a file within the budget")
     run = folder / FINAL
     classifier = SceneClassifier.load(run / row.model)

@@ -12,7 +12,7 @@ import torch
 from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError, OutOfReachError
 from tinyscene.evaluation.evaluate import evaluate
-from tinyscene.evaluation.scorecard import Row
+from tinyscene.evaluation.scorecard import Row, StageFile
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
@@ -39,7 +39,7 @@ class Result:
     scores: Scores
     history: History
     figures: dict[str, float]
-    file: dict[str, Any]
+    file: StageFile | None
     seconds: float
     folder: Path
 
@@ -175,12 +175,13 @@ def _run_stage(
     history, figures, seconds = list(run.history), dict(run.figures), time.monotonic() - started
     # A killed fit that went on counts its earlier epochs too.
     seconds = max(seconds, sum(row["seconds"] for row in history))
-    file: dict[str, Any] = {}
+    file: StageFile | None = None
     if run.fabric.is_global_zero:
         classifier.save(place)
-        file = deploy(classifier, clips, rules, place) if rules else {}
+        file = deploy(classifier, clips, rules, place) if rules else None
+        facts = {"seconds": seconds, "figures": figures, "file": file and file.to_json(), "epochs": history}
         with write_whole(place / "history.json") as partial:
-            partial.write_text(json.dumps({"seconds": seconds, "figures": figures, "file": file, "epochs": history}))
+            partial.write_text(json.dumps(facts))
         # Written last: its presence says that the stage is complete.
         scores.save(place / "predictions.csv")
         shutil.rmtree(Path(run.folder) / "checkpoints", ignore_errors=True)
@@ -196,7 +197,8 @@ def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
     probabilities, known = Scores.load(place / "predictions.csv").probabilities, classifier.provenance
     scores = Scores(clips.test, probabilities, known.devices, frozenset(known.recordings))
     held = json.loads((place / "history.json").read_text())
-    return Result(classifier, scores, held["epochs"], held["figures"], held["file"], held["seconds"], place)
+    file = held["file"] and StageFile.from_json(held["file"])
+    return Result(classifier, scores, held["epochs"], held["figures"], file, held["seconds"], place)
 
 
 def _present(title: str, results: list[Result], system: System, folder: Path, variant: str, seed: int) -> None:
