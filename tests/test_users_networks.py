@@ -97,16 +97,19 @@ def untrained(name: str) -> SceneClassifier:
     return SceneClassifier(LogMel(RATE, 256, BANDS, hop_length=200), USERS[name].network(), tuple(PITCHES))
 
 
-_TRAINED: dict[str, SceneClassifier] = {}
+_TRAINED: dict[str, tuple[SceneClassifier, list[dict[str, float]]]] = {}
+
+
+def fitted(name: str, clips: Clips, folder: Path) -> tuple[SceneClassifier, list[dict[str, float]]]:
+    """Trained once for all pathways, with its epochs."""
+    if name not in _TRAINED:
+        run = Run(folder=folder / "fit", quiet=True, accelerator="cpu")
+        _TRAINED[name] = fit(8)(untrained(name), clips.development, run), list(run.history)
+    return _TRAINED[name]
 
 
 def trained(name: str, clips: Clips, folder: Path) -> SceneClassifier:
-    """Trained once for all pathways."""
-    if name not in _TRAINED:
-        _TRAINED[name] = fit(8)(
-            untrained(name), clips.development, Run(folder=folder / "fit", quiet=True, accelerator="cpu")
-        )
-    return _TRAINED[name]
+    return fitted(name, clips, folder)[0]
 
 
 def noise(clips: int = 3, seed: int = 0) -> Tensor:
@@ -137,9 +140,9 @@ def counting(name: str, clips: Clips, run: Run) -> None:
 
 
 def fitting(name: str, clips: Clips, run: Run) -> None:
-    made = fit(8)(untrained(name), clips.development, run)
-    assert all(np.isfinite(row["train_loss"]) for row in run.history)
-    assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
+    made, history = fitted(name, clips, run.folder)
+    assert all(np.isfinite(row["train_loss"]) for row in history)
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
     before, after = untrained(name).network.state_dict(), made.network.state_dict()
     assert all(not torch.equal(before[key], after[key]) for key, value in made.network.named_parameters())
     assert evaluate(made, clips.test).accuracy >= 0.5
