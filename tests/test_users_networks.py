@@ -43,8 +43,6 @@ REFUSED: dict[tuple[str, str], str] = {
     ("prelu", "filters"): r"^body.0.0: filters .* can't go, PReLU \(body.1\) does not pass them on one by one",
     ("prelu", "budget"): r"no channels that could be pruned: those of body.0.0, since PReLU \(body.1\)",
     ("recurrent", "budget"): r"with one channel a layer .* has 1,807.*those of convs.3.0, since GRU \(gru\)",
-    ("recurrent", "onnx outside"): r"GRU node_gru__1 multiplies by weights, and no counter knows how often",
-    ("recurrent", "onnx inside"): r"GRU node_gru__1 multiplies by weights, and no counter knows how often",
     ("attention", "filters"): r"^patch: filters .* can't go, LayerNorm \(norm\) does not pass them on one by one",
     ("attention", "budget"): r"those of patch, since LayerNorm \(norm\).*since MultiheadAttention \(attention\)",
     ("weight norm", "magnitude"): r"the weight of 'conv1' is computed from others, as by weight_norm",
@@ -220,10 +218,8 @@ def budget(name: str, clips: Clips, run: Run) -> None:
     assert np.isfinite(fit(1)(made, clips.development, run).classify(noise()).detach().numpy()).all()
 
 
-def agrees(made: SceneClassifier, before: SceneClassifier, clips: Clips, folder: Path) -> None:
+def saves_as_int8(made: SceneClassifier, folder: Path) -> None:
     assert made.precision == "int8"
-    same = [one == other for one, other in zip(decisions(made, clips.test), decisions(before, clips.test), strict=True)]
-    assert np.mean(same) >= 0.9
     loaded = SceneClassifier.load(made.save(folder))
     with torch.no_grad():
         assert torch.equal(loaded.classify(noise()), made.classify(noise()))
@@ -231,12 +227,19 @@ def agrees(made: SceneClassifier, before: SceneClassifier, clips: Clips, folder:
 
 def int8(name: str, clips: Clips, run: Run) -> None:
     before = trained(name, clips, run.folder)
-    agrees(Quantize()(before, clips.development, run), before, clips, run.folder / "saved")
+    made = Quantize()(before, clips.development, run)
+    saves_as_int8(made, run.folder / "saved")
+    same = [one == other for one, other in zip(decisions(made, clips.test), decisions(before, clips.test), strict=True)]
+    assert np.mean(same) >= 0.9
 
 
 def int8_trained(name: str, clips: Clips, run: Run) -> None:
     before = trained(name, clips, run.folder)
-    agrees(Quantize(fit=fit(1, lr=0.001))(before, clips.development, run), before, clips, run.folder / "saved")
+    made = Quantize(fit=fit(1, lr=0.001))(before, clips.development, run)
+    saves_as_int8(made, run.folder / "saved")
+    # Decisions move as they do when a network in float is trained for an epoch more; two clips may be lost.
+    lost = evaluate(before, clips.test).accuracy - evaluate(made, clips.test).accuracy
+    assert lost <= 2 / len(clips.test)
 
 
 def saving(name: str, clips: Clips, run: Run) -> None:

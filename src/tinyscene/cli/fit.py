@@ -110,6 +110,6 @@ def _show(found: "Found") -> None:
     screen().print(
         f"The model is in {folder}/model; what was tried, in {folder}/pareto.png and pareto.csv\n"
         f"Next:  {program()} run {folder}/model RECORDING\n"
-        f"       {program()} count {folder}/scene.onnx --rules dcase2024",
+        f"       {program()} count {folder}/scene.onnx",
         highlight=False,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyscene.data import Clips, decode
+from tinyscene.deployment.certificate import certificate_path
 from tinyscene.errors import InputError, OutOfReachError
 from tinyscene.evaluation.scorecard import Row, StageFile
 from tinyscene.files import write_whole
@@ -305,6 +306,7 @@ def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
     receipt["minutes"] = round(receipt["minutes"] + sum(map(_seconds, places)) / 60, 3)
     for name, source in (
         (FILE, run / row.model / FILE),
+        (certificate_path(Path(FILE)).name, certificate_path(run / row.model / FILE)),
         *(
             (name, run / name)
             for name in ("scorecard.csv", "scorecard.json", "scorecard.md", "system.py", "versions.txt")
