@@ -47,5 +47,6 @@ def table(title: str, rows: Rows, *, caption: str = "", compact: bool = False) -
 def markdown(rows: Rows) -> list[str]:
     """The same as lines."""
     heads = dict.fromkeys(head for row in rows for head in row)
-    cells = ([row.get(head, "") for head in heads] for row in rows if row)
-    return [f"| {' | '.join(line)} |" for line in ([*heads], ["---"] * len(heads), *cells)]
+    cells = [[row.get(head, "") for head in heads] for row in rows if row]
+    first, *others = (f"| {' | '.join(line)} |" for line in ([*heads], *cells))
+    return [first, "|" + "---|" * len(heads), *others]
