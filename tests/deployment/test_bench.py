@@ -4,6 +4,8 @@ import copy
 import importlib.metadata
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,6 +120,36 @@ def test_what_cannot_be_measured_says_so_beside_the_others(
     assert found["refuses"].fault == "its runtime is missing; accepted: another"
     assert "its process ended; accepted" in found["ends"].fault
     assert found["ends"].clip is found["refuses"].clip is None
+
+
+_MEASURES = """
+import sys
+from pathlib import Path
+from test_bench import Planted
+from tinyscene.deployment.bench import measure
+if __name__ == "__main__":
+    measure({"one": Planted(sleep_s=0.05, turns=Path(sys.argv[1]))}, rounds=10_000, quiet=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="processes are looked up in /proc")
+def test_a_process_ends_when_the_one_that_measures_is_killed(tmp_path: Path) -> None:
+    script, turns, here = tmp_path / "measures.py", tmp_path / "turns.txt", Path(__file__).parent
+    script.write_text(_MEASURES)
+    paths = os.pathsep.join(map(str, (here, here.parent, *filter(None, [os.environ.get("PYTHONPATH")]))))
+    measuring = subprocess.Popen([sys.executable, script, turns], env=os.environ | {"PYTHONPATH": paths})
+    until(turns.is_file)
+    child = int(turns.read_text().split()[0])
+    measuring.kill()
+    measuring.wait()
+    until(lambda: not Path(f"/proc/{child}").exists())
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "not within a minute"
+        time.sleep(0.1)
 
 
 def test_a_timing_is_of_its_seconds() -> None:

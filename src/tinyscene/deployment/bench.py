@@ -1,5 +1,6 @@
 """How long files take for a clip, and how much memory: each in a process of its own, in turns."""
 
+import os
 import random
 import signal
 import time
@@ -8,8 +9,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -238,6 +240,7 @@ _open_here: list[Opened] = []
 def _open(opener: Opener, threads: int) -> dict[str, Any]:
     """Open, run once, and warm up; what the cold start took, in seconds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     before = _restart_peak()
     started = time.perf_counter()
@@ -248,6 +251,14 @@ def _open(opener: Opener, threads: int) -> dict[str, Any]:
     _open_here.append(opened)
     _turn(WARM_UP)
     return {"load_s": ready - started, "cold_s": first - started, "before": before, "facts": opened.facts}
+
+
+def _end_with_parent() -> None:
+    """A process of a pool waits for work for ever where the one that measures was killed."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _turn(runs: int) -> dict[str, list[float]]:

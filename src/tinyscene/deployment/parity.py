@@ -33,6 +33,8 @@ class Parity:
         ties: clips whose decision differs, but between classes that are within the bound of each other.
         integer_layers, float_layers: layers with weights, by the kernels that ran; None where the runtime doesn't tell.
         by_kind: the largest difference for each kind of sound.
+        front_end: of the logits' largest, how far a front end inside moves an int8 network's where no activation is
+            rounded; 0 where it is outside, and in float, where it shows in `largest`.
         accuracy, file_accuracy: on the clips that were compared; None without labelled clips.
     """
 
@@ -47,6 +49,7 @@ class Parity:
     integer_layers: int | None
     float_layers: int | None
     by_kind: dict[str, float] = field(default_factory=dict)
+    front_end: float = 0.0
     accuracy: float | None = None
     file_accuracy: float | None = None
 
@@ -65,6 +68,11 @@ class Parity:
         faults = []
         if not self.largest <= self.bound * _ROUNDED:
             faults.append(f"it differs by up to {self.largest:.3g} {self.unit}, and at most {self.bound:g} is accepted")
+        if not self.front_end <= FLOAT_BOUND:
+            faults.append(
+                f"its front end moves the logits by up to {self.front_end:.3g} of the largest, and at most "
+                f"{FLOAT_BOUND:g} is accepted"
+            )
         if self.agreement < 1:
             faults.append(f"{1 - self.agreement:.1%} of {self.clips} decisions differ")
         if self.int8 and self.integer_layers == 0:
@@ -98,8 +106,11 @@ def compare(
     ours = np.concatenate([reference.classifies(given) for given in inputs])
     theirs = np.concatenate([reference.runs(run, given) for given in inputs])
     network = reference.classifier.network
-    unit, bound, step = "of the largest logit", FLOAT_BOUND, float(np.abs(ours).max()) or 1.0
+    largest, front_end = float(np.abs(ours).max()) or 1.0, 0.0
+    unit, bound, step = "of the largest logit", FLOAT_BOUND, largest
     if isinstance(network, Int8Network):
+        if reference.inside:
+            front_end = max(float(np.abs(reference.moved_by_front_end(given)).max()) for given in inputs) / largest
         unit, bound, step = "output steps", INT8_BOUND, network.output_step or float(np.ptp(ours)) / 255
     off = np.abs(theirs - ours) / step
     agreement, ties = _decisions(ours, theirs, step * bound)
@@ -115,6 +126,7 @@ def compare(
         ties=ties,
         integer_layers=layers[0],
         float_layers=layers[1],
+        front_end=front_end,
         by_kind={str(kind): float(off[kinds == kind].max()) for kind in dict.fromkeys(kinds)},
         **_accuracies(ours, theirs, probes),
     )

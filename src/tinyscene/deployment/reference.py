@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from tinyscene.deployment.formats import Runner, Values
 from tinyscene.deployment.forms import Form
@@ -13,6 +13,7 @@ from tinyscene.deployment.probes import Probe
 from tinyscene.deployment.stream import Stream, in_whole_steps
 from tinyscene.features.streaming import in_one_piece
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.fake_quantize import q
 
 # Probabilities are compared by their logarithms, which are logits but for a constant; float32 ends here.
 _LEAST_PROBABILITY = 1e-30
@@ -52,6 +53,25 @@ class Reference:
         return _logarithms(logits.softmax(-1).numpy()) if self.inside else logits.numpy()
 
     @torch.inference_mode()
+    def moved_by_front_end(self, given: Values) -> Values:
+        """How far the front end of the file, in torch, moves an int8 network's logits where no activation is rounded.
+
+        (batch, samples) -> (batch, classes). Roundings would hide a fault that is smaller than they are.
+        """
+        network = _Unrounded(self.classifier.network)
+        frontend: Any = self.form.frontend
+        waveforms = torch.from_numpy(given)
+        if self.form.step_samples:
+            state = torch.zeros(self.form.examples[1].shape).repeat(len(given), 1)
+            for samples in torch.split(waveforms, self.form.step_samples, 1):
+                features, state = frontend(samples, state)
+        else:
+            features = frontend(waveforms)
+        ours, theirs = (network.run(one) for one in (self._features(given), self.classifier.standardize(features)))
+        moved: Values = (theirs - ours).numpy()
+        return moved
+
+    @torch.inference_mode()
     def _features(self, waveforms: Values) -> Tensor:
         """By the Fourier transform, a stream in one piece."""
         frontend: Any = self.classifier.frontend
@@ -62,6 +82,21 @@ class Reference:
             features = frontend(given)
         standardized: Tensor = self.classifier.standardize(features)
         return standardized
+
+
+class _Unrounded(fx.Interpreter):
+    """An int8 network's graph: activations are cut to their range, and not rounded."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__(network, graph=network.graph)
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target == q.quantize_per_tensor.tensor:
+            given, scale, zero_point, low, high, _ = args
+            return given.clamp((low - zero_point.float()) * scale, (high - zero_point.float()) * scale)
+        if target == q.dequantize_per_tensor.tensor:
+            return args[0]
+        return super().call_function(target, args, kwargs)
 
 
 def _logarithms(probabilities: Values) -> Values:
