@@ -158,7 +158,7 @@ def figures(artifact: Artifact, model: Model) -> dict[str, Any]:
         "peak_ram_bytes": ledger.peak_ram_bytes,
         "rules": rules.name,
         "legal": verdict.passed,
-        "verdict": "; ".join(finding.text for finding in verdict.findings),
+        "verdict": verdict.line,
     }
 
 

@@ -10,6 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from tinyscene.tables import markdown
+
 HERE = Path(__file__).parent
 PROVENANCE = ("command", "commit", "machine", "minutes", "data_fingerprint", "torch", "finished")
 
@@ -47,8 +49,7 @@ def table(path: Path) -> list[str]:
         *(["file, B", "largest difference", "same decisions"] if files else []),
     ]
     heads += ["report: size, accuracy, log loss"]
-    lines = [f"## {first['system']} on {first['dataset']}{synthetic}", "", "| " + " | ".join(heads) + " |"]
-    lines.append("|" + "---|" * len(heads))
+    table_rows = []
     for row in rows:
         low, high = 100 * float(row["accuracy_low"]), 100 * float(row["accuracy_high"])
         mark = ", *optimistic*" if row.get("optimistic") == "True" else ""
@@ -58,7 +59,8 @@ def table(path: Path) -> list[str]:
         cells += [f"{100 * float(row[f'accuracy_{g}']):.1f}" if row[f"accuracy_{g}"] else "" for g in groups]
         cells += [f"{int(row['nonzero']):,} ({row['convention']})", f"{float(row['kb']):.2f}"]
         cells += [*(file_cells(row) if files else []), printed(row)]
-        lines.append("| " + " | ".join(cells) + " |")
+        table_rows.append(dict(zip(heads, cells, strict=True)))
+    lines = [f"## {first['system']} on {first['dataset']}{synthetic}", "", *markdown(table_rows)]
     figures = {f"- {row['stage']}, seed {row['seed']}: {row['figures']}": None for row in rows if row.get("figures")}
     lines += ["", *figures] if figures else []
     if any(row.get("optimistic") == "True" for row in rows):
@@ -75,17 +77,20 @@ def tried(path: Path) -> list[str]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     clips = f"{rows[0]['validation_clips']} validation clips"
-    lines = [
-        "",
-        f"| rung | candidate | epochs | accuracy % on {clips} | log loss | kB | MMACs | winner |",
-        "|" + "---|" * 8,
+    table_rows = [
+        {
+            "rung": row["rung"],
+            "candidate": row["candidate"],
+            "epochs": row["epochs"],
+            f"accuracy % on {clips}": f"{100 * float(row['validation_accuracy']):.1f}",
+            "log loss": f"{float(row['validation_log_loss']):.3f}",
+            "kB": f"{int(row['bytes']) / 1000:.2f}",
+            "MMACs": f"{int(row['macs']) / 1e6:.2f}",
+            "winner": "yes" if row["winner"] == "True" else "",
+        }
+        for row in rows
     ]
-    for row in rows:
-        cells = [row["rung"], row["candidate"], row["epochs"], f"{100 * float(row['validation_accuracy']):.1f}"]
-        cells += [f"{float(row['validation_log_loss']):.3f}", f"{int(row['bytes']) / 1000:.2f}"]
-        cells += [f"{int(row['macs']) / 1e6:.2f}", "yes" if row["winner"] == "True" else ""]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return ["", *markdown(table_rows)]
 
 
 def file_cells(row: dict[str, str]) -> list[str]:
@@ -129,13 +134,12 @@ def artifact_table(path: Path) -> list[str]:
     """Systems by formats as Markdown: what a file is found to be, or why there is none."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    lines = [f"## Files of the five systems, {rows[0]['dataset'].split('-')[0]}", ""]
-    lines += [f"| {' | '.join(ARTIFACT_HEADS)} |", "|" + "---|" * len(ARTIFACT_HEADS)]
-    faults: list[str] = []
+    table_rows, faults = [], list[str]()
     for row in rows:
         if row.get("fault"):
             faults.append(f"{row['system']}, {row['weights_at']}, {row['format']}, {row['front_end']}: {row['fault']}")
-        lines.append(f"| {' | '.join(artifact_cells(row, len(faults)))} |")
+        table_rows.append(dict(zip(ARTIFACT_HEADS, artifact_cells(row, len(faults)), strict=True)))
+    lines = [f"## Files of the five systems, {rows[0]['dataset'].split('-')[0]}", "", *markdown(table_rows)]
     lines += ["", *(f"{number}. {fault}" for number, fault in enumerate(faults, 1))]
     for trained in dict.fromkeys(row["trained"] for row in rows):
         lines.append(f"- trained by `{trained.replace('; commit ', '`; commit ')}")
@@ -180,14 +184,17 @@ def ranges_table(path: Path) -> list[str]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     found = {tuple(row[name] for name in ("dataset", "network", "ranges", "louder", "qat")): row for row in rows}
-    heads = ["data", "network", "float %"]
-    heads += [f"{clips} clips{', one louder' * (louder == '1')}, {way}" for clips, louder in RANGES for _, way in WAYS]
-    lines = ["## int8 against float, by the clips that set its ranges", "", f"| {' | '.join(heads)} |"]
-    lines.append("|" + "---|" * len(heads))
+    table_rows = []
     for dataset, network in dict.fromkeys((row["dataset"], row["network"]) for row in rows):
-        line = [found.get((dataset, network, *ranges, qat)) for ranges in RANGES for qat, _ in WAYS]
-        accuracy = 100 * float(next(filter(None, line))["float"])
-        lines.append(f"| {' | '.join([dataset, network, f'{accuracy:.1f}', *map(difference, line)])} |")
+        line = {
+            f"{clips} clips{', one louder' * (louder == '1')}, {way}": found.get((dataset, network, clips, louder, qat))
+            for clips, louder in RANGES
+            for qat, way in WAYS
+        }
+        accuracy = 100 * float(next(filter(None, line.values()))["float"])
+        shown = {head: difference(row) for head, row in line.items()}
+        table_rows.append({"data": dataset, "network": network, "float %": f"{accuracy:.1f}", **shown})
+    lines = ["## int8 against float, by the clips that set its ranges", "", *markdown(table_rows)]
     worse = [row for row in rows if float(row["difference_high"]) < -0.01]
     lines += ["", f"{len(worse)} of {len(rows)} lose more than one point with their whole interval."]
     first = rows[0]

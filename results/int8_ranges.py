@@ -113,7 +113,7 @@ def rows_of(network: str, clips: Clips, folder: Path, done: set[tuple[str, ...]]
             "int8": round(float(int8.right.mean()), 4),
             **{name: round(getattr(lost, field), 4) for name, field in DIFFERENCE.items()},
             "seed": SEED,
-            "command": command(clips),
+            "command": f"python results/{command(clips)}",
             "commit": commit(),
             "machine": f"{machine()}, {torch.get_num_threads()} thread(s)",
             "torch": torch.__version__,

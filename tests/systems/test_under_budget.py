@@ -103,7 +103,7 @@ def test_the_model_is_the_one_that_was_scored(done: Done) -> None:
     with (done.found.folder / "scorecard.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     assert float(last["accuracy"]) == scores.accuracy
-    assert last["file_legal"] == "True"
+    assert last["legal"] == "True"
 
 
 def test_no_test_clip_is_heard_before_one_candidate_is_left(done: Done) -> None:
@@ -167,9 +167,15 @@ def test_killed_and_started_again_it_trains_what_is_missing(
 
 
 def test_a_file_over_the_budget_is_not_delivered(done: Done, tmp_path: Path) -> None:
-    for file in (StageFile(verdict="does not fit: 7 of 6 kB"), StageFile(fault="does not fit: the file differs")):
-        with pytest.raises(InputError, match=r"nothing is delivered, .*does not fit"):
-            deliver(replace(done.found.row, file=file), done.found.tried, tmp_path)
+    row = done.found.row
+    small = Budget(bytes=100).rules(CLIP_S, row.rules.classes)
+    for changed, why in (
+        ({"rules": small}, "it does not keep the budget .*does not fit: .* kB"),
+        ({"file": StageFile(fault="the file differs")}, "the file differs"),
+        ({"file": None}, "there is no file"),
+    ):
+        with pytest.raises(InputError, match=rf"nothing is delivered, {why}.*accepted"):
+            deliver(replace(row, **changed), done.found.tried, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -106,7 +106,7 @@ def _show(found: "Found") -> None:
     row, folder = found.row, found.folder
     screen().print(score_table([row], f"{row.variant} on {row.dataset}, test part", compact=narrow()))
     screen().print(legend([row], compact=narrow()), highlight=False)
-    screen().print(f"\n{folder}/scene.onnx {row.file.verdict if row.file else ''}", highlight=False)
+    screen().print(f"\n{folder}/scene.onnx {row.rules.judge(row.ledger).line}", highlight=False)
     screen().print(
         f"The model is in {folder}/model; what was tried, in {folder}/pareto.png and pareto.csv\n"
         f"Next:  {program()} run {folder}/model RECORDING\n"

@@ -1,6 +1,7 @@
 """Tables of what there is and what was found, for the command line."""
 
 import math
+from collections.abc import Mapping
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,7 @@ def scores(found: "Scores", title: str) -> RenderableType:
     """Figures overall, and by class, device and city."""
     from tinyscene.evaluation.scores import percent
 
-    rows = []
+    rows: list[Mapping[str, str]] = []
     parts = {"all": {"overall": found}, "class": found.by("scene"), "device": found.by("device")}
     parts |= {"devices": found.by_device_group(), "city": found.by("city")}
     for kind, members in parts.items():
@@ -159,7 +160,7 @@ def scores(found: "Scores", title: str) -> RenderableType:
                     "ECE": f"{part.calibration_error:.3f}",
                 }
             )
-        rows.append(dict(APART))
+        rows.append(APART)
     macro = f"mean over the classes: {100 * found.macro_accuracy:.1f} %, log loss {found.macro_log_loss:.3f}"
     if not found.clips_heard:
         return Group(table(title, rows), macro)

@@ -85,13 +85,10 @@ class StageFile:
 
     Attributes:
         bytes: on disk.
-        legal, verdict: by the edition, of the network that it holds.
         parity: how far it is from the classifier.
     """
 
     bytes: int = 0
-    legal: bool = False
-    verdict: str = ""
     parity: Parity | None = None
     fault: str = ""
 
@@ -177,7 +174,7 @@ class Row:
             "peak_ram_precision": self.ledger.precision,
             "convention": self.convention.name,
             "rules": self.rules.name,
-            "verdict": "; ".join(finding.text for finding in verdict.findings),
+            "verdict": verdict.line,
             "legal": verdict.passed,
             "reported": self.reported,
         }
@@ -196,7 +193,7 @@ class Row:
 FLAT = (  # noqa: SIM905 - so many quoted names read worse
     "system variant index stage dataset seed optimistic accuracy accuracy_low accuracy_high macro_accuracy log_loss "
     "ece accuracy_real accuracy_seen accuracy_unseen parameters nonzero convention bytes kb macs mac_counter "
-    "clip_s classes peak_ram_bytes rules legal file_bytes file_legal file_unit "
+    "clip_s classes peak_ram_bytes rules legal file_bytes file_unit "
     "file_largest file_p999 file_agreement file_fault figures "
     "reported_parameters reported_kb reported_mmacs reported_accuracy reported_log_loss"
 ).split()
@@ -216,7 +213,7 @@ def flat(row: Row) -> dict[str, Any]:
     if row.file and row.file.fault:
         facts["file_fault"] = row.file.fault
     elif row.file and row.file.parity:
-        facts |= {f"file_{name}": getattr(row.file, name) for name in ("bytes", "legal")}
+        facts["file_bytes"] = row.file.bytes
         facts |= {f"file_{name}": getattr(row.file.parity, name) for name in ("unit", "largest", "p999", "agreement")}
     facts |= {f"reported_{name}": value for name, value in row.reported.items()}
     facts["figures"] = figures_text(row)

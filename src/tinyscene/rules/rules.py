@@ -129,6 +129,11 @@ class Verdict:
         return all(finding.passed for finding in self.findings)
 
     @property
+    def line(self) -> str:
+        """All limits in one line."""
+        return "; ".join(finding.text for finding in self.findings)
+
+    @property
     def text(self) -> str:
         """One line a limit, after the edition's name and the verdict."""
         heading = f"{self.rules}: {'legal' if self.passed else 'not legal'}"

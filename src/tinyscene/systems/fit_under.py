@@ -11,7 +11,7 @@ from typing import Any
 from tinyscene.data import Clips, decode
 from tinyscene.deployment.certificate import certificate_path
 from tinyscene.errors import InputError, OutOfReachError
-from tinyscene.evaluation.scorecard import Row, StageFile
+from tinyscene.evaluation.scorecard import Row
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Budget, Limit, Rules
@@ -294,9 +294,10 @@ def _all_in(clips: Clips) -> Clips:
 
 def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
     """Copy the final run's end to where it is looked for, the receipt last. Raises InputError for an illegal file."""
-    file = row.file or StageFile(fault="there is no file")
-    if not file.legal:
-        fault = file.fault or f"its file does not keep the budget ({file.verdict})"
+    verdict, fault = row.rules.judge(row.ledger), row.file.fault if row.file else "there is no file"
+    if not verdict.passed:
+        fault = f"it does not keep the budget ({verdict.line})"
+    if fault:
         raise InputError(f"{folder}: nothing is delivered, {fault}; accepted: a file within the budget")
     run = folder / FINAL
     classifier = SceneClassifier.load(run / row.model)

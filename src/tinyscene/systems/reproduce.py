@@ -17,7 +17,6 @@ from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import say
-from tinyscene.rules import Rules
 from tinyscene.systems.count import stage_row
 from tinyscene.systems.deployed import FILE, deploy
 from tinyscene.systems.receipt import installed, receipt
@@ -159,16 +158,16 @@ def _run_variant(
         quiet = run.quiet or not run.fabric.is_global_zero
         say(step if result is None else f"{step}, kept from before", quiet=quiet)
         if result is None:
-            result = _run_stage(stage, classifier, clips, run, system.rules if exported else None, place)
+            result = _run_stage(stage, classifier, clips, run, exported, place)
         results.append(result)
         classifier = result.classifier
     return results
 
 
 def _run_stage(
-    stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run, rules: Rules | None, place: Path
+    stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run, exported: bool, place: Path
 ) -> Result:
-    """Run it, score it, keep it; with `rules`, write a file and judge it."""
+    """Run it, score it, keep it, with a file where it is to be `exported`."""
     started = time.monotonic()
     classifier = stage(classifier, clips if isinstance(stage, Optimistic) else clips.development, run)
     scores = evaluate(classifier, clips.test, run)
@@ -178,7 +177,7 @@ def _run_stage(
     file: StageFile | None = None
     if run.fabric.is_global_zero:
         classifier.save(place)
-        file = deploy(classifier, clips, rules, place) if rules else None
+        file = deploy(classifier, clips, place) if exported else None
         facts = {"seconds": seconds, "figures": figures, "file": file and file.to_json(), "epochs": history}
         with write_whole(place / "history.json") as partial:
             partial.write_text(json.dumps(facts))
