@@ -13,7 +13,7 @@ STEP = """
 import json, resource, sys, time
 import torch
 from tinyscene.allocator import keep_freed_memory
-from tinyscene.models.published import create_classifier
+from tinyscene.models import create_classifier
 
 name, keep, steps = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3])
 if keep and not keep_freed_memory():

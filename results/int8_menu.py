@@ -9,7 +9,7 @@ one network that counts.
 from functools import partial
 
 from tinyscene import Adam, Cosine, Fit, Quantize, System
-from tinyscene.models.published import create_classifier
+from tinyscene.models import create_classifier
 from tinyscene.rules import dcase2024
 
 train = Fit(epochs=20, batch_size=32, optimizer=Adam(lr=1e-3), schedule=Cosine(warmup_epochs=1))

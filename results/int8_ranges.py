@@ -21,8 +21,8 @@ from tinyscene.compression import Quantize
 from tinyscene.data import Clips
 from tinyscene.data.esc import is_esc, load_esc10, load_esc50
 from tinyscene.evaluation import compare, evaluate
+from tinyscene.models import create_classifier
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.published import create_classifier
 from tinyscene.systems.receipt import command, commit, machine
 from tinyscene.training import Adam, Cosine, Fit
 from tinyscene.training.batches import RANGES

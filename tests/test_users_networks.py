@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from menus import menus
 from soak import SOAK
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import BudgetPruning, FilterPruning, MagnitudePruning, Quantize
@@ -23,7 +24,6 @@ from tinyscene.deployment import export
 from tinyscene.errors import InputError
 from tinyscene.evaluation import evaluate
 from tinyscene.features import LogMel
-from tinyscene.models import NETWORKS
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training import Adam, Fit, Run
 from tones import sine
@@ -60,9 +60,7 @@ SLOW = {
 @pytest.fixture(scope="module", autouse=True)
 def on_the_menu():
     """As the private file of a user adds them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, user in USERS.items():
-            patch.setitem(NETWORKS, name, user.network)
+    with menus(**{name: user.network for name, user in USERS.items()}):
         yield
 
 

@@ -32,10 +32,9 @@ from .compression import (
 from .deployment import Artifact, export
 from .errors import InputError
 from .evaluation import Reported, Scores, compare, compare_by_device, compare_runs, evaluate
-from .features import Gammatone, LogMel, Raw, Standardize
-from .models import create_model, list_models
+from .features import FrontEnd, Gammatone, LogMel, Raw, Standardize, register_frontend
+from .models import Network, create_classifier, create_frontend, create_model, list_models, register_network
 from .models.classifier import Prediction, SceneClassifier
-from .models.published import create_classifier
 from .rules import Budget
 from .systems import Optimistic, System, count_system, load_system, override, reproduce, scale_system
 from .systems.count import count, count_model
@@ -77,6 +76,7 @@ __all__ = [
     "FilterPruning",
     "Fit",
     "FreqMixStyle",
+    "FrontEnd",
     "Gain",
     "Gammatone",
     "HalfPrecision",
@@ -89,6 +89,7 @@ __all__ = [
     "LotteryTicket",
     "MagnitudePruning",
     "Mixup",
+    "Network",
     "Noise",
     "Optimistic",
     "Prediction",
@@ -117,6 +118,7 @@ __all__ = [
     "count_model",
     "count_system",
     "create_classifier",
+    "create_frontend",
     "create_model",
     "data",
     "evaluate",
@@ -133,6 +135,8 @@ __all__ = [
     "max_norm",
     "models",
     "override",
+    "register_frontend",
+    "register_network",
     "reproduce",
     "rules",
     "scale_system",

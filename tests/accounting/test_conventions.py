@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from tinyscene.accounting import CONVENTIONS, Ledger, count, get_convention, in_unit
+from tinyscene.accounting import CONVENTIONS, Ledger, count, count_classifier, get_convention, in_unit
 from tinyscene.errors import InputError
+from tinyscene.features import FrontEnd, LogMel
 from tinyscene.models import Baseline2020, Baseline2021, CPMobile
+from tinyscene.models.classifier import SceneClassifier
 
 # L1-L2-L3-D, values with batch norm at four a channel, values without, KB at 16 bit without: SYSTEMS.md, singh2021.
 SINGH = [
@@ -153,12 +155,53 @@ def test_a_buffer_is_no_parameter_but_is_not_invisible():
     assert CONVENTIONS["bn4"](rows).parameters == CONVENTIONS["bn0"](rows).parameters == 17
 
 
-def test_the_front_end_is_listed_and_never_counted():
-    frontend = nn.Linear(5, 3)
-    network = nn.Linear(4, 2)
-    rows = count(network, torch.zeros(1, 4), frontend=frontend).tensors
-    assert sum(row.values for row in rows if row.role == "frontend") == 18
-    assert {convention(rows).parameters for convention in CONVENTIONS.values()} == {10}
+class Learned(FrontEnd):
+    """Filters that are trained, each with a gain."""
+
+    sample_rate, bands, hop_length, shortest_samples = 8000, 3, 100, 5
+
+    def __init__(self):
+        super().__init__()
+        self.filters = nn.Conv1d(1, 3, 5, 100)
+        self.gain = nn.Parameter(torch.ones(3, 1))
+
+    def forward(self, waveforms):
+        return (self.filters(waveforms[:, None]) * self.gain)[:, None]
+
+
+def test_the_constants_of_a_front_end_are_listed_and_never_counted():
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    classifier = SceneClassifier(LogMel(8000, 256, 10, hop_length=100), network, ("a", "b"))
+    rows = count_classifier(classifier, 1.0, inside=classifier.frontend).tensors
+    assert sum(row.values for row in rows if row.role == "frontend") == 256 + 10 * 129
+    assert {convention(rows).parameters for convention in CONVENTIONS.values()} == {4}
+
+
+def test_a_front_end_that_learns_is_counted():
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    ledger = count_classifier(SceneClassifier(Learned(), network, ("a", "b")), 1.0)
+    assert CONVENTIONS["bn2"](ledger.tensors).parameters == 3 * 5 + 3 + 3 + 4
+    assert {row.layer for row in ledger.tensors} == {"frontend.filters", "frontend", "2"}
+    # 80 frames of three filters, and the dense layer.
+    assert ledger.macs["conv_only"] == 80 * 3 * 5 + 2
+    # The waveform, the filters' map, and a copy of it that the gain makes.
+    assert ledger.peak_ram_bytes == 4 * (8000 + 240) or ledger.peak_ram_bytes == 4 * (8000 + 480)
+
+
+def test_a_transform_that_does_not_learn_is_left_out_where_another_part_does():
+    class Gain(LogMel):
+        def __init__(self):
+            super().__init__(8000, 256, 10, hop_length=100)
+            self.gain = nn.Parameter(torch.ones(10, 1))
+
+        def forward(self, waveforms):
+            return super().forward(waveforms) * self.gain
+
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    ledger = count_classifier(SceneClassifier(Gain(), network, ("a", "b")), 1.0)
+    assert CONVENTIONS["bn2"](ledger.tensors).parameters == 10 + 4
+    assert not ledger.uncounted
+    assert ledger.macs["conv_only"] == 2
 
 
 def test_units_and_conventions_are_never_guessed():

@@ -8,9 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tinyscene.accounting import COUNTERS, Ledger, count
 from tinyscene.data.tau import SCENES
-from tinyscene.models import NETWORKS
+from tinyscene.models import NETWORKS, create_frontend, create_model
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.published import FRONTENDS_OF
 
 STEPS, WIDTH, OUTPUTS = 7, 8, 6
 X = torch.zeros(1, STEPS, WIDTH)
@@ -221,8 +220,8 @@ def test_recurrent_layers_by_hand(kind, layers, both_ways):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_network_of_the_menu_has_anything_uncounted(name):
-    network = NETWORKS[name](classes=10)
-    example = SceneClassifier(FRONTENDS_OF[name](), network, SCENES).example(1.0)
+    network = create_model(name, classes=10)
+    example = SceneClassifier(create_frontend(name), network, SCENES).example(1.0)
     ledger = count(network, example)
     assert ledger.uncounted == ()
     assert ledger.macs["conv_only"] == by_torch(network, example)

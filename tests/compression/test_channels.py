@@ -2,7 +2,6 @@
 
 import copy
 
-import prunable_networks
 import pytest
 import torch
 from prunable_networks import PRUNABLE, assert_cut_equals_silenced, build, drawn, noise, spread
@@ -288,7 +287,3 @@ def test_cutting_everything_or_what_is_exempt_is_refused():
         cut(classifier.network, [(found["L1"], torch.zeros(6, dtype=torch.bool))], classifier.short_example())
     with pytest.raises(InputError, match="output: its channels can't be pruned, they are the logits"):
         cut(classifier.network, [(found["output"], torch.tensor([True, False, True]))], classifier.short_example())
-
-
-def test_every_network_of_the_menu_is_here():
-    assert set(prunable_networks.SIZES) == set(NETWORKS)

@@ -461,10 +461,7 @@ class Flat(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [Thirds, Flat])
-def test_what_takes_no_other_length_is_written_for_the_trained_one(
-    kind: type[nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(ts.models.NETWORKS, "mine", kind)
+def test_what_takes_no_other_length_is_written_for_the_trained_one(kind: type[nn.Module], tmp_path: Path) -> None:
     of = at("baseline2021", "float32")
     torch.manual_seed(0)
     classifier = ts.SceneClassifier(of.frontend, kind(), CLASSES, of.standardize).eval()
@@ -489,8 +486,7 @@ def test_what_takes_no_other_length_is_written_for_the_trained_one(
     assert other.clip_samples == (9600 if kind is Thirds else samples)
 
 
-def test_without_a_known_length_the_reason_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ts.models.NETWORKS, "mine", Thirds)
+def test_without_a_known_length_the_reason_stands_alone(tmp_path: Path) -> None:
     of = at("baseline2021", "float32")
     classifier = ts.SceneClassifier(of.frontend, Thirds(), CLASSES, of.standardize).eval()
     with pytest.raises(InputError, match=r"not written: any length: .*accepted"):

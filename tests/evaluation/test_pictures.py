@@ -13,7 +13,7 @@ from tinyscene import load_system
 from tinyscene.accounting import count
 from tinyscene.evaluation import Row, Scores
 from tinyscene.evaluation.pictures import draw_confusion, draw_curves, draw_devices, draw_sizes
-from tinyscene.models.published import create_classifier
+from tinyscene.models import create_classifier
 
 Draw = Callable[..., Scores]
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from tinyscene.features import Gammatone, LogMel, Raw
 from tinyscene.features.products import as_products
 from tinyscene.features.spectrogram import BandSpectrogram
-from tinyscene.models.published import FRONTENDS_OF
+from tinyscene.models import NETWORKS, create_frontend
 
-SPECTRAL = sorted(name for name in FRONTENDS_OF if name != "aemnet")
+SPECTRAL = sorted(name for name in NETWORKS if name != "aemnet")
 
 
 @pytest.mark.parametrize("name", SPECTRAL)
 def test_it_gives_what_the_front_end_gives(name: str) -> None:
-    frontend: Any = FRONTENDS_OF[name]()
+    frontend: Any = create_frontend(name)
     noise = 0.1 * torch.randn(2, frontend.sample_rate, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(as_products(frontend)(noise), frontend(noise), rtol=1e-5, atol=1e-4)
 
@@ -74,7 +74,7 @@ def test_what_has_no_transform_stays() -> None:
 
 
 def test_zeros_beside_the_bands_are_not_stored() -> None:
-    frontend: Any = FRONTENDS_OF["cp_mobile"]()
+    frontend: Any = create_frontend("cp_mobile")
     held = sum(tensor.numel() for name, tensor in as_products(frontend).named_buffers() if name.startswith("bands_"))
     assert held < frontend.weights.numel() / 10
 
@@ -82,14 +82,14 @@ def test_zeros_beside_the_bands_are_not_stored() -> None:
 @pytest.mark.parametrize("name", SPECTRAL)
 def test_no_constant_is_a_view_of_a_larger_one(name: str) -> None:
     """ExecuTorch would store what it is a view of."""
-    for tensor in as_products(FRONTENDS_OF[name]()).buffers():
+    for tensor in as_products(create_frontend(name)).buffers():
         assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
 @pytest.mark.parametrize("name", SPECTRAL)
 def test_no_padding_is_negative(name: str) -> None:
     """ExecuTorch can't run one that is."""
-    frontend: Any = FRONTENDS_OF[name]()
+    frontend: Any = create_frontend(name)
     waveforms = torch.zeros(1, frontend.sample_rate)
     graph = torch.export.export(as_products(frontend), (waveforms,)).graph
     paddings = [node.args[1] for node in graph.nodes if node.target == torch.ops.aten.pad.default]

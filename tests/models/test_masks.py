@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from tinyscene.accounting import count
-from tinyscene.models import masks
+from tinyscene.models import create_classifier, masks
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.published import create_classifier
 
 
 @pytest.fixture

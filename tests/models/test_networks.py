@@ -66,7 +66,7 @@ def test_the_baselines_cannot_take_less_than_their_shortest_input():
 @pytest.mark.parametrize("name", list_models())
 def test_arguments_rebuild_a_network_through_json(name):
     chosen = {"classes": 4}
-    if "bands" in inspect.signature(NETWORKS[name]).parameters:
+    if "bands" in inspect.signature(NETWORKS[name].network).parameters:
         chosen |= {"bands": 64}
     if name.startswith("baseline"):
         chosen |= {"dense": 7}
@@ -138,6 +138,9 @@ def test_cp_mobile_strides_reach_the_feature_map():
 
 def test_the_menu_names_what_it_accepts():
     assert list_models() == sorted(NETWORKS)
+    assert list_models("baseline20*") == ["baseline2020", "baseline2021"]
+    for arguments in ({"num_classes": 4}, {"classes": 4}):
+        assert create_model("cp_mobile", **arguments)(torch.zeros(1, 1, 40, 16)).shape == (1, 4)
     with pytest.raises(InputError, match=r"baseline2022.*baseline2020, baseline2021, bc_resnet_mod, cp_mobile"):
         create_model("baseline2022")
     with pytest.raises(InputError, match=r"filter.*filters=\(16, 16, 32\), dense=100"):

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from menus import menus
 from tinyscene.compression import FilterPruning, HalfPrecision, Quantize
 from tinyscene.errors import InputError
-from tinyscene.features import FRONTENDS, LogMel
-from tinyscene.models import NETWORKS, create_model
+from tinyscene.features import FRONTENDS, FrontEnd, LogMel, register_frontend
+from tinyscene.models import NETWORKS, create_classifier, create_model, register_network
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.preparation import prepare
-from tinyscene.models.published import create_classifier
 from tinyscene.systems.count import count_model
 
 CLASSES = ("bus", "park", "tram")
@@ -73,35 +73,68 @@ def noise(seconds: float = 1.0, clips: int = 2) -> torch.Tensor:
 
 
 @pytest.fixture
-def menu(monkeypatch):
-    """The menu, for classes of a test's own."""
-    for kind in (Own, Forgetful, Viewing, ViewingConvs):
-        monkeypatch.setitem(NETWORKS, kind.__name__, kind)
-    return NETWORKS
+def menu():
+    """The menu, with the classes above."""
+    with menus(Own=Own, Forgetful=Forgetful, Viewing=Viewing, ViewingConvs=ViewingConvs):
+        yield
 
 
 def test_a_network_that_is_on_no_menu_is_pruned_quantized_and_halved_but_not_saved(tmp_path):
     classifier = around(Own())
     for stage in (FilterPruning("more", 0.5), Quantize(), HalfPrecision()):
         assert stage.shape(classifier)(noise()).shape == (2, 3)
-    with pytest.raises(InputError, match="Own is not on the menu"):
+    with pytest.raises(InputError, match="Own is on no menu and can't be saved .*; accepted: aemnet.*register_"):
         classifier.save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("stage", [None, FilterPruning("more", 0.5), HalfPrecision(), Quantize()])
-def test_arguments_are_read_from_attributes_of_the_same_names(menu, tmp_path, stage):
+def test_what_a_network_was_built_with_is_recorded_once_its_class_is_registered(menu, tmp_path, stage):
     classifier = around(Own(width=8, dilation=2))
     classifier = stage.shape(classifier) if stage else classifier
     loaded = SceneClassifier.load(classifier.save(tmp_path))
     assert torch.equal(loaded(noise()), classifier.eval()(noise()))
 
 
-def test_arguments_that_a_class_forgets_are_kept_by_create_model_or_asked_for(menu, tmp_path):
-    made = around(create_model("Forgetful", dilation=4))
+@pytest.mark.parametrize("make", [lambda: create_model("Forgetful", dilation=4), lambda: Forgetful(6, dilation=4)])
+def test_a_class_that_keeps_nothing_of_its_arguments_is_saved_and_loaded(menu, tmp_path, make):
+    made = around(make())
     assert torch.equal(SceneClassifier.load(made.save(tmp_path))(noise()), made(noise()))
-    with pytest.raises(InputError, match=r"Forgetful can't be saved: nothing tells the width, dilation .*self\.width"):
-        around(Forgetful()).save(tmp_path / "model")
+
+
+def test_what_was_built_before_it_was_registered_or_from_more_than_plain_values_is_not_saved(tmp_path):
+    early = Forgetful()
+    with menus(Forgetful=Forgetful):
+        with pytest.raises(InputError, match="Forgetful can't be saved: it was built before its class was registered"):
+            around(early).save(tmp_path / "model")
+        with pytest.raises(InputError, match=r"Forgetful can't be saved: it was built with width=tensor\(6\)"):
+            around(Forgetful(torch.tensor(6))).save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_name_belongs_to_one_class_and_its_file_may_run_again():
+    with menus(Own=Own):
+        register_network("Own", Own)
+        with pytest.raises(InputError, match=r"'Own' is test_own_networks\.Own already; accepted: another name"):
+            register_network("Own", Forgetful)
+        with pytest.raises(InputError, match="'logmel' is .*LogMel already"):
+            register_frontend("logmel", Half)
+
+
+class Half(FrontEnd):
+    """Tells twice the frames that it gives."""
+
+    sample_rate, bands, hop_length = RATE, 1, 2
+
+    def forward(self, waveforms):
+        return waveforms[:, None, None, ::4]
+
+
+def test_a_front_end_that_gives_other_features_than_it_tells_is_refused():
+    with pytest.raises(InputError, match=r"Half gives \(1, 1, 1, 2000\) for 8000 samples; .*1 bands, 4000 frames"):
+        around(Own(), Half())
+    with pytest.raises(InputError, match=r"Linear is no front end; accepted: .*FrontEnd"):
+        around(Own(), nn.Linear(3, 3))
 
 
 @pytest.mark.parametrize("int8", [False, True])
@@ -123,7 +156,10 @@ def test_arguments_that_build_another_function_are_refused_at_save(menu, tmp_pat
 
 def test_a_network_without_a_front_end_of_its_own_is_asked_for_one(menu):
     for call in (lambda: create_classifier("Own", CLASSES), lambda: count_model("Own")):
-        with pytest.raises(InputError, match=r"no front end is known for 'Own'; accepted: .*FRONTENDS_OF\['Own'\]"):
+        with pytest.raises(
+            InputError,
+            match=r"no front end is known for 'Own'; .*register_network\('Own'",
+        ):
             call()
 
 

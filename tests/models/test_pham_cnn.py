@@ -9,10 +9,9 @@ from torch.export import Dim
 
 from tinyscene.accounting import CONVENTIONS, count, in_unit
 from tinyscene.errors import InputError
-from tinyscene.models import PhamCNN
+from tinyscene.models import PhamCNN, create_classifier
 from tinyscene.models.folding import Affine, fold_batch_norm
 from tinyscene.models.preparation import prepare
-from tinyscene.models.published import create_classifier
 
 
 def test_values_and_size_are_the_reports():

@@ -17,13 +17,12 @@ from torchao.quantization.pt2e import FakeQuantize, FusedMovingAvgObsFakeQuantiz
 
 from tinyscene.accounting import count
 from tinyscene.errors import InputError
-from tinyscene.models import NETWORKS
+from tinyscene.models import NETWORKS, create_classifier
 from tinyscene.models.blocks import StatisticsPooling
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.fake_quantize import ActivationQuantize, BiasQuantize
 from tinyscene.models.folding import fold_batch_norm
 from tinyscene.models.preparation import prepare
-from tinyscene.models.published import create_classifier
 from tinyscene.models.quantized import FakeQuantized, Int8Network
 from tinyscene.models.ranges import cheapest, histogram
 

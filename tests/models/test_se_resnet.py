@@ -6,9 +6,8 @@ from torch import nn
 from torch.export import Dim
 
 from tinyscene.errors import InputError
-from tinyscene.models import SEResNet, create_model
+from tinyscene.models import SEResNet, create_classifier, create_model
 from tinyscene.models.blocks import SqueezeExcite, StatisticsPooling
-from tinyscene.models.published import create_classifier
 
 
 def drawn(**arguments) -> nn.Module:

@@ -25,7 +25,7 @@ from tinyscene import InputError, SceneClassifier, evaluate, load_system, overri
 from tinyscene.data import Clips, decode, load
 from tinyscene.evaluation import Row, Scores
 from tinyscene.evaluation.scorecard import FLAT
-from tinyscene.models.published import create_classifier
+from tinyscene.models import create_classifier
 from tinyscene.rules import dcase2021, dcase2024
 from tinyscene.systems import System, SystemFile
 from tinyscene.systems.reproduce import _built

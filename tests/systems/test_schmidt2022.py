@@ -78,12 +78,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> SystemFile:
     """The system with 64 bands and a narrow network, and an epoch or two everywhere."""
-    for name in ("tandem", "moments_linear"):
-        monkeypatch.setitem(
-            FILE.variants["tandem"].build.__globals__["FRONTENDS_OF"],
-            name,
-            lambda: LogMel(RATE, 1024, 64, hop_length=1024),
-        )
+    monkeypatch.setattr(
+        "tinyscene.systems.schmidt2022.create_frontend", lambda _name: LogMel(RATE, 1024, 64, hop_length=1024)
+    )
     monkeypatch.setattr("tinyscene.systems.schmidt2022.Tandem", lambda classes: Tandem(classes, bands=64, width=1))
     monkeypatch.setattr(
         "tinyscene.systems.schmidt2022.MomentsLinear",

@@ -58,7 +58,6 @@ class Gain(LogMel):
 
     def __init__(self, sample_rate: int = RATE, n_fft: int = 256, n_mels: int = 12) -> None:
         super().__init__(sample_rate, n_fft, n_mels, hop_length=160)
-        self.arguments = {"sample_rate": sample_rate, "n_fft": n_fft, "n_mels": n_mels}
         self.exponent = nn.Parameter(torch.linspace(0.8, 1.2, n_mels)[:, None])
 
     def forward(self, waveforms):

@@ -10,13 +10,13 @@ from scene_training import RATE, Gain, Tied
 from torch import nn
 
 from killing import killed_at, same_weights
+from menus import menus
 from tinyscene.augment import Crop, Mixup, SpecAugment
 from tinyscene.compression import LotteryTicket, Quantize
 from tinyscene.data import decode
 from tinyscene.deployment import export
 from tinyscene.evaluation import evaluate
-from tinyscene.features import FRONTENDS, LogMel
-from tinyscene.models import NETWORKS
+from tinyscene.features import LogMel
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.systems.count import count
 from tinyscene.training import SGD, Adam, EarlyStopping, Fit, Run
@@ -30,7 +30,6 @@ class Two(LogMel):
 
     def __init__(self) -> None:
         super().__init__(RATE, 256, 12, hop_length=160)
-        self.arguments = {}
 
     def forward(self, waveforms):
         levels = super().forward(waveforms)
@@ -38,9 +37,9 @@ class Two(LogMel):
 
 
 @pytest.fixture(autouse=True)
-def _menus(monkeypatch):
-    for menu, kind in ((FRONTENDS, Gain), (FRONTENDS, Two), (NETWORKS, Tied)):
-        monkeypatch.setitem(menu, kind.__name__, kind)
+def _menus():
+    with menus(Gain=Gain, Two=Two, Tied=Tied):
+        yield
 
 
 def classifier_of(frontend) -> SceneClassifier:

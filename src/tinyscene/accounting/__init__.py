@@ -1,7 +1,7 @@
 """What a network costs: parameters, bytes, multiply-accumulates and memory, each under a named convention."""
 
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, get_convention, in_unit
-from tinyscene.accounting.count import count
+from tinyscene.accounting.count import count, count_classifier
 from tinyscene.accounting.counters import COUNTERS, Counter
 from tinyscene.accounting.ledger import (
     LayerRow,
@@ -31,6 +31,7 @@ __all__ = [
     "Uncounted",
     "by_precision",
     "count",
+    "count_classifier",
     "get_convention",
     "in_unit",
     "item_table",

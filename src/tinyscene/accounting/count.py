@@ -1,6 +1,8 @@
 """Counting a network: its tensors as they are stored, and one traced forward for MACs and RAM."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +13,21 @@ from tinyscene.accounting.counters import COUNTERS, Call
 from tinyscene.accounting.ledger import FOLDED, LayerRow, Ledger, Precision, Role, TensorRow, Uncounted
 from tinyscene.accounting.memory import bytes_a_value, peak_values
 from tinyscene.errors import InputError
+from tinyscene.features import FrontEnd
+from tinyscene.features.spectrogram import BandSpectrogram
+from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.folding import Affine, foldable
 from tinyscene.models.masks import SUFFIX as MASK
 from tinyscene.models.quantized import Int8Network
 from tinyscene.models.tracing import ModuleCall, Trace, trace_forward
 
 
-def count(
-    network: nn.Module, example: Tensor, *, frontend: nn.Module | None = None, precision: Precision | None = None
-) -> Ledger:
+def count(network: nn.Module, example: Tensor, *, precision: Precision | None = None) -> Ledger:
     """What `network` costs for one clip, from one forward of a float32 copy in evaluation mode.
 
     Args:
         network: left unchanged, its own data types reported.
         example: (1, channels, bands, frames) or (1, samples), values are of no importance.
-        frontend: where given, its tensors become rows of their own, which no challenge counts.
         precision: of the activations, for the peak RAM only; where None, int8 for int8 networks and else float32.
 
     Raises:
@@ -36,17 +38,70 @@ def count(
     each = bytes_a_value(held_as)
     trace = trace_forward(network.origin.folded() if isinstance(network, Int8Network) else network, example)
     _refuse_hidden(network, trace)
-    tensors = [*_tensor_rows(network, foldable(trace))]
-    if frontend is not None:
-        tensors += _frontend_rows(frontend)
     return Ledger(
-        tensors=tuple(tensors),
+        tensors=tuple(_tensor_rows(network, foldable(trace))),
         layers=_layer_rows(trace),
         input_shape=tuple(example.shape),
         peak_ram_bytes=peak_values(trace) * each,
         precision=held_as,
         uncounted=tuple(_uncounted(trace)),
     )
+
+
+def count_classifier(
+    classifier: SceneClassifier, clip_s: float, *, inside: nn.Module | None = None, precision: Precision | None = None
+) -> Ledger:
+    """What a classifier costs for one clip: its network, and its front end where that has parameters.
+
+    Of such a front end all is counted but a Fourier transform, and the fixed weights of a spectrogram's bands.
+
+    Args:
+        clip_s: length of the clip, in seconds.
+        inside: the front end as a file holds it; its constants become rows of their own, which no challenge counts.
+        precision: as `count`'s.
+
+    Raises:
+        InputError: as `count`.
+    """
+    ledger, frontend = count(classifier.network, classifier.example(clip_s), precision=precision), classifier.frontend
+    if any(True for _ in frontend.parameters()):
+        waveforms = torch.zeros(1, round(clip_s * classifier.sample_rate), device=classifier.standardize.mean.device)
+        trace = trace_forward(frontend, waveforms)
+        trace.calls = [call for call in trace.calls if not _fixed(frontend, call)]
+        peak = 4 * peak_values(trace)
+        ledger = Ledger(
+            tensors=(*(_within(row) for row in _tensor_rows(frontend, {})), *ledger.tensors),
+            layers=(*(_within(row) for row in _layer_rows(trace)), *ledger.layers),
+            input_shape=tuple(waveforms.shape),
+            peak_ram_bytes=max(peak, ledger.peak_ram_bytes),
+            precision="float32" if peak > ledger.peak_ram_bytes else ledger.precision,
+            uncounted=(*(_within(row) for row in _uncounted(trace)), *ledger.uncounted),
+        )
+    if inside is None:
+        return ledger
+    constants = [
+        TensorRow("frontend", name, n, n, int(torch.count_nonzero(tensor)), "float32", 4, "frontend", "constants")
+        for name, tensor in inside.named_buffers()
+        for n in (tensor.numel(),)
+    ]
+    return replace(ledger, tensors=(*ledger.tensors, *constants))
+
+
+_Of = TypeVar("_Of", TensorRow, LayerRow, Uncounted)
+
+
+def _within(row: _Of) -> _Of:
+    """The row of a layer of the front end."""
+    return replace(row, layer=f"frontend.{row.layer}".removesuffix("."))
+
+
+def _fixed(frontend: FrontEnd, call: Call) -> bool:
+    """Whether a call is part of a transform that doesn't learn."""
+    if isinstance(call, ModuleCall):
+        return False
+    layer = frontend.get_submodule(call.layer)
+    bands = isinstance(layer, BandSpectrogram) and call.name == "matmul" and call.args[0] == layer.weights.shape
+    return call.name == "stft" or bands
 
 
 def _refuse_hidden(network: nn.Module, trace: Trace) -> None:
@@ -114,23 +169,6 @@ def _role(module: nn.Module, name: str, is_parameter: bool) -> Role:
     if name.endswith("zero_point"):
         return "zero_point"
     return "scale" if name.endswith("scale") else "constant"
-
-
-def _frontend_rows(frontend: nn.Module) -> list[TensorRow]:
-    return [
-        TensorRow(
-            layer="frontend",
-            tensor=name,
-            values=tensor.numel(),
-            kept=tensor.numel(),
-            nonzero=int(torch.count_nonzero(tensor)),
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            itemsize=tensor.element_size(),
-            role="frontend",
-            layer_type=type(frontend).__name__,
-        )
-        for name, tensor in [*frontend.named_parameters(), *frontend.named_buffers()]
-    ]
 
 
 def _layer_rows(trace: Trace) -> tuple[LayerRow, ...]:

@@ -47,9 +47,9 @@ def networks() -> RenderableType:
     from tinyscene.models import NETWORKS
 
     rows = []
-    for name, network in NETWORKS.items():
+    for name, (network, *_) in NETWORKS.items():
         arguments = ", ".join(f"{p.name}={p.default}" for p in inspect.signature(network).parameters.values())
-        about = (network.__doc__ or "").strip().splitlines()[0]
+        about = next(iter((network.__doc__ or "").strip().splitlines()), "")
         rows.append({"name": name, "arguments": arguments, "what it is": about})
     return table("networks", rows)
 

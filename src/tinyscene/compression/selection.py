@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +80,7 @@ class FeatureSelection(Stage):
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """Structure alone: bands spread evenly stay."""
         self._check(classifier)
-        bands = int(classifier.frontend.bands)  # type: ignore[arg-type]
+        bands = classifier.frontend.bands
         return _select(classifier, [i * bands // self.keep for i in range(self.keep)], None)
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
@@ -122,7 +121,7 @@ class FeatureSelection(Stage):
                 f"FeatureSelection: {type(network).__name__} has no select_bands(kept); accepted: a network that has, "
                 f"such as Tandem"
             )
-        if not 1 <= self.keep <= int(frontend.bands):  # type: ignore[arg-type]
+        if not 1 <= self.keep <= frontend.bands:
             raise InputError(
                 f"FeatureSelection(keep={self.keep}); accepted: 1 to the front end's {frontend.bands} bands"
             )
@@ -146,7 +145,7 @@ def _weighed(classifier: SceneClassifier) -> SceneClassifier:
     """A copy whose network multiplies every band by a parameter of its own first, (bands,)."""
     weighed = copy.deepcopy(classifier)
     network = weighed.network
-    network.register_parameter(BAND_WEIGHTS, nn.Parameter(torch.ones(int(weighed.frontend.bands))))  # type: ignore[arg-type]
+    network.register_parameter(BAND_WEIGHTS, nn.Parameter(torch.ones(weighed.frontend.bands)))
     # A hook, and no module around the network, so that paths in it stay what they are.
     network.register_forward_pre_hook(_weigh)
     return weighed
@@ -161,7 +160,7 @@ def _select(classifier: SceneClassifier, kept: list[int], factors: Tensor | None
     """A copy that computes the bands `kept` alone, times `factors`."""
     selected = copy.deepcopy(classifier)
     frontend = selected.frontend
-    arguments: dict[str, Any] = frontend.arguments  # type: ignore[assignment]
+    arguments = frontend.arguments
     earlier = arguments["kept"] or range(int(arguments["n_mels"]))
     selected.frontend = type(frontend)(**{**arguments, "kept": tuple(earlier[band] for band in kept)})
     selected.frontend.to(selected.standardize.mean.device)

@@ -20,13 +20,13 @@ import torch
 from tinyscene.deployment.artifact import Artifact
 from tinyscene.deployment.export import export
 from tinyscene.deployment.formats import Format, Values
-from tinyscene.deployment.forms import FrontEnd
+from tinyscene.deployment.forms import Place
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import track
 
 ROUNDS, RUNS, WARM_UP = 10, 5, 3
-FORMS: tuple[FrontEnd, ...] = ("outside", "inside")
+FORMS: tuple[Place, ...] = ("outside", "inside")
 _MS = 1000
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tinyscene.deployment.forms import Form
 from tinyscene.features import FRONTENDS, Standardize
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.network import shortest_frames
 from tinyscene.models.provenance import Provenance
 
 MODEL, MEAN, STD = "tinyscene", "standardize_mean", "standardize_std"
@@ -18,13 +19,12 @@ MODEL, MEAN, STD = "tinyscene", "standardize_mean", "standardize_std"
 
 def describe(classifier: SceneClassifier, form: Form) -> dict[str, str]:
     """The metadata of a file; all values JSON."""
-    shortest = int(getattr(classifier.network, "shortest_frames", 1))
     described: dict[str, Any] = {
         MODEL: {
             **classifier.describe(),
             # What it was trained on is the model's business: names of thousands of recordings would outweigh weights.
             "provenance": replace(classifier.provenance, recordings=()).to_json(),
-            "shortest_frames": shortest,
+            "shortest_frames": shortest_frames(classifier.network),
             "shortest_samples": classifier.shortest_samples,
             "front_end": form.front_end,
             "samples": None if form.any_length else form.samples,

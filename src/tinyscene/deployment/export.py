@@ -8,14 +8,14 @@ from importlib.metadata import version
 from math import inf, isfinite
 from pathlib import Path
 
-from tinyscene.accounting import Ledger, count
+from tinyscene.accounting import Ledger, count_classifier
 from tinyscene.data import Clips
 from tinyscene.deployment import probes
 from tinyscene.deployment.artifact import Artifact
 from tinyscene.deployment.certificate import Certificate, certificate_path, sha256
 from tinyscene.deployment.described import describe
 from tinyscene.deployment.formats import Format
-from tinyscene.deployment.forms import Form, FrontEnd, form_of
+from tinyscene.deployment.forms import Form, Place, form_of
 from tinyscene.deployment.menu import format_of
 from tinyscene.deployment.parity import compare
 from tinyscene.deployment.probes import Probe
@@ -32,7 +32,7 @@ def export(
     classifier: SceneClassifier,
     path: str | Path,
     *,
-    front_end: FrontEnd = "outside",
+    front_end: Place = "outside",
     clips: Clips | None = None,
     clip_s: float | None = None,
     step_s: float | None = None,
@@ -92,7 +92,7 @@ class _Wanted:
 
     classifier: SceneClassifier
     path: Path
-    front_end: FrontEnd
+    front_end: Place
     clips: Clips | None
     clip_s: float | None
     step_s: float | None
@@ -112,7 +112,7 @@ class _Wanted:
         # Captured at a length that the network is known to take.
         own = max(round((known_s or 1.0) * rate), least)
         form = form_of(self.classifier, self.front_end, own, _step_samples(self, own), any_length=True)
-        hop = int(self.classifier.frontend.hop_length)  # type: ignore[arg-type]
+        hop = self.classifier.frontend.hop_length
         yield Attempt(ANY_LENGTH, form, probes.generated(samples, True, hop) + self._of_clips(None))
         if known_s is not None:
             yield self._one_length(known_s, f"clips of {known_s:g} s alone")
@@ -148,8 +148,8 @@ def _step_samples(wanted: _Wanted, samples: int) -> int:
         return 0
     if front_end != "inside":
         raise InputError(f"export was given step_s={step_s:g} and front_end={front_end!r}; accepted: inside")
-    hop, rate = int(frontend.hop_length), wanted.classifier.sample_rate  # type: ignore[arg-type]
-    longest = (int(frontend.frames(samples)) - 1) * hop  # type: ignore[operator]
+    hop, rate = frontend.hop_length, wanted.classifier.sample_rate
+    longest = (frontend.frames(samples) - 1) * hop
     step_samples = round(step_s * rate / hop) * hop if isfinite(step_s * rate) else 0
     if not 0 < step_samples <= longest:
         raise InputError(
@@ -226,5 +226,4 @@ def _ledger(classifier: SceneClassifier, format_: Format, form: Form) -> Ledger:
     if not format_.keeps_halves and classifier.precision == "float16":
         counted = copy.deepcopy(classifier)
         counted.network.float()
-    example = classifier.example(form.samples / classifier.sample_rate)
-    return count(counted.network, example, frontend=form.frontend)
+    return count_classifier(counted, form.samples / classifier.sample_rate, inside=form.frontend)

@@ -13,7 +13,8 @@ from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.quantized import Int8Network
 
-FrontEnd = Literal["inside", "outside"]
+Place = Literal["inside", "outside"]
+"""Where the front end is: in the file, or with the caller."""
 STREAM_INPUTS, STREAM_OUTPUTS = ("samples", "state"), ("probabilities", "next_state")
 
 
@@ -79,7 +80,7 @@ class Form:
 
     module: nn.Module
     examples: tuple[Tensor, ...]
-    front_end: FrontEnd
+    front_end: Place
     samples: int
     step_samples: int = 0
     any_length: bool = False
@@ -124,7 +125,7 @@ class Form:
 
 def form_of(
     classifier: SceneClassifier,
-    front_end: FrontEnd,
+    front_end: Place,
     samples: int,
     step_samples: int = 0,
     *,
@@ -138,8 +139,7 @@ def form_of(
     masks.drop(own.network)
     waveforms = torch.zeros(1, samples)
     if step_samples:
-        frames = int(own.frontend.frames(samples))  # type: ignore[operator]
-        stream = StreamingClassifier(own, frames, step_samples)
+        stream = StreamingClassifier(own, own.frontend.frames(samples), step_samples)
         examples = torch.zeros(1, step_samples), torch.zeros(1, stream.frontend.state_size)
         return Form(_Wide(stream).eval(), examples, front_end, samples, step_samples)
     if front_end == "inside":

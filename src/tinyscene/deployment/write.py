@@ -7,6 +7,7 @@ import torch
 from tinyscene.deployment.forms import Form
 from tinyscene.errors import InputError
 from tinyscene.models.capture import Capturable
+from tinyscene.models.network import shortest_frames
 from tinyscene.progress import silence
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def onnx_model(form: Form) -> "onnx.ModelProto":
         # Where poolings leave a single frame, the exporter would take it for a constant. It still does so to
         # `BCResNetMod` at twice the shortest length, and no more at three times; one to spare.
         *shape, frames = form.example.shape
-        frames = max(frames, 4 * int(getattr(form.network, "shortest_frames", 1)))
+        frames = max(frames, 4 * shortest_frames(form.network))
         examples = [torch.zeros(*shape, frames)]
     batches = tuple(torch.cat([example, example]) for example in examples)
     try:

@@ -1,13 +1,27 @@
 """Front ends: waveform in, features out."""
 
-from torch import nn
-
+from tinyscene.features.front_end import FrontEnd, record_arguments, refuse_taken
 from tinyscene.features.gammatone import Gammatone
 from tinyscene.features.logmel import LogMel
 from tinyscene.features.moments import Moments
 from tinyscene.features.raw import Raw
 from tinyscene.features.standardize import Standardize
 
-FRONTENDS: dict[str, type[nn.Module]] = {"gammatone": Gammatone, "logmel": LogMel, "raw": Raw}
+FRONTENDS: dict[str, type[FrontEnd]] = {}
 
-__all__ = ["FRONTENDS", "Gammatone", "LogMel", "Moments", "Raw", "Standardize"]
+
+def register_frontend(name: str, frontend: type[FrontEnd]) -> None:
+    """Put a front end on the menu, so that a classifier with it is saved and loaded; done by the file that defines it.
+
+    Raises InputError where the name is taken.
+    """
+    refuse_taken(name, frontend, FRONTENDS.get(name))
+    record_arguments(frontend)
+    FRONTENDS[name] = frontend
+
+
+register_frontend("gammatone", Gammatone)
+register_frontend("logmel", LogMel)
+register_frontend("raw", Raw)
+
+__all__ = ["FRONTENDS", "FrontEnd", "Gammatone", "LogMel", "Moments", "Raw", "Standardize", "register_frontend"]

@@ -1,7 +1,7 @@
 """Gammatone-like spectrogram: bins of a Fourier transform weighted as gammatone filters weigh them."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,6 @@ class Gammatone(BandSpectrogram):
         frames_per_s: float | None = None,
         channel: int | None = None,
     ) -> None:
-        self.arguments: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if log not in ("db", None):
             raise InputError(f"Gammatone(log={log!r}); accepted: 'db', None")
         if frames_per_s is not None and not 0 < frames_per_s < math.inf:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +63,6 @@ class LogMel(BandSpectrogram):
         kept: Sequence[int] | None = None,
     ) -> None:
         kept = None if kept is None else tuple(kept)
-        self.arguments: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if log not in (*LOGS, None):
             raise InputError(f"LogMel(log={log!r}); accepted: {', '.join(map(repr, (*LOGS, None)))}")
         if n_mels < 1:
@@ -84,6 +83,10 @@ class LogMel(BandSpectrogram):
             center=center,
         )
         self.drop_last_frame, self.subtract_mean = drop_last_frame, subtract_mean
+        if drop_last_frame:
+            self.shortest_samples = max(1, n_fft + self.hop_length - self._padding)
+        if subtract_mean:
+            self.reach_samples = None
         highest = sample_rate / 2 if f_max_hz is None else f_max_hz
         matrix = mel_matrix(sample_rate, n_fft, n_mels, f_min_hz, highest, mel)
         self.weigh(matrix if kept is None else matrix[list(kept)])
@@ -91,18 +94,8 @@ class LogMel(BandSpectrogram):
             warnings.warn(
                 f"LogMel({sample_rate}, {n_fft}, {n_mels}): no bin of the transform lies in the bands "
                 f"{', '.join(map(str, empty))}, which are constant; try a larger n_fft or fewer n_mels",
-                stacklevel=2,
+                stacklevel=3,  # past `record_arguments`
             )
-
-    @property
-    def shortest_samples(self) -> int:
-        """Fewest samples that give a frame."""
-        return max(1, self.n_fft + (self.hop_length if self.drop_last_frame else 0) - self._padding)
-
-    @property
-    def reach_samples(self) -> int | None:
-        """As every spectrogram's; None where the time mean is subtracted."""
-        return None if self.subtract_mean else super().reach_samples
 
     def frames(self, samples: int) -> int:
         """Frames that a waveform of so many samples gives."""

@@ -1,14 +1,14 @@
 """Bands of a short-time Fourier transform: what front ends that weigh its bins have in common."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tinyscene.errors import InputError
+from tinyscene.features.front_end import FrontEnd
 
 WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
 # Points of the transform times bands; the mel matrix of more would not be one for sound.
@@ -31,10 +31,10 @@ def require_batch(waveforms: Tensor) -> None:
         raise InputError(f"waveforms of shape {tuple(waveforms.shape)}; accepted: (batch, samples)")
 
 
-class BandSpectrogram(nn.Module):
+class BandSpectrogram(FrontEnd):
     """Weighted sums over the bins of a Fourier transform, and their logarithm.
 
-    A front end derives from it, gives it `weights`, (bands, n_fft // 2 + 1), and names its arguments in `arguments`.
+    A front end derives from it and gives it `weights`, (bands, n_fft // 2 + 1).
 
     Args:
         sample_rate: of the waveforms, in Hz.
@@ -50,10 +50,6 @@ class BandSpectrogram(nn.Module):
     Raises:
         InputError: a setting outside these.
     """
-
-    arguments: dict[str, Any]
-    channel: int | None = None
-    """Which channel of a recording it hears, counted from 0; the mean of all where None."""
 
     def __init__(
         self,
@@ -89,6 +85,7 @@ class BandSpectrogram(nn.Module):
             raise InputError(f"{name}(floor={floor}); accepted: above 0, since silence has a logarithm then")
         if not 1 <= self.win_length <= n_fft:
             raise InputError(f"{name}: a window of {self.win_length} samples; accepted: 1 to n_fft={n_fft}")
+        self.shortest_samples, self.reach_samples = max(1, n_fft - self._padding), n_fft
         self.window: Tensor
         self.weights: Tensor
         self.register_buffer("window", WINDOWS[window](self.win_length, periodic=True), persistent=False)
@@ -96,16 +93,6 @@ class BandSpectrogram(nn.Module):
     def weigh(self, weights: npt.NDArray[np.float64]) -> None:
         """Set the weight of every bin in every band, (bands, n_fft // 2 + 1)."""
         self.register_buffer("weights", torch.from_numpy(weights.astype(np.float32)), persistent=False)
-
-    @property
-    def shortest_samples(self) -> int:
-        """Fewest samples that give a frame."""
-        return max(1, self.n_fft - self._padding)
-
-    @property
-    def reach_samples(self) -> int | None:
-        """Samples on either side of its place that a frame hears at most; None where it hears the whole clip."""
-        return self.n_fft
 
     def frames(self, samples: int) -> int:
         """Frames that a waveform of so many samples gives."""

@@ -15,7 +15,6 @@ from tinyscene.errors import InputError
 from tinyscene.listening.model import Model, SavedModel, clip_of
 from tinyscene.listening.tape import Tape
 from tinyscene.models.classifier import Prediction
-from tinyscene.models.streaming import stream, streams
 
 Mean = npt.NDArray[np.float64]
 
@@ -92,8 +91,8 @@ def _hear(model: Model, path: Path, clip: int | None, length: int) -> Heard:
 def _probabilities(model: Model, tape: Tape, clip: int | None, length: int) -> tuple[Mean | None, int]:
     """(classes,), and from how many clips; None where the recording turned out to be shorter than `length`."""
     most = round(WHOLE_S * model.sample_rate)
-    if clip is None and length > most and isinstance(model, SavedModel) and streams(model.classifier):
-        return _chunk_by_chunk(model, tape, length, most), 1
+    if clip is None and length > most and isinstance(model, SavedModel) and model.classifier.streams:
+        return _chunk_by_chunk(model, tape, length), 1
     clip = min(clip or most, length) if model.clip_samples is None else model.clip_samples
     total, clips = np.zeros(len(model.classes)), 0
     for start in clip_starts(length, clip):
@@ -105,9 +104,8 @@ def _probabilities(model: Model, tape: Tape, clip: int | None, length: int) -> t
     return total / clips, clips
 
 
-def _chunk_by_chunk(model: SavedModel, tape: Tape, length: int, most: int) -> Mean | None:
-    chunk_frames = int(model.classifier.frontend.frames(most))  # type: ignore[operator]
-    logits = stream(model.classifier, _AsTensor(tape, length), chunk_frames)
+def _chunk_by_chunk(model: SavedModel, tape: Tape, length: int) -> Mean | None:
+    logits = model.classifier.stream(_AsTensor(tape, length), WHOLE_S)
     found: Mean = logits.double().softmax(-1)[0].cpu().numpy()
     return found
 

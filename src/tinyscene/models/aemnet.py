@@ -7,14 +7,13 @@ the pooling's size, the block that starts from one channel) is read so that the 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models.blocks import conv_bn
-from tinyscene.models.streaming import Locality
+from tinyscene.models.network import Locality, Network
 
 # Outputs of the nine blocks at a width multiplier of 1.
 WIDTHS = (32, 64, 64, 128, 128, 256, 256, 512, 512)
@@ -23,7 +22,7 @@ CONVOLUTIONS = ((9, 2), (5, 2))
 HALVINGS = 5
 
 
-class AemNet(nn.Module):
+class AemNet(Network):
     """Two 1-D convolutions on the waveform, nine separable blocks on what they make of it, embedding, dense layer.
 
     Args:
@@ -46,13 +45,6 @@ class AemNet(nn.Module):
         embedding: int = 512,
     ) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "classes": classes,
-            "width": width,
-            "pooling": pooling,
-            "filters": filters,
-            "embedding": embedding,
-        }
         widths = [round(width * channels) for channels in WIDTHS]
         if min(*widths, pooling, embedding, *filters) < 1 or len(filters) != 2 or filters[1] < 2**HALVINGS:
             raise InputError(

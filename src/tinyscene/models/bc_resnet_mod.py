@@ -9,12 +9,11 @@ frames) takes 51.53 M MACs at 256 bands and 38.94 M at 192, the tandem's linear 
 "Residual normalization to all layers" is read as: after the first convolution and after every block.
 """
 
-from typing import Any, ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
+from tinyscene.models.network import Network
 
 SUB_BANDS = 4
 # Channels at width 1: of the first convolution, and of each stage with its number of blocks.
@@ -104,7 +103,7 @@ class BroadcastBlock(nn.Module):
         return normed
 
 
-class BCResNetMod(nn.Module):
+class BCResNetMod(Network):
     """A 5x5 convolution, nine broadcasted residual blocks, a 1x1 classifier averaged over bands and frames.
 
     Under quantization the inputs and outputs of all convolutions are int8, and the SiLU. Sub-spectral norm (a scale and
@@ -120,11 +119,10 @@ class BCResNetMod(nn.Module):
         InputError: a number below one; in forward, bands that 32 doesn't divide.
     """
 
-    shortest_frames: ClassVar[int] = 7
+    shortest_frames = 7
 
     def __init__(self, classes: int = 10, width: int = 8) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {"classes": classes, "width": width}
         if classes < 1 or width < 1:
             raise InputError(f"classes={classes}, width={width}; accepted: at least 1")
         self.stem = nn.Conv2d(1, STEM * width, 5, 2, padding=2, bias=False)

@@ -1,4 +1,4 @@
-"""Front end, standardization, network and class names: what hears a recording and names its scene."""
+"""Front end, standardization, network and class names: what takes a recording and names its scene."""
 
 import copy
 import hashlib
@@ -21,14 +21,15 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from tinyscene import audio
 from tinyscene.errors import InputError
-from tinyscene.features import FRONTENDS, Standardize
+from tinyscene.features import FRONTENDS, FrontEnd, Standardize
 from tinyscene.features.spectrogram import require_batch
 from tinyscene.files import write_whole
 from tinyscene.models import masks
-from tinyscene.models.menu import NETWORKS
+from tinyscene.models.network import shortest_frames
 from tinyscene.models.preparation import prepare
 from tinyscene.models.provenance import Provenance
 from tinyscene.models.quantized import Int8Network
+from tinyscene.models.registry import kinds
 from tinyscene.models.saved import (
     FORMAT,
     Described,
@@ -40,7 +41,7 @@ from tinyscene.models.saved import (
     digest,
     sizes_beyond,
 )
-from tinyscene.models.streaming import stream, streams
+from tinyscene.models.streaming import Waveforms, stream, streams
 from tinyscene.models.tensors import laid_out, memory_format, set_memory_format, set_tensor
 
 # What torch calls a module's own state beside its tensors.
@@ -63,21 +64,28 @@ class SceneClassifier(nn.Module):
     """Waveform in, logits out.
 
     Args:
-        frontend: (batch, samples) -> (batch, channels, bands, frames); knows its `sample_rate`.
-        network: features -> logits (batch, classes).
+        frontend: (batch, samples) -> (batch, channels, bands, frames).
+        network: features -> logits (batch, classes); a `Network`, or any module that does this.
         classes: names, in the order of the logits.
         standardize: fitted by the first stage that trains; made for the front end where None.
+
+    Raises:
+        InputError: the front end is no `FrontEnd`, or gives other features or frames than it tells.
     """
 
     def __init__(
-        self, frontend: nn.Module, network: nn.Module, classes: tuple[str, ...], standardize: Standardize | None = None
+        self, frontend: FrontEnd, network: nn.Module, classes: tuple[str, ...], standardize: Standardize | None = None
     ) -> None:
         super().__init__()
         _refuse_old_norms(network)
+        if not isinstance(frontend, FrontEnd):
+            raise InputError(
+                f"{type(frontend).__name__} is no front end; accepted: a class that derives from tinyscene.FrontEnd"
+            )
         self.frontend = frontend
-        self.standardize = standardize or Standardize(int(frontend.bands), _channels(frontend))  # type: ignore[arg-type]
+        self.standardize = standardize or Standardize(frontend.bands, _channels(frontend))
         channels, bands, _ = self.standardize.mean.shape
-        set_memory_format(network, torch.zeros(2, channels, bands, int(frontend.frames(self._second))))  # type: ignore[operator]
+        set_memory_format(network, torch.zeros(2, channels, bands, frontend.frames(self._second)))
         self.network = laid_out(network)
         self.classes = tuple(classes)
         self.provenance = Provenance()
@@ -86,28 +94,27 @@ class SceneClassifier(nn.Module):
     @property
     def sample_rate(self) -> int:
         """In Hz."""
-        return int(self.frontend.sample_rate)  # type: ignore[arg-type]
+        return self.frontend.sample_rate
 
     @property
     def channel(self) -> audio.Channel:
-        """Which channel of a recording it hears: an index from 0, or "mean"."""
-        channel = getattr(self.frontend, "channel", None)
-        return "mean" if channel is None else int(channel)
+        """Which channel of a recording it takes: an index from 0, or "mean"."""
+        return "mean" if self.frontend.channel is None else self.frontend.channel
 
     @property
     def _second(self) -> int:
         """Samples of one second, or of the shortest clip that gives a frame."""
-        return max(self.sample_rate, int(self.frontend.shortest_samples))  # type: ignore[arg-type]
+        return max(self.sample_rate, self.frontend.shortest_samples)
 
     @property
     def shortest_samples(self) -> int:
         """Fewest samples that can be classified."""
-        need = int(getattr(self.network, "shortest_frames", 1))
-        least = int(self.frontend.shortest_samples)  # type: ignore[arg-type]
-        most = least + need * int(self.frontend.hop_length)  # type: ignore[arg-type]
-        while self.frontend.frames(most) < need:  # type: ignore[operator]
+        need, frames = shortest_frames(self.network), self.frontend.frames
+        least = self.frontend.shortest_samples
+        most = least + need * self.frontend.hop_length
+        while frames(most) < need:
             most *= 2  # a front end may leave out frames
-        return least + bisect_left(range(least, most), need, key=self.frontend.frames)  # type: ignore[arg-type]
+        return least + bisect_left(range(least, most), need, key=frames)
 
     @property
     def trained_clip_s(self) -> float | None:
@@ -197,6 +204,21 @@ class SceneClassifier(nn.Module):
                 f"that pools over time before its dense layers"
             ) from error
 
+    @property
+    def streams(self) -> bool:
+        """Whether it takes long recordings in chunks, in bounded memory: see `models/streaming.py`."""
+        return streams(self.frontend, self.network)
+
+    def stream(self, waveforms: Waveforms, most_s: float) -> Tensor:
+        """(batch, samples) -> (batch, classes), in chunks of at most so many seconds, where it `streams`."""
+        device = self.standardize.mean.device
+
+        def features(waveforms: Tensor) -> Tensor:
+            return self.arranged(self.features(waveforms.to(device)))
+
+        frames = self.frontend.frames(round(most_s * self.sample_rate))
+        return stream(features, self.frontend, self.network, waveforms, frames)
+
     def arranged(self, features: Tensor) -> Tensor:
         """The same values, in memory as the network has its maps."""
         return features.contiguous(memory_format=memory_format(self.network))
@@ -240,10 +262,8 @@ class SceneClassifier(nn.Module):
         device = self.standardize.mean.device
         # A copy only of what torch can't share: a view backwards, memory that can't be written.
         batch = torch.from_numpy(np.require(waveform, requirements=["C", "W"]))[None]
-        if len(waveform) > _CHUNK_S * self.sample_rate and streams(self):
-            logits = stream(self, batch, int(self.frontend.frames(round(_CHUNK_S * self.sample_rate))))  # type: ignore[operator]
-        else:
-            logits = self(batch.to(device))
+        whole = not self.streams or len(waveform) <= _CHUNK_S * self.sample_rate
+        logits = self(batch.to(device)) if whole else self.stream(batch, _CHUNK_S)
         probabilities = logits.softmax(-1)[0].cpu().tolist()
         best = max(range(len(self.classes)), key=probabilities.__getitem__)
         return Prediction(self.classes[best], dict(zip(self.classes, probabilities, strict=True)))
@@ -278,8 +298,8 @@ class SceneClassifier(nn.Module):
                 tell all that it was built with.
         """
         origin = self.network.origin.network if isinstance(self.network, Int8Network) else self.network
-        network = describe(origin, NETWORKS)
-        built = build(Part(**network), NETWORKS)
+        network = describe(origin, kinds())
+        built = build(Part(**network), kinds())
         tensors, tied, names = {}, {}, dict[int, str]()
         for name, tensor in self.state_dict(keep_vars=True).items():
             if name == _EXTRA_STATE:  # stands in model.json, for people to read
@@ -365,7 +385,7 @@ class SceneClassifier(nn.Module):
     @classmethod
     def _built(cls, described: Described, weights: bytes) -> "SceneClassifier":
         """Raises InputError where the two do not fit."""
-        network = build_sized(described, NETWORKS, len(weights))
+        network = build_sized(described, kinds(), len(weights))
         if int8 := described.int8:
             try:
                 set_memory_format(network, torch.zeros(2, *int8.example[1:]))
@@ -395,14 +415,16 @@ class SceneClassifier(nn.Module):
         return classifier.eval()
 
 
-def _channels(frontend: nn.Module) -> int:
-    """Of its features. Raises InputError unless they are (batch, channels, bands, frames)."""
+def _channels(frontend: FrontEnd) -> int:
+    """Of its features. Raises InputError unless they are what it tells."""
+    samples = max(frontend.sample_rate, frontend.shortest_samples)
     with torch.no_grad():
-        shape = frontend(torch.zeros(1, max(int(frontend.sample_rate), int(frontend.shortest_samples)))).shape  # type: ignore[arg-type]
-    if len(shape) != 4 or shape[2] != frontend.bands:
+        shape = tuple(frontend(torch.zeros(1, samples)).shape)
+    told = frontend.bands, frontend.frames(samples)
+    if len(shape) != 4 or shape[2:] != told:
         raise InputError(
-            f"{type(frontend).__name__} gives {tuple(shape)} for one second; accepted: (batch, channels, "
-            f"{frontend.bands} bands, frames)"
+            f"{type(frontend).__name__} gives {shape} for {samples} samples; accepted: (batch, channels, {told[0]} "
+            f"bands, {told[1]} frames), by its `bands` and `frames`"
         )
     return int(shape[1])
 

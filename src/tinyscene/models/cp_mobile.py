@@ -6,14 +6,13 @@ CP-Mobile", DCASE Workshop 2023; sizes and strides of github.com/CPJKU/dcase2024
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models.blocks import conv_bn, round_channels
-from tinyscene.models.streaming import Locality
+from tinyscene.models.network import Locality, Network
 
 Stride = tuple[int, int]
 UNIT: Stride = (1, 1)
@@ -41,7 +40,7 @@ class Bottleneck(nn.Module):
         return activated
 
 
-class CPMobile(nn.Module):
+class CPMobile(Network):
     """A stem of stride 4, three stages of bottlenecks, and a 1x1 classifier that is averaged over bands and frames.
 
     Args:
@@ -56,7 +55,7 @@ class CPMobile(nn.Module):
         InputError: more strides than bottlenecks, or a width below one channel.
     """
 
-    shortest_frames: ClassVar[int] = 1
+    shortest_frames = 1
 
     def __init__(
         self,
@@ -68,14 +67,6 @@ class CPMobile(nn.Module):
         strides: Sequence[Sequence[int]] = ((1, 1), (1, 1), (1, 2), (2, 1)),
     ) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "classes": classes,
-            "base_channels": base_channels,
-            "channels_multiplier": channels_multiplier,
-            "expansion_rate": expansion_rate,
-            "blocks": blocks,
-            "strides": strides,
-        }
         _check(base_channels, blocks, strides)
         base = round_channels(base_channels)
         widths = [round_channels(base * channels_multiplier**stage) for stage in range(len(blocks))]

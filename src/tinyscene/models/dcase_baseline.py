@@ -5,24 +5,22 @@ the organisers publish: 115,219 (2020, without batch norm) and 46,246 (2021, bat
 The 2022 edition runs the network of 2021 on 1 s clips.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models.blocks import MaxPoolAllFrames, initialise_as_keras
-from tinyscene.models.streaming import Locality
+from tinyscene.models.network import Locality, Network
 
 FIRST_POOL = 5
 LAST_POOL_BANDS = 4
 FEWEST_BANDS = FIRST_POOL * LAST_POOL_BANDS
 
 
-class _Baseline(nn.Module, ABC):
-    shortest_frames: ClassVar[int] = FIRST_POOL
+class _Baseline(Network):
+    shortest_frames = FIRST_POOL
     locality = Locality.of("max", [(7, 1), (7, 1), (FIRST_POOL, FIRST_POOL), (7, 1)])
     initialise = staticmethod(initialise_as_keras)
     pool2: MaxPoolAllFrames
@@ -34,10 +32,6 @@ class _Baseline(nn.Module, ABC):
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""
         return self.classify_map(self.local(features))
-
-    @abstractmethod
-    def local(self, features: Tensor) -> Tensor:
-        """(batch, 1, bands, frames) -> (batch, filters, bands / 5, frames / 5), rounded down"""
 
     def classify_map(self, mapped: Tensor) -> Tensor:
         """What `local` gives -> (batch, classes), logits"""
@@ -60,12 +54,6 @@ class Baseline2021(_Baseline):
         self, filters: Sequence[int] = (16, 16, 32), dense: int = 100, classes: int = 10, bands: int = 40
     ) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "filters": filters,
-            "dense": dense,
-            "classes": classes,
-            "bands": bands,
-        }
         first, second, third = _checked(filters, 3, bands)
         self.L1 = nn.Conv2d(1, first, 7, padding=3)
         self.bn1 = nn.BatchNorm2d(first)
@@ -99,12 +87,6 @@ class Baseline2020(_Baseline):
 
     def __init__(self, filters: Sequence[int] = (32, 64), dense: int = 100, classes: int = 3, bands: int = 40) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "filters": filters,
-            "dense": dense,
-            "classes": classes,
-            "bands": bands,
-        }
         first, second = _checked(filters, 2, bands)
         self.L1 = nn.Conv2d(1, first, 7, padding=3)
         self.bn1 = nn.BatchNorm2d(first)

@@ -1,66 +1,118 @@
-"""The networks by name."""
+"""Every network of the menu behind the front end that it was published with.
 
-import inspect
+Departures: features are standardized per band, which the baselines of 2020 to 2022 do and that of 2024 does not;
+waveforms, bands without their time mean, and what a network normalises itself are left as they are. Centred frames are
+padded with zeros, where those of 2024 are reflected.
+"""
+
+from functools import partial
 from typing import Any
 
-import torch
-from torch import nn
-
 from tinyscene.errors import InputError
+from tinyscene.features import FrontEnd, Gammatone, LogMel, Raw, Standardize
 from tinyscene.models.aemnet import AemNet
 from tinyscene.models.bc_resnet_mod import BCResNetMod
+from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.cp_mobile import CPMobile
 from tinyscene.models.dcase_baseline import Baseline2020, Baseline2021
 from tinyscene.models.moments_linear import MomentsLinear
 from tinyscene.models.pham_cnn import PhamCNN
+from tinyscene.models.registry import create_model, entry, register_network
 from tinyscene.models.se_resnet import SEResNet
 from tinyscene.models.tandem import Tandem
 
-NETWORKS: dict[str, type[nn.Module]] = {
-    "aemnet": AemNet,
-    "baseline2020": Baseline2020,
-    "baseline2021": Baseline2021,
-    "bc_resnet_mod": BCResNetMod,
-    "cp_mobile": CPMobile,
-    "moments_linear": MomentsLinear,
-    "pham_cnn": PhamCNN,
-    "se_resnet": SEResNet,
-    "tandem": Tandem,
+_BASELINE: dict[str, Any] = {
+    "sample_rate": 44_100,
+    "window_s": 0.040,
+    "hop_s": 0.020,
+    "n_fft": 2048,
+    "n_mels": 40,
+    "window": "hamming",
 }
+_SCHMIDT: dict[str, Any] = {
+    "sample_rate": 16_000,
+    "n_fft": 2048,
+    "hop_length": 480,
+    "window": "hamming",
+    "n_mels": 256,
+    "log": "log10",
+    "floor": 1e-8,
+}
+register_network("aemnet", AemNet, frontend=partial(Raw, sample_rate=16_000), standardized=False)
+register_network("baseline2020", Baseline2020, frontend=partial(LogMel, **_BASELINE))
+register_network("baseline2021", Baseline2021, frontend=partial(LogMel, **_BASELINE))
+register_network("bc_resnet_mod", BCResNetMod, frontend=partial(LogMel, **_SCHMIDT))
+register_network(
+    "cp_mobile",
+    CPMobile,
+    frontend=partial(
+        LogMel,
+        sample_rate=32_000,
+        win_length=3072,
+        hop_length=500,
+        n_fft=4096,
+        n_mels=256,
+        floor=1e-5,
+        mel="htk",
+    ),
+)
+register_network("moments_linear", MomentsLinear, frontend=partial(LogMel, **_SCHMIDT))
+register_network(
+    "pham_cnn",
+    PhamCNN,
+    frontend=partial(
+        Gammatone,
+        sample_rate=48_000,
+        n_fft=4096,
+        bands=128,
+        win_length=2048,
+        hop_length=1024,
+        f_min_hz=10.0,
+        frames_per_s=42.8,
+        channel=0,
+    ),
+    standardized=False,
+)
+register_network(
+    "se_resnet",
+    SEResNet,
+    frontend=partial(
+        LogMel,
+        sample_rate=44_100,
+        window_s=0.030,
+        hop_s=0.010,
+        n_fft=4096,
+        n_mels=128,
+        power=1,
+        floor=1e-5,
+        subtract_mean=True,
+    ),
+    standardized=False,
+)
+register_network("tandem", Tandem, frontend=partial(LogMel, **_SCHMIDT))
 
 
-def list_models() -> list[str]:
-    """The names that `create_model` accepts, in alphabetical order."""
-    return sorted(NETWORKS)
-
-
-def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
-    """A network with fresh weights: (batch, channels, bands, frames) -> (batch, classes), logits.
-
-    They are drawn from `seed`, or where None from torch's own generator: that of a run, where `reproduce` and `fit`
-    build the network (`Run.seed_torch`).
-
-    Raises:
-        InputError: there is no such network, or it takes no such argument.
-    """
-    if name not in NETWORKS:
-        raise InputError(f"there is no network {name!r}; there are {', '.join(list_models())}")
-    network = NETWORKS[name]
-    signature = inspect.signature(network)
-    try:
-        bound = signature.bind(**arguments)
-    except TypeError as error:
-        accepted = ", ".join(
-            parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default}"
-            for parameter in signature.parameters.values()
+def create_frontend(name: str) -> FrontEnd:
+    """The front end that a network of the menu is put behind. Raises InputError where none is known."""
+    made = entry(name).frontend
+    if made is None:
+        raise InputError(
+            f"no front end is known for {name!r}; accepted: SceneClassifier(front end, network, classes), or "
+            f"register_network({name!r}, ..., frontend=), such as frontend=lambda: LogMel(...)"
         )
-        raise InputError(f"network {name!r}: {error}; it takes {accepted}") from None
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        made = network(**arguments)
-    if not hasattr(made, "arguments"):
-        # What a class doesn't keep itself is needed to load it.
-        bound.apply_defaults()
-        made.arguments = bound.arguments  # type: ignore[assignment]
-    return made
+    return made()
+
+
+def create_classifier(
+    name: str, classes: tuple[str, ...], *, seed: int | None = None, **arguments: Any
+) -> SceneClassifier:
+    """An untrained classifier around a network of the menu, its initial values drawn as by `create_model`.
+
+    `arguments` are the network's own, such as `filters`.
+
+    Raises InputError for a name that is on no menu, or that no front end stands beside.
+    """
+    frontend = create_frontend(name)
+    network = create_model(name, seed=seed, classes=len(classes), **arguments)
+    standardize = None if entry(name).standardized else Standardize.identity(frontend.bands)
+    return SceneClassifier(frontend, network, classes, standardize)

@@ -4,17 +4,16 @@ Mean, variance, skewness, kurtosis and hyperskewness over time of every band, an
 (section 2.1).
 """
 
-from typing import Any, ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
 from tinyscene.features.moments import MOMENTS, Moments
 from tinyscene.features.spectrogram import check_kept
+from tinyscene.models.network import Network
 
 
-class MomentsLinear(nn.Module):
+class MomentsLinear(Network):
     """Logits that are linear in the moments over time of every band; any number of frames.
 
     A dense layer a moment, the first with the bias, so that each has an int8 range of its own: the fifth moment is
@@ -31,11 +30,10 @@ class MomentsLinear(nn.Module):
         InputError: a number below one.
     """
 
-    shortest_frames: ClassVar[int] = 1
+    shortest_frames = 1
 
     def __init__(self, classes: int = 10, bands: int = 256) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {"classes": classes, "bands": bands}
         if classes < 1 or bands < 1:
             raise InputError(f"classes={classes}, bands={bands}; accepted: at least 1")
         self.moments = Moments()

@@ -7,13 +7,12 @@ before the first alone. Of 107 frames the table's second pooling leaves 54, so t
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models.blocks import initialise_as_keras
-from tinyscene.models.streaming import Locality
+from tinyscene.models.network import Locality, Network
 
 KERNELS = (3, 3, 1, 1)
 # (bands, frames); the last block pools over all of both.
@@ -21,7 +20,7 @@ POOLS = ((2, 4), (2, 2), (2, 4))
 DROPOUT = (0.20, 0.25, 0.30, 0.35)
 
 
-class PhamCNN(nn.Module):
+class PhamCNN(Network):
     """Batch norm, four blocks of convolution and pooling, the last pooling over everything, and a dense layer.
 
     Batch norm follows the ReLU, so that none folds into the convolution before it; the first one meets zero padding.
@@ -34,12 +33,11 @@ class PhamCNN(nn.Module):
         InputError: `channels` are not four, each at least 1.
     """
 
-    shortest_frames: ClassVar[int] = 1
+    shortest_frames = 1
     locality = Locality.of("max", [(3, 1), (4, 4), (3, 1), (2, 2), (1, 1), (4, 4), (1, 1)])
 
     def __init__(self, channels: Sequence[int] = (32, 64, 128, 256), classes: int = 3) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {"channels": channels, "classes": classes}
         if len(channels) != len(KERNELS) or min(channels) < 1:
             raise InputError(f"channels={tuple(channels)}; accepted: {len(KERNELS)} widths of at least 1")
         self.norm = nn.BatchNorm2d(1)

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from tinyscene.errors import InputError
 from tinyscene.models import masks
 from tinyscene.models.folding import fold_batch_norm
-from tinyscene.models.streaming import Locality
+from tinyscene.models.network import Network, locality, shortest_frames
 from tinyscene.models.tensors import get_tensor, laid_out, memory_format, set_tensor
 
 
@@ -32,7 +32,7 @@ class Origin:
         return fold_batch_norm(empty, torch.zeros(self.example), self.keep_float)
 
 
-class FakeQuantized(nn.Module):
+class FakeQuantized(Network):
     """A network that rounds as its int8 form will, in float: what quantization-aware training trains."""
 
     origin: Origin
@@ -40,7 +40,7 @@ class FakeQuantized(nn.Module):
     def __init__(self, graph: fx.GraphModule, origin: Origin) -> None:
         super().__init__()
         self.graph, self.origin = graph, origin
-        self.shortest_frames = int(getattr(origin.network, "shortest_frames", 1))
+        self.shortest_frames = shortest_frames(origin.network)
         self.memory_format = memory_format(origin.network)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class FakeQuantized(nn.Module):
         return Int8Network(graph, self.origin)
 
 
-class Int8Network(nn.Module):
+class Int8Network(Network):
     """A network with int8 weights, int32 biases and int8 activations.
 
     Tensors stand under the paths of the layers that they came from: `conv.weight`, `conv.weight_scale`, `conv.bias`,
@@ -115,8 +115,8 @@ class Int8Network(nn.Module):
     def __init__(self, converted: fx.GraphModule, origin: Origin) -> None:
         super().__init__()
         self.origin = origin
-        self.graph = converted.graph
-        self.shortest_frames = int(getattr(origin.network, "shortest_frames", 1))
+        self.graph, self.locality = converted.graph, locality(origin.network)
+        self.shortest_frames = shortest_frames(origin.network)
         self.memory_format = memory_format(origin.network)
         for path, module in origin.folded().named_modules(remove_duplicate=False):
             if path:
@@ -138,12 +138,6 @@ class Int8Network(nn.Module):
         """(batch, channels, bands, frames) -> (batch, classes)"""
         logits: Tensor = fx.Interpreter(self, graph=self.graph).run(features)
         return logits
-
-    @property
-    def locality(self) -> Locality | None:
-        """As of the float network: see `models/streaming.py`."""
-        found: Locality | None = getattr(self.origin.network, "locality", None)
-        return found
 
     def local(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> the map in front of the pooling over time"""

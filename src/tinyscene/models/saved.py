@@ -1,11 +1,11 @@
 """What a saved classifier's `model.json` holds, checked before anything is built from it."""
 
 import hashlib
-import inspect
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
@@ -14,8 +14,10 @@ from torch import nn
 from tinyscene.errors import InputError
 
 FORMAT = 2
+_Module = TypeVar("_Module", bound=nn.Module)
 # What channel surgery and fresh layers change; a saved model holds those that differ from the network as built.
 _SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
+_SHOWN_OTHERWISE = (*_SIZES, "training", "arguments")
 # Beyond any front end or network for sound; a loop over a damaged number would not end.
 _MOST = 1 << 20
 
@@ -126,41 +128,34 @@ def settings_of(module: nn.Module) -> dict[str, Any]:
 
 
 def arguments_of(module: nn.Module) -> dict[str, Any]:
-    """What builds a module again: its `arguments`, or else what attributes of the same names hold.
-
-    Raises:
-        InputError: neither tells all that its `__init__` takes.
-    """
-    given = getattr(module, "arguments", None)
-    if given is not None:
-        return dict(given)
-    found, unknown = {}, []
-    for parameter in inspect.signature(type(module)).parameters.values():
-        value = vars(module).get(parameter.name, parameter.empty)
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not is_plain(value):
-            unknown.append(parameter.name)
-        found[parameter.name] = value
-    if unknown:
-        name, first = type(module).__name__, unknown[0]
+    """What builds a module again. Raises InputError where nothing tells, or where it is more than plain values."""
+    name, given = type(module).__name__, getattr(module, "arguments", None)
+    if given is None:
         raise InputError(
-            f"{name} can't be saved: nothing tells the {', '.join(unknown)} that it was built with; accepted: one "
-            f"whose __init__ sets self.{first} = {first}, or self.arguments, a dict of all that it was given"
+            f"{name} can't be saved: it was built before its class was registered, and nothing tells from what; "
+            f"accepted: one that is built after register_network or register_frontend"
         )
-    return found
+    for argument, value in given.items():
+        if not is_plain(value):
+            raise InputError(
+                f"{name} can't be saved: it was built with {argument}={value!r}; accepted: numbers, text, True, False, "
+                f"None, and lists and dicts of these"
+            )
+    return dict(given)
 
 
-def describe(module: nn.Module, menu: dict[str, type[nn.Module]]) -> dict[str, Any]:
+def describe(module: nn.Module, menu: Mapping[str, type[nn.Module]]) -> dict[str, Any]:
     """Name and arguments. Raises InputError for a module that is not on the menu, or that can't be built again."""
     for name, kind in menu.items():
         if type(module) is kind:
             return {"name": name, "arguments": arguments_of(module)}
     raise InputError(
-        f"{type(module).__name__} is not on the menu and can't be saved; accepted: {', '.join(menu)}, or one that your "
-        f"file adds to NETWORKS or FRONTENDS"
+        f"{type(module).__name__} is on no menu and can't be saved as a model; accepted: {', '.join(menu)}, or what "
+        f"was handed to register_network or register_frontend. Weights alone: torch.save(classifier.state_dict(), FILE)"
     )
 
 
-def build(part: Part, menu: dict[str, type[nn.Module]]) -> nn.Module:
+def build(part: Part, menu: Mapping[str, type[_Module]]) -> _Module:
     """The module that was described. Raises InputError for one that is not on the menu, or for its arguments."""
     if part.name not in menu:
         raise InputError(f"{part.name!r} is not on the menu; accepted: {', '.join(menu)}")
@@ -176,7 +171,7 @@ def build(part: Part, menu: dict[str, type[nn.Module]]) -> nn.Module:
         ) from error
 
 
-def build_sized(described: Described, menu: dict[str, type[nn.Module]], weights: int) -> nn.Module:
+def build_sized(described: Described, menu: Mapping[str, type[nn.Module]], weights: int) -> nn.Module:
     """The float network, layers resized, once its size is known to be that of the weights.
 
     Args:
@@ -238,7 +233,7 @@ def differences(network: nn.Module, built: nn.Module) -> str:
         f"{path}.{name} is {value} and would be {settings_of(fresh[path])[name]}"
         for path, module in network.named_modules()
         for name, value in settings_of(module).items()
-        if path in fresh and name not in (*_SIZES, "training") and settings_of(fresh[path]).get(name, value) != value
+        if path in fresh and name not in _SHOWN_OTHERWISE and settings_of(fresh[path]).get(name, value) != value
     ]
     return "; ".join(found[:3])
 

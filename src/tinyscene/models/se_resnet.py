@@ -9,13 +9,13 @@ either. Every convolution has a bias; those of the shortcuts have no batch norm.
 
 from collections.abc import Sequence
 from math import ceil, prod
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models.blocks import SqueezeExcite, StatisticsPooling, conv_bn
+from tinyscene.models.network import Network
 
 BLOCKS = 6
 # Channels inside squeeze-and-excitation, for the first three blocks and the last three.
@@ -41,7 +41,7 @@ class DoubleConv(nn.Module):
         return y if self.shortcut is None else y + self.shortcut(x)
 
 
-class SEResNet(nn.Module):
+class SEResNet(Network):
     """A convolution, six double-convolution blocks, statistics over time and a dense layer; any number of frames.
 
     Args:
@@ -55,7 +55,7 @@ class SEResNet(nn.Module):
         InputError: channels that the groups don't divide, or strides that aren't six pairs.
     """
 
-    shortest_frames: ClassVar[int] = 1
+    shortest_frames = 1
 
     def __init__(
         self,
@@ -66,13 +66,6 @@ class SEResNet(nn.Module):
         strides: Sequence[Sequence[int]] = STRIDES,
     ) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "channels": channels,
-            "classes": classes,
-            "bands": bands,
-            "cardinality": cardinality,
-            "strides": strides,
-        }
         _check(channels, bands, cardinality, strides)
         narrow, wide = channels
         widths = [narrow] * 4 + [wide] * 3

@@ -1,22 +1,19 @@
 """Long recordings in bounded memory: chunks that overlap, one pooling over all of them.
 
-A network streams if `forward(x)` is `classify_map(local(x))`, where `local` gives a map whose every step hears nearby
-frames alone, and `classify_map` pools it over time by a mean or a maximum; its attribute `locality` says which, and how
-far a step hears. A front end streams if `reach_samples` says how far a frame hears. What looks at the whole clip
-before it pools (squeeze-and-excitation, the deviation over time, a subtracted time mean) does not stream.
+A network streams if it has a `locality` (`models/network.py`), a front end if `reach_samples` is a number. What looks
+at the whole clip before it pools (squeeze-and-excitation, the deviation over time, a subtracted time mean) does not.
 """
 
 import copy
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from tinyscene.models.classifier import SceneClassifier
+from tinyscene.features import FrontEnd
+from tinyscene.models.network import locality, shortest_frames
 
 
 class Waveforms(Protocol):
@@ -26,30 +23,6 @@ class Waveforms(Protocol):
     def shape(self) -> Sequence[int]: ...
 
     def __getitem__(self, part: tuple[slice, slice], /) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Locality:
-    """How the map of a network depends on time.
-
-    Attributes:
-        pooling: what `classify_map` takes over time; it gives the same of the map and of its mean (maximum).
-        stride: input frames a step of the map.
-        reach: input frames on either side, at most, that one step hears.
-    """
-
-    pooling: Literal["mean", "max"]
-    stride: int
-    reach: int
-
-    @classmethod
-    def of(cls, pooling: Literal["mean", "max"], layers: Iterable[tuple[int, int]]) -> "Locality":
-        """From (kernel, stride) along time of the layers in a row, each padded at both ends or not at all."""
-        stride, reach = 1, 0
-        for kernel, step in layers:
-            reach += (kernel - 1) * stride
-            stride *= step
-        return cls(pooling, stride, reach)
 
 
 class Chunk(NamedTuple):
@@ -79,17 +52,19 @@ def chunks(frames: int, stride: int, context: int, most: int) -> Iterator[Chunk]
         start += steps * stride
 
 
-def streams(classifier: "SceneClassifier") -> bool:
-    """Whether the classifier's logits can be computed chunk by chunk."""
-    local = getattr(classifier.network, "locality", None) is not None
-    return local and getattr(classifier.frontend, "reach_samples", None) is not None
+def streams(frontend: FrontEnd, network: nn.Module) -> bool:
+    """Whether logits can be computed chunk by chunk."""
+    return locality(network) is not None and frontend.reach_samples is not None
 
 
 @torch.inference_mode()
-def stream(classifier: "SceneClassifier", waveforms: Waveforms, most: int) -> Tensor:
-    """Logits of a classifier that `streams`, as of the whole recording at once but for rounding.
+def stream(
+    features: Callable[[Tensor], Tensor], frontend: FrontEnd, network: nn.Module, waveforms: Waveforms, most: int
+) -> Tensor:
+    """Logits of what `streams`, as of the whole recording at once but for rounding.
 
     Args:
+        features: of waveforms, standardized, as the network has its maps.
         waveforms: (batch, samples), long enough for the network; it is asked for stretches in order, none of which
             begins before the one before.
         most: frames of a chunk; see `chunks`.
@@ -97,38 +72,33 @@ def stream(classifier: "SceneClassifier", waveforms: Waveforms, most: int) -> Te
     Returns:
         (batch, classes)
     """
-    network: Any = classifier.network
     if any(tensor.dtype == torch.float16 for tensor in network.state_dict().values()):
         network = copy.deepcopy(network).float()  # 16-bit weights compute at 32 bits
-    locality: Locality = network.locality
-    frames = int(classifier.frontend.frames(waveforms.shape[-1]))  # type: ignore[operator]
-    context = -(-(locality.reach + int(network.shortest_frames)) // locality.stride) * locality.stride
+    local: Any = network
+    near = locality(network)
+    assert near is not None
+    context = -(-(near.reach + shortest_frames(network)) // near.stride) * near.stride
     pooled, steps = torch.zeros(()), 0
-    for chunk in chunks(frames, locality.stride, context, most):
-        features = frames_of(classifier, waveforms, chunk.first, chunk.last)
-        mapped: Tensor = network.local(classifier.arranged(features))[..., chunk.skip :]
+    for chunk in chunks(frontend.frames(waveforms.shape[-1]), near.stride, context, most):
+        mapped: Tensor = local.local(_frames(features, frontend, waveforms, chunk))[..., chunk.skip :]
         mapped = mapped[..., : chunk.take]
-        if locality.pooling == "max":
+        if near.pooling == "max":
             highest = mapped.amax(-1, keepdim=True)
             pooled = torch.maximum(pooled, highest) if steps else highest
         else:
             pooled = pooled.to(mapped.device) + mapped.sum(-1, keepdim=True, dtype=torch.float64)
         steps += mapped.shape[-1]
-    logits: Tensor = network.classify_map(pooled if locality.pooling == "max" else (pooled / steps).float())
+    logits: Tensor = local.classify_map(pooled if near.pooling == "max" else (pooled / steps).float())
     return logits
 
 
-def frames_of(classifier: "SceneClassifier", waveforms: Waveforms, first: int, last: int) -> Tensor:
-    """Frames `first` to `last` of a recording's features, from the samples that they hear.
-
-    (batch, samples) -> (batch, channels, bands, last - first)
-    """
-    frontend: Any = classifier.frontend
-    hop, reach = int(frontend.hop_length), int(frontend.reach_samples)
-    start = max(0, first - -(-reach // hop))
+def _frames(features: Callable[[Tensor], Tensor], frontend: FrontEnd, waveforms: Waveforms, chunk: Chunk) -> Tensor:
+    """The frames of a chunk, (batch, channels, bands, frames), from the samples that they depend on."""
+    hop, reach = frontend.hop_length, frontend.reach_samples
+    assert reach is not None
+    start = max(0, chunk.first - -(-reach // hop))
     begin, samples = start * hop, waveforms.shape[-1]
     # A front end may give fewer frames than hops: as many samples as it takes.
-    enough = begin + bisect_left(range(samples - begin), last - start, key=frontend.frames)
-    heard = waveforms[:, begin : max(enough, last * hop + reach)]
-    features = classifier.features(heard.to(classifier.standardize.mean.device))
-    return features[..., first - start : last - start]
+    enough = begin + bisect_left(range(samples - begin), chunk.last - start, key=frontend.frames)
+    needed = waveforms[:, begin : max(enough, chunk.last * hop + reach)]
+    return features(needed)[..., chunk.first - start : chunk.last - start]

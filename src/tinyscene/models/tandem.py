@@ -3,16 +3,15 @@
 At 256 bands and width 8, 12,810 and 315,410 parameters (section 2.1, figure 1).
 """
 
-from typing import Any, ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from tinyscene.models.bc_resnet_mod import BCResNetMod, check_bands
 from tinyscene.models.moments_linear import MomentsLinear
+from tinyscene.models.network import Network
 
 
-class Tandem(nn.Module):
+class Tandem(Network):
     """The sum of two branches' logits: `linear`, a `MomentsLinear`, and `cnn`, a `BCResNetMod`.
 
     The network's last convolution starts with weights and bias of zero, so that the first prediction is the linear
@@ -29,11 +28,10 @@ class Tandem(nn.Module):
         InputError: a number below one, or bands that 32 doesn't divide.
     """
 
-    shortest_frames: ClassVar[int] = BCResNetMod.shortest_frames
+    shortest_frames = BCResNetMod.shortest_frames
 
     def __init__(self, classes: int = 10, bands: int = 256, width: int = 8) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {"classes": classes, "bands": bands, "width": width}
         check_bands(bands)
         self.linear = MomentsLinear(classes, bands)
         self.cnn = BCResNetMod(classes, width)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tinyscene.accounting import Ledger, count, get_convention
+from tinyscene.accounting import Ledger, count_classifier, get_convention
 from tinyscene.data import Clips, load_tau_evaluation
 from tinyscene.errors import InputError
 from tinyscene.evaluation import Scores, probabilities_of
@@ -112,7 +112,7 @@ def _system(edition: Edition, label: str, run: Path, given: dict[str, Any]) -> _
             if classifier.classes != edition.rules.classes:
                 classes = ", ".join(classifier.classes)
                 raise InputError(f"{which}: the classes {classes}; accepted: {', '.join(edition.rules.classes)}")
-            ledgers.append(count(classifier.network, classifier.example(edition.rules.clip_s)))
+            ledgers.append(count_classifier(classifier, edition.rules.clip_s))
             if not (verdict := edition.rules.judge(ledgers[-1])).passed:
                 raise InputError(f"{which}: {verdict.text}")
     meta = _meta(edition, label, given, next(iter(models.values()))[""])

@@ -30,7 +30,7 @@ from tinyscene.evaluation.scorecard import Reported
 from tinyscene.features import Standardize
 from tinyscene.models import SEResNet
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.published import FRONTENDS_OF
+from tinyscene.models.menu import create_frontend
 from tinyscene.rules import dcase2021
 from tinyscene.systems.system import Optimistic, System
 from tinyscene.training import Adam, Fit, Triangular2
@@ -41,7 +41,7 @@ own, bn4 = CONVENTIONS["byttebier2021"], CONVENTIONS["bn4"]
 def build(classes: tuple[str, ...], channels: tuple[int, int] = (24, 48)) -> SceneClassifier:
     """128 log-mel bands, 301 frames for a crop of 3 s; nothing is standardized but the time mean."""
     network = SEResNet(channels, classes=len(classes), bands=128)
-    return SceneClassifier(FRONTENDS_OF["se_resnet"](), network, classes, Standardize.identity(128))
+    return SceneClassifier(create_frontend("se_resnet"), network, classes, Standardize.identity(128))
 
 
 def build_narrow(classes: tuple[str, ...]) -> SceneClassifier:

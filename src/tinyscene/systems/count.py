@@ -5,15 +5,14 @@ from pathlib import Path
 
 import torch
 
-from tinyscene.accounting import Ledger, Precision, get_convention
-from tinyscene.accounting import count as ledger_of
+from tinyscene.accounting import Ledger, Precision, count_classifier, get_convention
 from tinyscene.compression import HalfPrecision
 from tinyscene.deployment import FORMATS, Artifact
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.models import NETWORKS
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.published import create_classifier
+from tinyscene.models.menu import create_classifier
 from tinyscene.progress import bar
 from tinyscene.rules import Rules, dcase2024
 from tinyscene.systems.system import SYSTEMS, Shaped, SystemFile, shapes, stage_label
@@ -58,7 +57,7 @@ def stage_row(
     The printed figures stand beside the last one, where the number of classes is the report's.
     """
     system = file.variants[variant]
-    ledger = ledger_of(classifier.network, classifier.example(rules.clip_s), precision=precision)
+    ledger = count_classifier(classifier, rules.clip_s, precision=precision)
     comparable = index == len(system.stages) - 1 and len(classifier.classes) == len(system.rules.classes)
     return Row(
         system=file.name,
@@ -109,7 +108,7 @@ def count(
         )
     if half:
         classifier = HalfPrecision().shape(classifier)
-    ledger = ledger_of(classifier.network, classifier.example(rules.clip_s), precision=precision)
+    ledger = count_classifier(classifier, rules.clip_s, precision=precision)
     return _row(name, ledger, rules, len(classifier.classes))
 
 

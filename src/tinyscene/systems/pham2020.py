@@ -29,7 +29,7 @@ from tinyscene.evaluation.scorecard import Reported
 from tinyscene.features import Standardize
 from tinyscene.models import PhamCNN
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.published import FRONTENDS_OF
+from tinyscene.models.menu import create_frontend
 from tinyscene.rules import dcase2020
 from tinyscene.systems.system import System
 from tinyscene.training import Adam, Fit, KLDivergence
@@ -40,7 +40,7 @@ own, bn4 = CONVENTIONS["pham2020"], CONVENTIONS["bn4"]
 def build(classes: tuple[str, ...]) -> SceneClassifier:
     """128 gammatone bands, 428 frames for 10 s; a batch norm in the network stands in for standardization."""
     return SceneClassifier(
-        FRONTENDS_OF["pham_cnn"](), PhamCNN(classes=len(classes)), classes, Standardize.identity(128)
+        create_frontend("pham_cnn"), PhamCNN(classes=len(classes)), classes, Standardize.identity(128)
     )
 
 

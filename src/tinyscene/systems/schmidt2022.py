@@ -38,7 +38,7 @@ from tinyscene.compression import BudgetPruning, FeatureSelection, LinearFit, Qu
 from tinyscene.evaluation.scorecard import Reported
 from tinyscene.models import MomentsLinear, Tandem
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.published import FRONTENDS_OF
+from tinyscene.models.menu import create_frontend
 from tinyscene.rules import dcase2022
 from tinyscene.systems.system import System
 from tinyscene.training import SGD, Cosine, Fit, Linear
@@ -48,12 +48,12 @@ bn2, trainable = CONVENTIONS["bn2"], CONVENTIONS["galindo2021"]
 
 def build_linear(classes: tuple[str, ...]) -> SceneClassifier:
     """Five moments of 256 bands."""
-    return SceneClassifier(FRONTENDS_OF["moments_linear"](), MomentsLinear(classes=len(classes)), classes)
+    return SceneClassifier(create_frontend("moments_linear"), MomentsLinear(classes=len(classes)), classes)
 
 
 def build(classes: tuple[str, ...]) -> SceneClassifier:
     """256 bands, 34 frames for 1 s."""
-    return SceneClassifier(FRONTENDS_OF["tandem"](), Tandem(classes=len(classes)), classes)
+    return SceneClassifier(create_frontend("tandem"), Tandem(classes=len(classes)), classes)
 
 
 frozen = (("linear", 0.0),)

@@ -127,8 +127,7 @@ def features_of_clips(
 
 def _bytes(classifier: SceneClassifier, lengths: Sequence[int]) -> int:
     """Of the features of clips of so many samples each."""
-    frames_of: Callable[[int], int] = classifier.frontend.frames  # type: ignore[assignment]
-    frames = sum(frames_of(samples) * clips for samples, clips in Counter(lengths).items())
+    frames = sum(classifier.frontend.frames(samples) * clips for samples, clips in Counter(lengths).items())
     return frames * classifier.standardize.mean.numel() * 4
 
 

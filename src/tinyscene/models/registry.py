@@ -1,0 +1,90 @@
+"""The networks by name: what is on the menu, whoever put it there."""
+
+import inspect
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from tinyscene.errors import InputError
+from tinyscene.features import FrontEnd
+from tinyscene.features.front_end import record_arguments, refuse_taken
+
+
+class Entry(NamedTuple):
+    """A network of the menu, and what it is put behind where nothing else is asked for."""
+
+    network: type[nn.Module]
+    frontend: Callable[[], FrontEnd] | None
+    standardized: bool
+
+
+NETWORKS: dict[str, Entry] = {}
+
+
+def register_network(
+    name: str,
+    network: type[nn.Module],
+    *,
+    frontend: Callable[[], FrontEnd] | None = None,
+    standardized: bool = True,
+) -> None:
+    """Put a network on the menu, so that it is built by name, saved and loaded; done by the file that defines it.
+
+    Args:
+        name: on the menu.
+        network: its class; `classes`, the number of scenes, is one of its arguments.
+        frontend: makes the front end that `create_classifier` puts before it.
+        standardized: whether features are standardized per band.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    refuse_taken(name, network, NETWORKS[name].network if name in NETWORKS else None)
+    record_arguments(network)
+    NETWORKS[name] = Entry(network, frontend, standardized)
+
+
+def kinds() -> dict[str, type[nn.Module]]:
+    """The classes of the menu, by name."""
+    return {name: entry.network for name, entry in NETWORKS.items()}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The names that `create_model` accepts, in alphabetical order; those that match, as "*mobile*"."""
+    return sorted(name for name in NETWORKS if fnmatchcase(name, pattern))
+
+
+def entry(name: str) -> Entry:
+    """What stands under a name. Raises InputError for one that is on no menu."""
+    if name not in NETWORKS:
+        raise InputError(f"there is no network {name!r}; accepted: {', '.join(list_models())}")
+    return NETWORKS[name]
+
+
+def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
+    """A network with fresh weights: (batch, channels, bands, frames) -> (batch, classes), logits.
+
+    They are drawn from `seed`, or where None from torch's own generator: that of a run, where `reproduce` and `fit`
+    build the network (`Run.seed_torch`). `num_classes` is accepted for `classes`.
+
+    Raises:
+        InputError: there is no such network, or it takes no such argument.
+    """
+    network = entry(name).network
+    signature = inspect.signature(network)
+    if "num_classes" in arguments and "num_classes" not in signature.parameters and "classes" not in arguments:
+        arguments["classes"] = arguments.pop("num_classes")
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        accepted = ", ".join(
+            p.name if p.default is p.empty else f"{p.name}={p.default}" for p in signature.parameters.values()
+        )
+        raise InputError(f"network {name!r}: {error}; accepted: {accepted}") from None
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return network(**arguments)
