@@ -22,7 +22,8 @@ from prunable_networks import (
 from reordering_networks import REFUSED, Between, ShuffleNet, classifier
 from torch import nn
 
-from tinyscene.compression import BudgetPruning, HalfPrecision, frobenius_norm, geometric_median
+from tinyscene.accounting import CONVENTIONS, count
+from tinyscene.compression import BudgetPruning, HalfPrecision, Quantize, frobenius_norm, geometric_median
 from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.importance import Importance
 from tinyscene.compression.narrow import Narrow
@@ -67,18 +68,25 @@ def test_half_the_parameters_and_macs_of_every_network(name, tmp_path):
     assert_cut_equals_silenced(small.network.double(), classifier.network.double(), plan.coupled, plan.kept, features)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("at", ["float32", "int8"])
 @pytest.mark.parametrize("name", PRUNABLE)
-def test_costs_at_any_widths_are_the_ledgers(name, seed):
+def test_costs_at_any_widths_are_the_ledgers(name, at):
     classifier = build(name)
     example = classifier.short_example()
+
+    def counted():
+        return count((classifier if at == "float32" else Quantize().shape(classifier)).network, example)
+
     groups = [group for group in coupled_channels(classifier.network, example) if not group.exempt]
-    matrices = quadratic_costs(classifier.network, example, groups)
-    kept = drawn(groups, seed)
-    cut(classifier.network, zip(groups, kept, strict=True), classifier.short_example())
-    costs = measured(classifier)
-    widths = np.array([int(units.sum()) for units in kept])
-    assert {cost: int(value(matrix, widths)) for cost, matrix in matrices.items()} == {c: costs[c] for c in matrices}
+    matrices = quadratic_costs(counted(), classifier.network, groups)
+    kept = drawn(groups, seed=len(name))
+    cut(classifier.network, zip(groups, kept, strict=True), example)
+    ledger, widths = counted(), np.array([int(units.sum()) for units in kept])
+    assert {cost: int(value(matrix, widths)) for cost, matrix in matrices.items()} == {
+        "parameters": CONVENTIONS["bn2"](ledger.tensors).parameters,
+        "bytes": CONVENTIONS["bn4"](ledger.tensors).bytes,
+        "macs": ledger.macs["torchinfo"],
+    }
 
 
 @pytest.mark.parametrize("name", PRUNABLE)
@@ -124,7 +132,7 @@ def test_fill_finds_what_trying_everything_finds():
     classifier = build("baseline2021")
     example = classifier.short_example()
     groups = [g for g in coupled_channels(classifier.network, example) if not g.exempt]
-    matrices = quadratic_costs(classifier.network, example, groups)
+    matrices = quadratic_costs(count(classifier.network, example), classifier.network, groups)
     costs, units = [matrices["parameters"], matrices["macs"]], np.array([g.units for g in groups])
     start = np.array([3, 3, 4, 5])
     limits = [int(value(cost, start) * more) for cost, more in zip(costs, (1.3, 1.2), strict=True)]

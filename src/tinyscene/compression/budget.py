@@ -4,12 +4,13 @@ import copy
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tinyscene.accounting import peak_ram_bytes
+from tinyscene.accounting import Ledger, count
 from tinyscene.compression.admm import ADMM, SHARE, phases, residuals
 from tinyscene.compression.channels import Coupled, remove
 from tinyscene.compression.coupling import coupled_channels
@@ -17,6 +18,7 @@ from tinyscene.compression.filters import Criterion, frobenius_norm
 from tinyscene.compression.importance import Importance, Kept
 from tinyscene.compression.narrow import Narrow, best, makers_parameters
 from tinyscene.compression.proof import cut
+from tinyscene.compression.quantize import Quantize
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
@@ -62,7 +64,9 @@ class BudgetPruning(Stage):
         parameters: all of them, zeros included, by the convention "bn2" (PyTorch's `parameters()`).
         macs: multiply-accumulates of a clip of `clip_s`, by torchinfo's count.
         bytes: of everything stored, by the convention "bn4".
-        peak_ram_bytes: of the activations at float32, for a clip of `clip_s`.
+        peak_ram_bytes: of the activations, for a clip of `clip_s`.
+        at: "float32" counts the network as it is; "int8" as `Quantize` will store and run it, with folded batch norms,
+            scales and zero points.
         by: importance of a filter, (filters, ...) -> (filters,).
         normalise: compare filters by their importance over the mean of their layer, since a norm over more inputs is
             larger (`Importance`); without it, the report's own.
@@ -82,6 +86,7 @@ class BudgetPruning(Stage):
     macs: int | None = None
     bytes: int | None = None
     peak_ram_bytes: int | None = None
+    at: Literal["float32", "int8"] = "float32"
     by: Criterion = frobenius_norm
     normalise: bool = True
     fill: float = 0.25
@@ -95,6 +100,7 @@ class BudgetPruning(Stage):
         if not self.limits:
             raise InputError(f"BudgetPruning() has no budget; accepted: one or more of {', '.join(BUDGETS)}")
         check(self, **dict.fromkeys(self.limits, Numbers(least=1)))
+        check(self, at=("float32", "int8"))
         check(self, by=Callable, fill=Numbers(least=0, most=1), clip_s=Numbers(above=0, most=3600), fit=Fit | None)
         check(self, rho=Numbers(above=0), dual_rate=SHARE, updates=SHARE)
         if self.fit is not None:
@@ -176,22 +182,26 @@ class _Candidates:
     """The networks that can be cut out of one, and what each costs."""
 
     def __init__(self, budget: BudgetPruning, classifier: SceneClassifier) -> None:
-        self.budget, self.network = budget, classifier.network
+        self.budget, self.classifier = budget, classifier
         shortest_s = classifier.shortest_samples / classifier.sample_rate
         self.example = classifier.example(max(budget.clip_s, shortest_s)).cpu()
-        found = coupled_channels(self.network, classifier.short_example())
+        found = coupled_channels(classifier.network, classifier.short_example())
         self.coupled = tuple(group for group in found if not group.exempt)
         self.exempt = {group.name: group.exempt for group in found if group.exempt}
-        self.matrices = quadratic_costs(self.network, self.example, self.coupled)
+        self.matrices = quadratic_costs(self._ledger(classifier), classifier.network, self.coupled)
 
     def costs(self, kept: Kept) -> dict[str, int]:
         widths = _widths(kept)
         costs = {name: int(value(matrix, widths)) for name, matrix in self.matrices.items()}
         if self.budget.peak_ram_bytes is not None:
-            small = copy.deepcopy(self.network)
-            remove(small, zip(self.coupled, kept, strict=True))
-            costs["peak_ram_bytes"] = peak_ram_bytes(small, self.example)
+            small = copy.deepcopy(self.classifier)
+            remove(small.network, zip(self.coupled, kept, strict=True))
+            costs["peak_ram_bytes"] = self._ledger(small).peak_ram_bytes
         return costs
+
+    def _ledger(self, classifier: SceneClassifier) -> Ledger:
+        counted = Quantize().shape(classifier) if self.budget.at == "int8" else classifier
+        return count(counted.network, self.example)
 
     def reasons(self) -> str:
         """Why channels stay, a reason with the first layer of which it holds."""

@@ -5,16 +5,16 @@ from math import prod
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import nn
 
-from tinyscene.accounting import COUNTERS
+from tinyscene.accounting import CONVENTIONS, Ledger, TensorRow
 from tinyscene.compression.channels import Coupled, Side, known, size_of
-from tinyscene.models.masks import SUFFIX
-from tinyscene.models.tracing import ModuleCall, trace_forward
 
 Widths = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float64]
 
+# What torchinfo counts of a layer.
+_COUNTED = ("weight", "bias", "norm")
 # What may be left of a budget: figures of four digits print alike.
 _TOLERANCE = 5e-5
 # So many widths are exchanged for one another at once, in so many ways.
@@ -23,37 +23,42 @@ _AT_ONCE, _WAYS, _CHUNK = 5, 2**20, 2**16
 _PARTS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 
 
-def quadratic_costs(network: nn.Module, example: Tensor, coupled: Sequence[Coupled]) -> dict[str, Matrix]:
+def quadratic_costs(ledger: Ledger, network: nn.Module, coupled: Sequence[Coupled]) -> dict[str, Matrix]:
     """Parameters, MACs and bytes at any widths n, in units of each set: v @ matrix @ v with v = (1, *n).
 
-    A weight holds outputs x inputs values, and both are affine in the widths. The figures are those of
-    `tinyscene.count` after the cut: parameters by the convention "bn2", bytes by "bn4", MACs by torchinfo, from one
-    forward on `example`, (1, channels, bands, frames).
+    A weight holds outputs x inputs values, and both are affine in the widths. The figures are those that
+    `tinyscene.count` gives after the cut: parameters by the convention "bn2", bytes by "bn4", MACs by torchinfo.
+
+    Args:
+        ledger: of the network, or of the int8 one that is made of it.
+        network: the one with these sets of channels.
     """
+    layers = dict(network.named_modules())
     constant = np.zeros((len(coupled) + 1, len(coupled) + 1))
     constant[0, 0] = 1
-    parameters, macs, stored = np.zeros_like(constant), np.zeros_like(constant), np.zeros_like(constant)
     full = np.array([1, *(group.units for group in coupled)])
-    of_layer: dict[str, Matrix] = {}
-    for path, layer in network.named_modules():
-        held = np.zeros_like(constant)
-        for name, tensor in layer.state_dict(keep_vars=True).items():
-            if "." in name or name.endswith(SUFFIX) or name == "num_batches_tracked":
-                continue
-            values = tensor.numel() * constant
-            if known(layer):
-                values = np.outer(_channels(path, layer, "out", coupled), constant[0])
-                if tensor.ndim > 1:
-                    values = np.outer(values[:, 0], _channels(path, layer, "in", coupled))
-                values *= tensor.numel() / (full @ values @ full)
-            stored += values * tensor.element_size()
-            held += values * isinstance(tensor, nn.Parameter)
-        parameters += held
-        of_layer[path] = held
-    for call in trace_forward(network, example).calls:
-        if isinstance(call, ModuleCall) and (counted := COUNTERS["torchinfo"].rule(call)):
-            macs += of_layer[call.layer] * (counted / (full @ of_layer[call.layer] @ full))
-    return {"parameters": parameters, "macs": macs, "bytes": stored}
+
+    def values(row: TensorRow) -> Matrix:
+        layer, found = layers.get(row.layer), constant
+        if layer is not None and known(layer) and row.values >= size_of(layer, "out"):
+            found = np.outer(_channels(row.layer, layer, "out", coupled), constant[0])
+            if row.role == "weight":
+                found = np.outer(found[:, 0], _channels(row.layer, layer, "in", coupled))
+        scaled: Matrix = found * row.values / (full @ found @ full)
+        return scaled
+
+    by_row = {row: values(row) for row in ledger.tensors}
+    none = np.zeros_like(constant)
+    costs = {
+        "parameters": sum((by_row[row] for row in CONVENTIONS["bn2"].counted(ledger.tensors)), none),
+        "bytes": sum((by_row[row] * row.itemsize for row in CONVENTIONS["bn4"].counted(ledger.tensors)), none),
+        "macs": none.copy(),
+    }
+    for layer in ledger.layers:
+        if macs := layer.macs["torchinfo"]:
+            held = sum((v for row, v in by_row.items() if row.layer == layer.layer and row.role in _COUNTED), none)
+            costs["macs"] += held * (macs / (full @ held @ full))
+    return costs
 
 
 def _channels(path: str, layer: nn.Module, side: Side, coupled: Sequence[Coupled]) -> Matrix:
