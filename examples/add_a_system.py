@@ -32,5 +32,5 @@ pruned = ts.System(
 if __name__ == "__main__":
     data, scale, folder = [*sys.argv[1:], *["1.0", "runs/mine"][len(sys.argv) - 2 :]]
     file = ts.scale_system(ts.load_system(__file__), float(scale))
-    for row in ts.reproduce(file, ts.data.load(data), folder, settings={"epochs_scale": float(scale)}):
+    for row in ts.reproduce(file, ts.data.load(data), ts.Run(folder=folder), settings={"epochs_scale": float(scale)}):
         print(f"{row.variant:7} {row.stage:32} {100 * row.scores.accuracy:5.1f} %")

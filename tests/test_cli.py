@@ -21,6 +21,7 @@ from tinyscene.data.synthetic import Synthetic
 from tinyscene.models import NETWORKS
 from tinyscene.rules import RULES
 from tinyscene.systems import SYSTEMS
+from tinyscene.training import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 MINE = str(ROOT / "examples" / "add_a_system.py")
@@ -77,7 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "mine"
     file = scale_system(load_system(MINE), 0.01)
     with bare_runs():
-        reproduce(file, load(data), folder, seeds=(0, 1), quiet=True)
+        reproduce(file, load(data), Run(folder=folder, quiet=True), seeds=(0, 1))
     return folder
 
 

@@ -7,4 +7,4 @@ imported on first use, so that `tinyscene --help` does not wait for PyTorch.
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__version__ = "0.4.0"
+__version__ = "0.5.0"

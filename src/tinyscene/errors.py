@@ -1,4 +1,4 @@
-"""The one error that a person can cause, its one kind that a search goes on after, and how values check themselves."""
+"""The one error that a person can cause, and how values check themselves."""
 
 import sys
 from dataclasses import dataclass
@@ -12,10 +12,6 @@ class InputError(ValueError):
 
     The command line prints it as one sentence and leaves with status 2.
     """
-
-
-class OutOfReachError(InputError):
-    """A network that can't be brought under its limits; another one may be."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tinyscene.data import Clips, decode
 from tinyscene.data.clips import Clip
 from tinyscene.models import masks
 from tinyscene.systems import Optimistic, System
-from tinyscene.training import Fit
+from tinyscene.training import Fit, Run
 from tinyscene.training.batches import AugmentedClips
 from tones import CLASSES, tone_in_noise, write_clips
 
@@ -117,7 +117,7 @@ def test_the_cut_is_kept_through_the_later_cycles(tmp_path):
         [f"prune16.stages.{i}.{field}" for i in (0, 2) for field in ("augment.1.duration_s=0.5", "batch_size=3")],
     )
     with bare_runs():
-        rows = reproduce(small, clips, tmp_path / "run", accelerator="cpu", quiet=True)
+        rows = reproduce(small, clips, Run(folder=tmp_path / "run", accelerator="cpu", quiet=True))
     assert [row.stage.split()[0] for row in rows] == ["Fit", "MagnitudePruning", "Fit", "HalfPrecision"]
     first, cut, tuned, half = (SceneClassifier.load(tmp_path / "run" / row.model) for row in rows)
     zeros = {name: ~mask for name, mask in masks.masks_of(cut.network).items()}
@@ -141,7 +141,9 @@ def test_int8_variants_run_on_one_second(tmp_path):
         for field in ("augment.1.duration_s=0.5", "batch_size=4")
     ]
     with bare_runs():
-        rows = reproduce(override(file.only(*names), settings), clips, tmp_path / "run", accelerator="cpu", quiet=True)
+        rows = reproduce(
+            override(file.only(*names), settings), clips, Run(folder=tmp_path / "run", accelerator="cpu", quiet=True)
+        )
     stages = {path.name for path in (tmp_path / "run" / "stages").iterdir() if path.is_dir()}
     assert len([name for name in stages if name.startswith(("0-", "1-"))]) == 2
     last = {row.variant: row for row in rows}

@@ -120,7 +120,7 @@ def test_all_stages_run_and_each_is_a_row(small: SystemFile, clips: Clips, tmp_p
     # `aemnet` and `ticket` are where `ticket_int8` begins.
     some = small.only("ticket_int8", "random_ticket")
     with int8_files():
-        rows = reproduce(some, clips, tmp_path / "run", accelerator="cpu", quiet=True)
+        rows = reproduce(some, clips, Run(folder=tmp_path / "run", accelerator="cpu", quiet=True))
     assert len(rows) == 4 + 3
     assert all(row.scores is not None for row in rows)
     assert all(row.file.parity for row in rows if SOAK or row.stage.startswith("Quantize"))
@@ -149,7 +149,7 @@ def test_all_stages_run_and_each_is_a_row(small: SystemFile, clips: Clips, tmp_p
     system = override(small, ["ticket.stages.1.ratio=0.5"]).variants["ticket"]
     edited = replace(small, variants={"ticket": replace(system, stages=system.stages[:2])})
     with bare_runs():
-        again = reproduce(edited, clips, tmp_path / "run", accelerator="cpu", quiet=True)
+        again = reproduce(edited, clips, Run(folder=tmp_path / "run", accelerator="cpu", quiet=True))
     half = SceneClassifier.load(tmp_path / "run" / again[1].model).network
     mask = half.body.embed.weight_mask
     assert torch.equal(half.body.embed.weight[mask], initial.network.body.embed.weight[mask])

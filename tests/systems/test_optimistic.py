@@ -53,7 +53,7 @@ def done(system_file: Path, tone_set: Path, tmp_path_factory: pytest.TempPathFac
     root, clips = tmp_path_factory.mktemp("both"), load(tone_set)
     (root / "both2024.py").write_text(system_file.read_text() + VARIANTS)
     file = load_system(root / "both2024.py")
-    return Done(file, clips, root / "run", reproduce(file, clips, root / "run", quiet=True))
+    return Done(file, clips, root / "run", reproduce(file, clips, Run(folder=root / "run", quiet=True)))
 
 
 def by_variant(rows: list[Row], variant: str) -> list[Row]:
@@ -129,13 +129,13 @@ def test_what_it_was_fitted_on_is_the_test_part(done: Done) -> None:
 def test_a_kept_result_keeps_mark_and_figures(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fit, "apply", None)
     monkeypatch.setattr(Calibration, "apply", None)
-    again = reproduce(done.file, done.clips, done.folder, quiet=True)
+    again = reproduce(done.file, done.clips, Run(folder=done.folder, quiet=True))
     assert [row.to_json() for row in again] == [row.to_json() for row in done.rows]
 
 
 def test_other_test_clips_are_another_result(done: Done, tmp_path: Path) -> None:
     fewer = done.clips.where(lambda clip: clip.split != "test" or clip.device in "ab")
-    rows = reproduce(done.file.only("report"), fewer, tmp_path / "run", quiet=True)
+    rows = reproduce(done.file.only("report"), fewer, Run(folder=tmp_path / "run", quiet=True))
     assert rows[1].figures["fitted_clips"] == 6
     assert rows[1].model != by_variant(done.rows, "report")[1].model
 

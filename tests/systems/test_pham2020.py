@@ -58,7 +58,7 @@ def small_system() -> SystemFile:
 def run(clips: Clips, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
     folder = tmp_path_factory.mktemp("pham2020") / "run"
     with no_pictures():
-        return folder, reproduce(small_system(), clips, folder, accelerator="cpu", quiet=True)
+        return folder, reproduce(small_system(), clips, Run(folder=folder, accelerator="cpu", quiet=True))
 
 
 def test_the_recipe_is_the_reports() -> None:

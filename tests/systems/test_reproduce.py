@@ -81,7 +81,7 @@ def done(system_file: Path, clips: Clips, tmp_path_factory: pytest.TempPathFacto
     typed = ["/opt/bin/tinyscene", "reproduce", str(system_file), "--data", str(clips.root), f"--cache={folder}/cache"]
     with pytest.MonkeyPatch.context() as patch, counted_fits() as fits:
         patch.setattr(sys, "argv", [*typed, "--out", str(folder), "--seeds", "0"])
-        rows = reproduce(file, clips, folder, quiet=True)
+        rows = reproduce(file, clips, Run(folder=folder, quiet=True))
     return Done(file, clips, folder, rows, fits)
 
 
@@ -181,7 +181,7 @@ def test_the_receipt_says_where_the_numbers_come_from(done: Done, copy: Path, fi
     # Another label is other data.
     relabelled = replace(done.clips, rows=(done.clips.rows[0]._replace(scene="tram"), *done.clips.rows[1:]))
     (copy / "recipe.json").unlink()
-    reproduce(done.file.only("large"), relabelled, copy, quiet=True)
+    reproduce(done.file.only("large"), relabelled, Run(folder=copy, quiet=True))
     other = json.loads((copy / "receipt.json").read_text())
     assert fits == [3], "and what was learnt from it can't be kept"
     assert other["data_fingerprint"] != slip["data_fingerprint"]
@@ -209,7 +209,7 @@ def test_the_command_can_be_typed_on_another_machine(
 
 def test_a_second_start_trains_nothing(done: Done, copy: Path, fits: list[int]) -> None:
     before, card = stamps(copy / "stages"), figures(copy)
-    again = reproduce(done.file, done.clips, copy, quiet=True)
+    again = reproduce(done.file, done.clips, Run(folder=copy, quiet=True))
     assert fits == []
     assert stamps(copy / "stages") == before
     assert figures(copy) == card
@@ -221,7 +221,7 @@ def test_a_changed_recipe_trains_from_the_change_on(done: Done, copy: Path, fits
 
     def again(*changes: str, seeds: tuple[int, ...] = (0,)) -> list[int]:
         fits.clear()
-        reproduce(override(small, list(changes)), done.clips, copy, quiet=True, seeds=seeds)
+        reproduce(override(small, list(changes)), done.clips, Run(folder=copy, quiet=True), seeds=seeds)
         return list(fits)
 
     assert again("small.stages.2.epochs=1") == [1]
@@ -244,9 +244,9 @@ def test_an_unfinished_run_has_no_receipt(
         # The package's name `reproduce` is the function; the module is found by its path.
         patched.setattr(sys.modules["tinyscene.systems.reproduce"], "_run_variant", stop)
         with pytest.raises(KeyboardInterrupt):
-            reproduce(edited, done.clips, copy, quiet=True)
+            reproduce(edited, done.clips, Run(folder=copy, quiet=True))
     assert not (copy / "receipt.json").exists()
-    reproduce(done.file, done.clips, copy, quiet=True)
+    reproduce(done.file, done.clips, Run(folder=copy, quiet=True))
     assert (copy / "receipt.json").is_file()
 
 
@@ -255,11 +255,11 @@ def test_a_run_is_not_written_over_by_another(done: Done, copy: Path, fits: list
     fewer = done.clips.where(lambda clip: clip.path != "bus-train-0.wav")
     for file, clips in ((done.file, fewer), (replace(done.file, name="other"), done.clips)):
         with pytest.raises(InputError, match=r"holds a run of pocket2024.*accepted: another folder"):
-            reproduce(file, clips, copy, quiet=True)
+            reproduce(file, clips, Run(folder=copy, quiet=True))
     assert fits == []
     assert stamps(copy) == before
     # A further seed adds to what is there.
-    rows = reproduce(done.file, done.clips, copy, seeds=(0, 1), quiet=True)
+    rows = reproduce(done.file, done.clips, Run(folder=copy, quiet=True), seeds=(0, 1))
     assert fits == [3, 4]
     assert [row.to_json() for row in rows[:6]] == [row.to_json() for row in done.rows]
 
@@ -274,7 +274,7 @@ def test_an_edited_criterion_of_ones_own_is_seen(
         text = system_file.read_text().replace("by=l1_norm", own.format(function))
         (tmp_path / "own2024.py").write_text(text)
         fits.clear()
-        reproduce(load_system(tmp_path / "own2024.py").only("small"), clips, tmp_path / "run", quiet=True)
+        reproduce(load_system(tmp_path / "own2024.py").only("small"), clips, Run(folder=tmp_path / "run", quiet=True))
         return list(fits)
 
     assert run("abs") == [3, 4]
@@ -339,7 +339,7 @@ def test_no_stage_sees_a_test_clip(system_file: Path, clips: Clips, tmp_path: Pa
     file, seen = load_system(system_file), list[str]()
     large = file.variants["large"]
     spied = System(large.rules, large.build, (Spy(seen), *large.stages, Spy(seen)), large.reported)
-    reproduce(replace(file, variants={"spied": spied}), clips, tmp_path / "run", quiet=True)
+    reproduce(replace(file, variants={"spied": spied}), clips, Run(folder=tmp_path / "run", quiet=True))
     assert len(clips.test) == 12
     assert {split: seen.count(split) for split in set(seen)} == {"train": 2 * 18, "validation": 2 * 6}
 
@@ -349,7 +349,7 @@ def test_test_clips_do_not_reach_training(system_file: Path, clips: Clips, tmp_p
     file = load_system(system_file).only("large")
     odd = clips.where(lambda clip: clip.split != "test" or clip.device in "ab")
     for name, some in (("all", clips), ("some", odd)):
-        reproduce(file, some, tmp_path / name, quiet=True)
+        reproduce(file, some, Run(folder=tmp_path / name, quiet=True))
     weights = [(tmp_path / name / "large" / "seed-0" / "weights.safetensors").read_bytes() for name in ("all", "some")]
     assert weights[0] == weights[1]
     assert figures(tmp_path / "all")[0]["accuracy_unseen"] != figures(tmp_path / "some")[0]["accuracy_unseen"] == ""
@@ -370,7 +370,7 @@ def test_what_leaks_or_lacks_a_class_is_refused(
     ]
     for some, message in refused:
         with pytest.raises(InputError, match=message):
-            reproduce(file, some, tmp_path / "run", quiet=True)
+            reproduce(file, some, Run(folder=tmp_path / "run", quiet=True))
     assert fits == []
 
 
@@ -381,11 +381,11 @@ def test_one_sound_under_two_names_is_refused_or_dropped(
     twins_named = r"bus-train-0.wav \(train, tones.csv:2\) = bus-again.flac \(test, tones.csv:38\)"
     both = rf"the same sound, {twins_named}; .*--drop-shared"
     with pytest.raises(InputError, match=both):
-        reproduce(file, clips, tmp_path / "run", quiet=True)
+        reproduce(file, clips, Run(folder=tmp_path / "run", quiet=True))
     with pytest.raises(InputError, match=both):
-        reproduce(file, replace(clips, published=True), tmp_path / "run", quiet=True)
+        reproduce(file, replace(clips, published=True), Run(folder=tmp_path / "run", quiet=True))
     assert fits == []
-    reproduce(file, decode(clips, 8000, quiet=True).drop_shared().clips, tmp_path / "run", quiet=True)
+    reproduce(file, decode(clips, 8000, quiet=True).drop_shared().clips, Run(folder=tmp_path / "run", quiet=True))
     (note,) = json.loads((tmp_path / "run" / "receipt.json").read_text())["notes"]
     assert note.endswith(": bus-train-0.wav (train, recording bus-train-0)")
 
@@ -395,7 +395,7 @@ def test_what_published_splits_share_stands_in_the_receipt(
 ) -> None:
     rows = [c._replace(recording=c.recording.replace("park-test-1", "park-train-0")) for c in clips]
     published = replace(clips, rows=tuple(rows), published=True).note_shared()
-    (row, _) = reproduce(load_system(system_file).only("large"), published, tmp_path / "run", quiet=True)
+    (row, _) = reproduce(load_system(system_file).only("large"), published, Run(folder=tmp_path / "run", quiet=True))
     (note,) = json.loads((tmp_path / "run" / "receipt.json").read_text())["notes"]
     assert (
         "1 recording stands in development and test alike, as published: park-train-0 (1 in train, 1 in test)" in note
@@ -425,7 +425,7 @@ def killing(self, network, optimizer, progress):
         os.kill(os.getpid(), signal.SIGKILL)
 
 Checkpoint.save = killing
-reproduce(load_system({system!r}).only("small"), load({data!r}), {run!r}, quiet=True)
+reproduce(load_system({system!r}).only("small"), load({data!r}), Run(folder={run!r}, quiet=True))
 """
 
 
@@ -445,7 +445,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 
     monkeypatch.setattr(Checkpoint, "save", counted)
     with no_pictures():
-        reproduce(done.file.only("small"), done.clips, folder, quiet=True)
+        reproduce(done.file.only("small"), done.clips, Run(folder=folder, quiet=True))
     assert saves == [3, 4], "the second fit goes on after its second epoch"
     assert figures(folder) == [row for row in figures(done.folder) if row["variant"] == "small"]
     models = [run / "small" / "seed-0" for run in (folder, done.folder)]
@@ -484,6 +484,6 @@ def test_a_seed_is_part_of_what_made_a_result(clips: Clips, tmp_path: Path) -> N
     system = System(dcase2021, begun_alike, (Fit(epochs=1, batch_size=4),))
     file = SystemFile("alike", Path(__file__), "", {"only": system})
     with bare_runs():
-        rows = reproduce(file, clips, tmp_path / "run", seeds=(0, 1), accelerator="cpu", quiet=True)
+        rows = reproduce(file, clips, Run(folder=tmp_path / "run", accelerator="cpu", quiet=True), seeds=(0, 1))
     first, second = (weights_fingerprint(SceneClassifier.load(tmp_path / "run" / row.model).network) for row in rows)
     assert first != second

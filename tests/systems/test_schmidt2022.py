@@ -18,7 +18,7 @@ from tinyscene.data import Clips
 from tinyscene.features import LogMel
 from tinyscene.models import Tandem
 from tinyscene.systems import SystemFile, override
-from tinyscene.training import SGD
+from tinyscene.training import SGD, Run
 from tones import CLASSES, tone_in_noise, write_clips
 
 RATE = 16_000
@@ -94,7 +94,7 @@ def test_every_variant_runs_to_its_file(small: SystemFile, clips: Clips, tmp_pat
     # `tandem`, `selected` and `pruned` are where `int8` begins, and the controls differ in the criterion alone.
     some = small.only("linear", "int8", "pruned_by_l1")
     with int8_files():
-        rows = reproduce(some, clips, tmp_path / "run", accelerator="cpu", quiet=True)
+        rows = reproduce(some, clips, Run(folder=tmp_path / "run", accelerator="cpu", quiet=True))
     last = {row.variant: row for row in rows}
     assert all(row.file.bytes > 0 for row in rows if SOAK or row.stage.startswith("Quantize"))
     # The first stage of the tandem predicts what the linear model does.

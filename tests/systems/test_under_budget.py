@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,19 +17,17 @@ from hypothesis import strategies as st
 
 from killing import killed_at, same_weights
 from tinyscene import Budget, Fit, InputError, SceneClassifier, evaluate, fit_under
-from tinyscene.accounting import total
+from tinyscene.accounting import count, total
 from tinyscene.audio import Waveform
 from tinyscene.cli import main
-from tinyscene.compression import BudgetPruning
+from tinyscene.compression import Quantize
 from tinyscene.data import Clips, Waveforms, load
 from tinyscene.deployment import Artifact
-from tinyscene.errors import OutOfReachError
 from tinyscene.evaluation.scorecard import StageFile
 from tinyscene.rules import Finding, Limit
 from tinyscene.rules.budget import BYTES_IN, COUNTS_IN, amount
 from tinyscene.systems.fit_under import Found, deliver
-from tinyscene.systems.prune_under import PruneUnder, deployed_ledger
-from tinyscene.systems.under_budget import Candidate, build, epochs_of, minutes_of, scale_for
+from tinyscene.systems.under_budget import Candidate, epochs_of, minutes_of, scale_for
 from tinyscene.training import Run
 
 # The function of that name hides its module.
@@ -64,7 +62,7 @@ def heard_files() -> Iterator[list[str]]:
 
 
 def run(clips: Clips, folder: Path, budget: Budget = BUDGET) -> Found:
-    return fit_under(clips, budget, folder, networks=NETWORKS, epochs_scale=SCALE, quiet=True)
+    return fit_under(clips, budget, Run(folder=folder, quiet=True), networks=NETWORKS, epochs_scale=SCALE)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +179,7 @@ def test_a_file_over_the_budget_is_not_delivered(done: Done, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("budget", [Budget(bytes=100), Budget(macs=500), Budget(bytes=64_000, ram_bytes=1_000)])
 def test_a_budget_out_of_reach_is_answered_by_what_can_be_had(done: Done, budget: Budget, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no network can be brought there.*baseline2020 comes down to .*accepted"):
+    with pytest.raises(InputError, match=r"no network can be brought there.*baseline2020_\w+: .* one channel a layer"):
         run(done.clips, tmp_path / "run", budget)
     assert not (tmp_path / "run").exists(), "said before anything is trained"
 
@@ -189,11 +187,11 @@ def test_a_budget_out_of_reach_is_answered_by_what_can_be_had(done: Done, budget
 @pytest.mark.parametrize("budget", [Budget(bytes=4_000), Budget(macs=1_000_000), Budget(ram_bytes=30_000)])
 def test_pruning_is_to_what_the_file_will_cost(budget: Budget) -> None:
     classes = ("bus", "park", "tram")
-    rules = budget.rules(1.0, classes)
-    classifier = build("baseline2020", {"filters": (8, 16), "dense": 50, "bands": 64}, classes)
-    pruned = PruneUnder(rules).shape(classifier)
-    ledger = deployed_ledger(pruned, 1.0)
-    shares = [limit.measure(ledger) / limit.at_most for limit in rules.limits]
+    arguments = {"filters": (8, 16), "dense": 50, "bands": 64}
+    one = Candidate("baseline2020", arguments, budget.rules(1.0, classes), 1.0)
+    int8 = Quantize().shape(one.pruning.shape(one.build(classes)))
+    ledger = count(int8.network, int8.example(1.0))
+    shares = [limit.measure(ledger) / limit.at_most for limit in one.rules.limits]
     # RAM goes in steps of a whole channel of the largest map.
     assert (0.5 if budget.ram_bytes else 0.9) < max(shares) <= 1
 
@@ -273,122 +271,6 @@ def test_the_receipt_counts_all_that_was_trained(done: Done) -> None:
     assert receipt["minutes"] == pytest.approx(spent / 60, abs=0.001)
 
 
-@contextmanager
-def cannot_be_pruned(refused: Callable[[SceneClassifier, Clips], bool]) -> Iterator[None]:
-    """`PruneUnder` ends as it does where no pruning comes under the limits."""
-    original = PruneUnder.apply
-
-    def refusing(stage: PruneUnder, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        if refused(classifier, clips):
-            raise OutOfReachError("it can't be pruned; accepted: a larger budget")
-        return original(stage, classifier, clips, run)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PruneUnder, "apply", refusing)
-        for name in PICTURES:
-            patch.setattr(f"tinyscene.evaluation.pictures.{name}", lambda *_: None)
-        yield
-
-
-def filters_of(made: SceneClassifier) -> tuple[int, ...]:
-    return tuple(made.network.arguments["filters"])
-
-
-def left_out_of(folder: Path) -> list[tuple[str, str, str]]:
-    with (folder / "pareto.csv").open(newline="") as file:
-        return [(r["rung"], r["candidate"], r["left_out"]) for r in csv.DictReader(file) if r["left_out"]]
-
-
-REASON = "it can't be pruned; accepted: a larger budget"
-
-
-def test_a_candidate_that_cannot_be_pruned_is_left_out(done: Done, tmp_path: Path) -> None:
-    """The one that won before: the search goes on with the other."""
-    winner = done.found.winner.candidate
-    with cannot_be_pruned(lambda made, _: filters_of(made) == winner.arguments["filters"]):
-        found = run(done.clips, tmp_path / "run")
-    (other,) = {trial.candidate.name for trial in done.found.tried} - {winner.name}
-    assert [(trial.rung, trial.candidate.name) for trial in found.tried] == [(1, other), (2, other), (3, other)]
-    assert found.winner.candidate.name == other
-    assert left_out_of(found.folder) == [("1", winner.name, REASON)]
-    SceneClassifier.load(found.folder / "model")
-
-
-def test_a_winner_that_cannot_be_pruned_in_the_end_makes_room_for_the_next(done: Done, tmp_path: Path) -> None:
-    folder, winner = Path(shutil.copytree(done.found.folder, tmp_path / "run")), done.found.winner.candidate
-    shutil.rmtree(folder / "final")
-    filters, everything = winner.arguments["filters"], len(done.clips.development)
-    with cannot_be_pruned(lambda made, clips: filters_of(made) == filters and len(clips) == everything):
-        found = run(done.clips, folder)
-    assert found.winner.candidate.name != winner.name
-    assert left_out_of(folder) == [("4", winner.name, REASON)]
-    assert json.loads((folder / "receipt.json").read_text())["settings"]["winner"] == found.winner.candidate.name
-
-
-def test_a_rung_that_nobody_passes_is_gone_through_by_those_that_waited(
-    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The better half of the first rung fails in the second one: the other half goes on."""
-    folder, winner = Path(shutil.copytree(done.found.folder, tmp_path / "run")), done.found.winner.candidate
-    for stage in folder.glob("search/stages/2-prune*"):
-        shutil.rmtree(stage)
-    searched: list[Any] = []
-
-    def stop(*given: Any) -> None:
-        searched.extend(given)
-        raise InterruptedError
-
-    monkeypatch.setattr(fitting, "_final", stop)
-    with (
-        cannot_be_pruned(lambda made, _: filters_of(made) == winner.arguments["filters"]),
-        pytest.raises(InterruptedError),
-    ):
-        run(done.clips, folder)
-    tried, _, _, left_out, _ = searched
-    assert [(trial.rung, trial.candidate == winner) for trial in tried] == [
-        (1, True),
-        (1, False),
-        (2, False),
-        (3, False),
-    ]
-    assert [(one.rung, one.name, one.reason) for one in left_out] == [(2, winner.name, REASON)]
-
-
-def test_where_none_can_be_pruned_all_reasons_are_given(done: Done, tmp_path: Path) -> None:
-    with (
-        cannot_be_pruned(lambda *_: True),
-        pytest.raises(
-            InputError, match=r"no candidate could be pruned to the budget \(baseline2020_\w+: it can't .*; bas"
-        ),
-    ):
-        run(done.clips, tmp_path / "run")
-    assert not (tmp_path / "run" / "receipt.json").exists()
-
-
-def test_pruning_that_ends_out_of_reach_says_so() -> None:
-    classifier = build("baseline2020", {"filters": (8, 16), "dense": 50, "bands": 64}, ("a", "b"))
-    with pytest.raises(OutOfReachError, match="with one channel a layer .*; accepted: at least"):
-        PruneUnder(Budget(macs=1_000).rules(1.0, ("a", "b"))).shape(classifier)
-
-
-def test_a_pruning_that_fits_is_kept_where_a_smaller_one_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    classifier = build("baseline2020", {"filters": (8, 16), "dense": 50, "bands": 64}, ("a", "b"))
-    original, calls = BudgetPruning.shape, []
-
-    def once(stage: BudgetPruning, given: SceneClassifier) -> SceneClassifier:
-        calls.append(stage)
-        if len(calls) > 1:
-            raise InputError("one channel a layer costs more")
-        return original(stage, given)
-
-    monkeypatch.setattr(BudgetPruning, "shape", once)
-    # Twice the budget can't be used up: it looks for more.
-    monkeypatch.setattr("tinyscene.systems.prune_under._USED", 2.0)
-    rules = Budget(bytes=4_000).rules(1.0, ("a", "b"))
-    assert rules.judge(deployed_ledger(PruneUnder(rules).shape(classifier), 1.0)).passed
-    assert len(calls) == 2
-
-
 SECONDS = [0.02, 0.01, 0.04]
 
 
@@ -437,15 +319,15 @@ def test_minutes_are_kept_for_the_call_that_goes_on(
     for seconds, minutes in ((0.01, 5), (0.02, 5), (0.02, 6)):
         monkeypatch.setattr(fitting, "seconds_a_clip", lambda _, seconds=seconds: seconds)
         with pytest.raises(PlannedError) as stop:
-            fit_under(done.clips, BUDGET, tmp_path / "run", networks=NETWORKS, minutes=minutes)
+            fit_under(done.clips, BUDGET, Run(folder=tmp_path / "run"), networks=NETWORKS, minutes=minutes)
         epochs.append(stop.value.args[0])
     assert epochs[0] == epochs[1] > epochs[2] >= 6
     assert re.search(rf"{epochs[2]} epochs in full \(--epochs-scale 0.\d+\).* some 6 minutes", capsys.readouterr().err)
     with pytest.raises(InputError, match="--minutes 5 and --epochs-scale 0.5; accepted: one of them"):
-        fit_under(done.clips, BUDGET, tmp_path, minutes=5, epochs_scale=0.5)
+        fit_under(done.clips, BUDGET, Run(folder=tmp_path), minutes=5, epochs_scale=0.5)
     for wrong in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match=r"--epochs-scale \S+; accepted: above 0"):
-            fit_under(done.clips, BUDGET, tmp_path, epochs_scale=wrong)
+            fit_under(done.clips, BUDGET, Run(folder=tmp_path), epochs_scale=wrong)
 
 
 def test_a_network_out_of_reach_is_named_beside_those_that_are_tried(
@@ -456,10 +338,13 @@ def test_a_network_out_of_reach_is_named_beside_those_that_are_tried(
 
     monkeypatch.setattr(fitting, "_search", stop)
     with pytest.raises(InterruptedError):
-        fit_under(done.clips, Budget(macs=20_000), tmp_path, networks=("pham_cnn", *NETWORKS), epochs_scale=SCALE)
-    assert re.search(r"  baseline2020 is left out: comes down to 0.03641 MMACs", capsys.readouterr().err)
+        fit_under(
+            done.clips, Budget(macs=20_000), Run(folder=tmp_path), networks=("pham_cnn", *NETWORKS), epochs_scale=SCALE
+        )
+    left_out = r"  baseline2020_\w+ is left out: .*macs=20,000\): with one channel a layer Baseline2020 has 36,4\d\d"
+    assert re.search(left_out, capsys.readouterr().err)
 
 
 def test_unknown_networks_are_named(done: Done, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no network 'alexnet' .*accepted: cp_mobile"):
-        fit_under(done.clips, BUDGET, tmp_path, networks=("alexnet",), quiet=True)
+        fit_under(done.clips, BUDGET, Run(folder=tmp_path, quiet=True), networks=("alexnet",))

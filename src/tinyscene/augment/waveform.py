@@ -43,7 +43,8 @@ class Gain:
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples,)"""
-        return waveform * np.float32(10 ** (rng.uniform(self.lowest_db, self.highest_db) / 20))
+        # uniform(0.0, -0.0) is an error of NumPy's.
+        return waveform * np.float32(10 ** (rng.uniform(self.lowest_db + 0.0, self.highest_db + 0.0) / 20))
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Noise:
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples,)"""
-        snr_db = rng.uniform(self.lowest_snr_db, self.highest_snr_db)
+        snr_db = rng.uniform(self.lowest_snr_db + 0.0, self.highest_snr_db + 0.0)
         level = np.sqrt(np.mean(np.square(waveform, dtype=np.float64))) * 10 ** (-snr_db / 20)
         return waveform + np.float32(level) * rng.standard_normal(len(waveform), dtype=np.float32)
 

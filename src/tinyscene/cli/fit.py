@@ -69,6 +69,7 @@ def fit(
     from tinyscene.rules import Budget
     from tinyscene.systems.fit_under import fit_under
     from tinyscene.systems.under_budget import NETWORKS, build
+    from tinyscene.training import Run
 
     budget = Budget.typed(under, macs, parameters, ram)
     heard = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
@@ -80,21 +81,19 @@ def fit(
         found = fit_under(
             clips,
             budget,
-            folder,
+            Run(seed, folder, workers, accelerator),
             networks=tuple(network or ()),
             epochs_scale=epochs_scale,
             minutes=minutes,
-            seed=seed,
-            workers=workers,
-            accelerator=accelerator,
         )
     except KeyboardInterrupt:
         Console(stderr=True).print("\ninterrupted; the same command goes on from the last epoch", highlight=False)
         raise
     if json_file:
         tried = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
-        left_out = [one.facts for one in found.left_out]
-        write_json({"folder": str(folder), "row": found.row.to_json(), "tried": tried, "left_out": left_out}, json_file)
+        write_json(
+            {"folder": str(folder), "row": found.row.to_json(), "tried": tried, "left_out": found.left_out}, json_file
+        )
     else:
         _show(found)
 

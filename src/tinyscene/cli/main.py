@@ -182,6 +182,7 @@ def reproduce(
     receipt and recipe.
     """
     from tinyscene import systems
+    from tinyscene.training import Run
 
     file = recipe(system, variant, set_, epochs_scale)
     built = next(iter(file.variants.values())).build(("a", "b"))
@@ -193,11 +194,8 @@ def reproduce(
         rows = systems.reproduce(
             file,
             clips,
-            folder,
+            Run(folder=folder, workers=workers, accelerator=accelerator, devices=devices),
             seeds=seeds_of(seeds),
-            workers=workers,
-            accelerator=accelerator,
-            devices=devices,
             settings={"epochs_scale": epochs_scale, "set": set_ or []},
         )
     except KeyboardInterrupt:
@@ -289,7 +287,7 @@ def demo(
     place = render(out / "synthetic")
     clips = ts.data.load(place)
     file = recipe("singh2021", ["singh_53kb"], None, epochs_scale)
-    rows = ts.reproduce(file, clips, out / "run", settings={"epochs_scale": epochs_scale})
+    rows = ts.reproduce(file, clips, ts.Run(folder=out / "run"), settings={"epochs_scale": epochs_scale})
     model = out / "run" / "singh_53kb" / "seed-0"
     recording = place / clips.test.rows[0].path
     screen().print(listing.predictions({str(recording): ts.SceneClassifier.load(model).predict(recording)}))

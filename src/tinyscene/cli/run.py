@@ -1,23 +1,20 @@
 """`tinyscene run`: a model or an exported file at work on recordings, on a stream or at the microphone."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from tinyscene.cli.options import SkipBad, list_skipped
+from tinyscene.cli.rows import STDIN, open_rows, shown
 from tinyscene.errors import InputError
-from tinyscene.progress import bar
+from tinyscene.progress import bar, say
 
 if TYPE_CHECKING:
     from tinyscene.listening import Model
-    from tinyscene.listening.rows import Rows
 
-STDIN = "-"
 # Where an option has an effect.
 _PLACES = {
     **dict.fromkeys(("every", "smooth", "mean_of"), "with --stream or --listen"),
@@ -152,36 +149,3 @@ def _files(named: list[str]) -> list[str]:
             raise InputError(f"{name}: a folder without a sound file; accepted: {', '.join(SUFFIXES)} at any depth")
         files |= found
     return list(files)
-
-
-@contextmanager
-def open_rows(
-    model: "Model", out: Path | None, form: str | None, key: str = "", *, streamed: bool = False
-) -> "Iterator[tuple[Rows, set[str]]]":
-    """Where rows go, and the recordings that are there already."""
-    from tinyscene.listening.rows import FORMS, Rows, columns_of, form_of, resumed
-
-    if form not in (None, "text", *FORMS) or (out and form not in (None, form_of(out))):
-        accepted = f".{form_of(out)} of {out} alone" if out else f"{', '.join(FORMS)} or text"
-        raise InputError(f"--format {form}; accepted: {accepted}")
-    columns = columns_of(model.classes, streamed=streamed)
-    if out is None:
-        yield Rows(sys.stdout, form or ("text" if sys.stdout.isatty() else "csv"), columns), set()
-    elif not streamed:
-        with resumed(out, columns, key) as (rows, done):
-            yield rows, done
-    else:
-        if out.exists() and out.stat().st_size:
-            raise InputError(f"{out}: is there already, and a stream can't be gone on with; accepted: another name")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("w", encoding="utf-8", newline="") as file:
-            yield Rows(file, form_of(out), columns), set()
-
-
-def shown(out: Path | None) -> bool:
-    """Whether rows come up on a terminal, where they are progress enough."""
-    return out is None and sys.stdout.isatty()
-
-
-def say(sentence: str) -> None:
-    Console(stderr=True, soft_wrap=True, markup=False).print(sentence, highlight=False)

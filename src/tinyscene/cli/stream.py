@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from tinyscene.cli.run import STDIN, open_rows, say, shown
-from tinyscene.progress import bar
+from tinyscene.cli.rows import STDIN, open_rows, shown
+from tinyscene.progress import bar, say
 
 if TYPE_CHECKING:
     from tinyscene.audio import Waveform

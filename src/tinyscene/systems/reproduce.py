@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from tinyscene.data import Clips, decode
-from tinyscene.errors import InputError, OutOfReachError
+from tinyscene.errors import InputError
 from tinyscene.evaluation.evaluate import evaluate
 from tinyscene.evaluation.scorecard import Row, StageFile
 from tinyscene.evaluation.scores import Scores
@@ -46,49 +46,42 @@ class Result:
 def reproduce(
     file: SystemFile,
     clips: Clips,
-    folder: str | Path,
+    run: Run,
     *,
-    seeds: tuple[int, ...] = (0,),
-    workers: int = 0,
-    accelerator: str = "auto",
-    devices: int = 1,
-    quiet: bool = False,
+    seeds: tuple[int, ...] = (),
     settings: dict[str, Any] | None = None,
     files: Files = "every stage",
-    left_out: dict[str, str] | None = None,
 ) -> list[Row]:
     """Train, compress and evaluate every variant of `file`; a row a stage.
 
-    Stages that begin alike are done once, and a stage whose result lies in `folder` isn't done again: the key of a
-    result holds the untrained classifier, the data, the seed, the stages so far, and the source and versions of what
-    computes. The folder receives scorecard, pictures, models, receipt, and what is needed to run it again; and the
-    exported `files` of every stage, of the last one, or of none. A variant that can't be brought under its limits ends
-    the run, or where `left_out` is given goes into it with the reason, and the others go on.
+    Stages that begin alike are done once, and a stage whose result lies in the run's folder isn't done again: the key
+    of a result holds the untrained classifier, the data, the seed, the stages so far, and the source and versions of
+    what computes. The folder receives scorecard, pictures, models, receipt, and what is needed to run it again.
+
+    Args:
+        run: folder, devices and seed.
+        seeds: several of them, in place of the run's.
+        settings: what is to be in the receipt beside them.
+        files: of which stages an exported file is written: of every one, of the last one, or of none.
 
     Raises:
         InputError: the clips lack a class in a split, a recording or the content of a file is on both sides of one, or
-            `folder` holds a run of another system or on other data.
+            the folder holds a run of another system or on other data.
     """
     clips.require("train", "test")
-    folder = Path(folder)
+    folder, asked, seeds = Path(run.folder), run, seeds or (run.seed,)
     rows: list[Row] = []
     seconds: dict[Path, float] = {}
     shaped: Shaped = []
     data = ""
     for seed in seeds:
-        run = Run(seed, folder / "stages", workers, accelerator, devices, quiet)
+        run = Run(seed, folder / "stages", asked.workers, asked.accelerator, asked.devices, asked.quiet)
         for variant, system in file.variants.items():
-            try:
-                classifier = _built(system, clips, run, shaped)
-                if not data:
-                    data = check_data(clips, classifier, quiet)
-                    _claim(folder, file, list(seeds), data, write=run.fabric.is_global_zero)
-                results = _run_variant(variant, system, classifier, clips, run, files)
-            except OutOfReachError as error:
-                if left_out is None:
-                    raise
-                left_out[variant] = str(error)
-                continue
+            classifier = _built(system, clips, run, shaped)
+            if not data:
+                data = check_data(clips, classifier, run.quiet)
+                _claim(folder, file, list(seeds), data, write=run.fabric.is_global_zero)
+            results = _run_variant(variant, system, classifier, clips, run, files)
             for index, result in enumerate(results):
                 row = stage_row(file, variant, index, result.classifier, system.rules)
                 row = replace(row, dataset=clips.name, seed=seed, scores=result.scores, figures=result.figures)
@@ -96,7 +89,7 @@ def reproduce(
             seconds |= {result.folder: result.seconds for result in results}
             if run.fabric.is_global_zero:
                 _present(f"{file.name} {variant}, {clips.name}, seed {seed}", results, system, folder, variant, seed)
-    if rows and run.fabric.is_global_zero:
+    if run.fabric.is_global_zero:
         slip = receipt(sum(seconds.values()) / 60, list(seeds), clips, data, run.place, settings or {})
         slip["departures"] = file.departures
         _write_run(file, rows, slip, folder)

@@ -1,7 +1,7 @@
 """What was tried on the way to a classifier under a budget: its table and its picture."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,40 +70,14 @@ class Trial:
         )
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """What was not tried, or not to the end.
-
-    Attributes:
-        rung: at which it was left out; 0 before the first one, and one more than there are in the final training.
-        name: of the candidate, or of a network of which there is none.
-        reason: one sentence.
-    """
-
-    rung: int
-    name: str
-    network: str
-    reason: str
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """As a row of pareto.csv."""
-        return {"rung": self.rung, "candidate": self.name, "network": self.network, "left_out": self.reason}
-
-    @property
-    def text(self) -> str:
-        """One line."""
-        return f"  {self.name} is left out: {self.reason}"
-
-
-def save_tried(tried: Sequence[Trial], left_out: Sequence[LeftOut], winner: Trial, title: str, folder: Path) -> None:
-    """Write pareto.csv, with what was left out and why at its end, and pareto.png."""
+def save_tried(tried: Sequence[Trial], left_out: Mapping[str, str], winner: Trial, title: str, folder: Path) -> None:
+    """Write pareto.csv, with the candidates that were left out and why at its end, and pareto.png."""
     from tinyscene.evaluation.pictures import draw_pareto
 
     with write_whole(folder / "pareto.csv") as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*winner.facts, "winner", "left_out"], restval="")
         writer.writeheader()
         writer.writerows(trial.facts | {"winner": trial is winner} for trial in tried)
-        writer.writerows(one.facts for one in left_out)
+        writer.writerows({"candidate": name, "left_out": reason} for name, reason in left_out.items())
     rows = [(f"rung {trial.rung}", trial.row) for trial in tried]
     draw_pareto(rows, winner.row, title, folder / "pareto.png")

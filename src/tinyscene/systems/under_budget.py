@@ -17,7 +17,7 @@ import itertools
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ import torch
 
 from tinyscene.accounting import CONVENTIONS, Ledger, count
 from tinyscene.augment import Mixup, SpecAugment
-from tinyscene.compression import Quantize
+from tinyscene.compression import BudgetPruning, Quantize
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
 from tinyscene.features import LogMel
@@ -34,7 +34,6 @@ from tinyscene.models import create_model
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
 from tinyscene.systems.edit import scale_epochs
-from tinyscene.systems.prune_under import PruneUnder
 from tinyscene.systems.system import System
 from tinyscene.training import AdamW, Cosine, Fit, Stage
 
@@ -45,6 +44,8 @@ HEARD, FEWEST_EPOCHS = 24_000, 10
 LEAST_EPOCHS = 6
 # The share of the epochs at which each rung ends, and of the candidates that it is run on, those before it halved.
 RUNGS = (1 / 6, 1 / 3, 2 / 3)
+# What `BudgetPruning` calls the quantities of a limit.
+_ASKED = {"bytes": "bytes", "macs": "macs", "parameters": "parameters", "ram": "peak_ram_bytes"}
 # A width beyond this is no candidate, however large the budget.
 WIDEST = 32
 
@@ -71,6 +72,14 @@ NETWORKS = (
     Scaled("baseline2020", lambda w: {"filters": (4 * w, 8 * w), "dense": 50, "bands": BANDS}),
     Scaled("pham_cnn", lambda w: {"channels": (4 * w, 8 * w, 16 * w, 32 * w)}),
 )
+
+
+def chosen(names: Sequence[str]) -> tuple[Scaled, ...]:
+    """Those of these names; all where none is given. Raises InputError for another name."""
+    known = {one.network: one for one in NETWORKS}
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"no network {unknown[0]!r} to fit under a budget; accepted: {', '.join(known)}")
+    return tuple(known[name] for name in dict.fromkeys(names or known))
 
 
 def build(network: str, arguments: dict[str, Any], classes: tuple[str, ...]) -> SceneClassifier:
@@ -123,13 +132,19 @@ class Candidate:
         return self._system(tuple(fits), last=rung == len(RUNGS) - 1)
 
     @property
+    def pruning(self) -> BudgetPruning:
+        """To the budget, of what the int8 network will cost."""
+        limits: dict[str, Any] = {_ASKED[limit.quantity]: limit.at_most for limit in self.rules.limits}
+        return BudgetPruning(**limits, at="int8", clip_s=self.rules.clip_s)
+
+    @property
     def whole(self) -> System:
-        """All epochs; the pruning counts the file itself."""
+        """All epochs at once."""
         return self._system((scale_epochs(train, self.scale),), last=True)
 
     def _system(self, fits: tuple[Stage, ...], *, last: bool) -> System:
         rounded = quantize if last else Quantize()
-        stages = (*fits, PruneUnder(self.rules), *scale_epochs((tune, rounded), self.scale))
+        stages = (*fits, self.pruning, *scale_epochs((tune, rounded), self.scale))
         return System(self.rules, self.build, stages, counted_by=CONVENTIONS["bn4"])
 
 

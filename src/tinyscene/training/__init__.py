@@ -1,10 +1,11 @@
 """Training: `Fit`, and what it is made of."""
 
-from tinyscene.training.fit import EarlyStopping, Fit
+from tinyscene.training.fit import Fit
 from tinyscene.training.losses import CrossEntropy, KLDivergence
 from tinyscene.training.optimizers import SGD, Adam, AdamW
 from tinyscene.training.run import Run, Stage
 from tinyscene.training.schedules import Constant, Cosine, InverseTime, Linear, Step, Triangular2
+from tinyscene.training.settings import EarlyStopping
 
 __all__ = [
     "SGD",

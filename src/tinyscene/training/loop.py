@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,10 +19,7 @@ from tinyscene.training.batches import BATCH, DROPOUT, AugmentedClips, Plan, bat
 from tinyscene.training.checkpoint import Checkpoint, Progress
 from tinyscene.training.optimizers import parameter_groups
 from tinyscene.training.run import Run
-
-if TYPE_CHECKING:
-    from tinyscene.training.fit import Fit
-
+from tinyscene.training.settings import FitSettings
 
 AfterStep = Callable[[nn.Module, float], dict[str, float] | None]
 """Called with the network and the share of the fit's steps that are done, after each; it may change masks and buffers.
@@ -100,18 +97,32 @@ class WaveformSource:
         return _augment(features, targets, self.on_features, rng)
 
 
+class Data(NamedTuple):
+    """What a fit trains on, and the features that it watches."""
+
+    clips: Clips
+    source: Source
+    validation: Iterable[Tensor]
+
+
+class _Training(NamedTuple):
+    """What stays the same from epoch to epoch; `wrapped` and `optimizer` as Fabric set them up."""
+
+    fit: FitSettings
+    classifier: SceneClassifier
+    wrapped: Any
+    optimizer: Any
+    source: Source
+    targets: Tensor
+    run: Run
+    hooks: Hooks
+
+
 def train(
-    fit: "Fit",
-    classifier: SceneClassifier,
-    source: Source,
-    clips: Clips,
-    validation: Iterable[Tensor],
-    checkpoint: Checkpoint,
-    run: Run,
-    hooks: Hooks,
+    fit: FitSettings, classifier: SceneClassifier, data: Data, checkpoint: Checkpoint, run: Run, hooks: Hooks
 ) -> None:
     """Train `classifier` in place, from the last epoch of an earlier, killed run where there was one."""
-    fabric = run.fabric
+    fabric, (clips, source, validation) = run.fabric, data
     network = classifier.network
     learned = [parameter for parameter in classifier.frontend.parameters() if parameter.requires_grad]
     groups = parameter_groups(network, fit.optimizer.rates)
@@ -121,6 +132,7 @@ def train(
     plan = Plan(len(source), fit.batch_size, progress.epoch, fit.epochs, run, fabric.global_rank, fabric.world_size)
     source.start(plan, run)
     targets = torch.eye(len(clips.classes))[clips.train.labels].to(fabric.device)
+    training = _Training(fit, classifier, wrapped, wrapped_optimizer, source, targets, run, hooks)
     labels = clips.validation.labels
     steps = len(plan)
     quiet = run.quiet or not fabric.is_global_zero
@@ -130,8 +142,7 @@ def train(
     with bar(_what(fit, progress), last * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
-            trained = classifier, wrapped, wrapped_optimizer
-            row = _epoch(fit, trained, source, targets, plan, progress, run, advance, hooks)
+            row = _epoch(training, plan, progress, advance)
             if len(labels):
                 probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
                 row["validation_log_loss"] = log_loss(labels, probabilities)
@@ -150,19 +161,9 @@ def train(
     run.history[:] = progress.history
 
 
-def _epoch(
-    fit: "Fit",
-    trained: tuple[SceneClassifier, Any, Any],
-    source: Source,
-    targets: Tensor,
-    plan: Plan,
-    progress: Progress,
-    run: Run,
-    advance: Advance,
-    hooks: Hooks,
-) -> dict[str, float]:
+def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance) -> dict[str, float]:
     """One pass over the train split. Returns its mean loss, without the penalty, and the last learning rate."""
-    classifier, wrapped, optimizer = trained
+    fit, classifier, wrapped, optimizer, source, targets, run, hooks = training
     epoch, note, network = progress.epoch, _note(progress, fit.epochs), classifier.network
     run.seed_torch(DROPOUT, epoch, plan.rank)
     wrapped.train()
@@ -200,7 +201,9 @@ def _epoch(
     return {"epoch": epoch, "lr": lr, "train_loss": total / seen, **figures}
 
 
-def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Checkpoint, trained: nn.Module) -> None:
+def _judge(
+    fit: FitSettings, row: dict[str, float], progress: Progress, checkpoint: Checkpoint, trained: nn.Module
+) -> None:
     """Remember the best epoch; of equal ones, the first."""
     if fit.early_stopping is None:
         return
@@ -211,7 +214,7 @@ def _judge(fit: "Fit", row: dict[str, float], progress: Progress, checkpoint: Ch
         checkpoint.keep_best(trained)
 
 
-def _stopped(fit: "Fit", progress: Progress) -> bool:
+def _stopped(fit: FitSettings, progress: Progress) -> bool:
     if fit.stop_after is not None and progress.epoch >= fit.stop_after:
         return True
     stopping = fit.early_stopping
@@ -226,7 +229,7 @@ def _augment(
     return batch, targets
 
 
-def _what(fit: "Fit", progress: Progress) -> str:
+def _what(fit: FitSettings, progress: Progress) -> str:
     """What trains: all of it, the part after `start_after`, or the rest of a run that was killed."""
     if progress.epoch > fit.start_after:
         return f"training, resumed after epoch {progress.epoch}"
