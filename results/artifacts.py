@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
-from tinyscene import Quantize, Run, SceneClassifier, evaluate
-from tinyscene.accounting import count, get_convention
+from tinyscene import SceneClassifier
+from tinyscene.accounting import count_classifier, get_convention
 from tinyscene.cli.options import load_clips
 from tinyscene.data import Clips, decode
 from tinyscene.deployment import FORMATS, Artifact, export
@@ -72,13 +72,13 @@ class Model:
         dataset = self.receipt["dataset"].removesuffix(pieces[0]) if pieces else self.receipt["dataset"]
         heard = self.classifier.sample_rate, self.classifier.channel
         seconds = float(pieces[1]) if pieces else None
-        clips = load_clips(data, dataset, heard[0], False, None, None, None, heard[1], seconds)
+        clips = load_clips(data, dataset, heard, {}, skip_bad=False, pieces=seconds)
         if decode(clips, *heard, quiet=True).fingerprint != self.receipt["data_fingerprint"]:
             sys.exit(f"{self.run}: trained on other data than {data}; accepted: the data of its receipt")
         return clips
 
 
-def models(run: Path, data: Path) -> list[Model]:
+def models(run: Path) -> list[Model]:
     """The last in floating point and the last at int8, of the variant that ends at int8 or of the last variant."""
     card = json.loads((run / "scorecard.json").read_text())
     rows = [{"system": card["system"], **row} for row in card["rows"] if row["seed"] == card["rows"][0]["seed"]]
@@ -86,23 +86,7 @@ def models(run: Path, data: Path) -> list[Model]:
     ends = {row["variant"]: int8[row["model"]] for row in rows}
     variant = next((name for name, int8 in ends.items() if int8), list(ends)[-1])
     last = {bool(int8[row["model"]]): row for row in rows if row["variant"] == variant}
-    found = [Model(run, last[False], SceneClassifier.load(run / last[False]["model"]))]
-    return [*found, at_int8(found[0], last[True], data)] if True in last else found
-
-
-def at_int8(trained: Model, row: dict[str, Any], data: Path) -> Model:
-    """The run's own int8 model; where this version can't read it, the float one quantized after training."""
-    try:
-        return Model(trained.run, row, SceneClassifier.load(trained.run / row["model"]))
-    except InputError as error:
-        print(f"{error}; quantized anew, after training", file=sys.stderr, flush=True)
-    clips, folder = trained.clips(data), WORK / f"{row['system']}-requantized"
-    run = Run(row["seed"], folder / "run", quiet=True)
-    classifier = Quantize()(trained.classifier, clips.development, run).eval()
-    scores = evaluate(classifier, clips.test, run)
-    classifier.save(folder)
-    anew = {"stage": "Quantize, after training", "accuracy": scores.accuracy, "model": str(folder.resolve())}
-    return Model(trained.run, row | anew, classifier)
+    return [Model(run, row, SceneClassifier.load(run / row["model"])) for _, row in sorted(last.items())]
 
 
 def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) -> dict[str, Any]:
@@ -140,7 +124,7 @@ def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) 
 def figures(artifact: Artifact, model: Model) -> dict[str, Any]:
     """Of a file: its certificate, with the ledger, and the edition's verdict, of the edition's clips."""
     found, ledger, rules = artifact.parity, artifact.certificate.ledger, model.rules
-    verdict = rules.judge(count(model.classifier.network, model.classifier.example(rules.clip_s)))
+    verdict = rules.judge(count_classifier(model.classifier, rules.clip_s))
     return {
         "runtime": artifact.certificate.runtime,
         "way": artifact.certificate.way,
@@ -231,7 +215,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="Folder of a `tinyscene reproduce`.")
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for model in (model for run in given.runs for model in models(run, given.data)):
+    for model in (model for run in given.runs for model in models(run)):
         rows += rows_of(model, given.data)
         names = dict.fromkeys(name for row in rows for name in row)
         # Pieces of a data set's clips stand with the clips.
