@@ -19,15 +19,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from scipy import fft
 
 from tinyscene.data import synthetic_scenes as scenes
-from tinyscene.data.synthetic_signals import Spectrum, Take, from_db
+from tinyscene.data.synthetic_scenes import Take, from_db
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.progress import track
 
 # Raised when the same settings no longer give the same samples.
-VERSION = 1
+VERSION = 2
 RECORD = "synthetic.json"
 SEGMENT_S = 10
 
@@ -190,10 +189,8 @@ def _write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, 
 
 
 def _write_clips(folder: Path, synthetic: Synthetic, plan: list[Segment], threads: int, quiet: bool) -> None:
-    responses = {name: scenes.response_of(scenes.DEVICES[name], _take(synthetic, "device", name)) for name in DEVICES}
-
     def write(segment: Segment) -> None:
-        for name, samples in _clips(synthetic, segment, responses):
+        for name, samples in _clips(synthetic, segment):
             soundfile.write(folder / name, samples, synthetic.sample_rate, subtype="PCM_16")
 
     pool = ThreadPoolExecutor(threads)
@@ -204,9 +201,7 @@ def _write_clips(folder: Path, synthetic: Synthetic, plan: list[Segment], thread
         pool.shutdown(cancel_futures=True)
 
 
-def _clips(
-    synthetic: Synthetic, segment: Segment, responses: dict[str, Spectrum]
-) -> Iterator[tuple[str, npt.NDArray[np.int16]]]:
+def _clips(synthetic: Synthetic, segment: Segment) -> Iterator[tuple[str, npt.NDArray[np.int16]]]:
     """Name and samples, shape (sample_rate,), of each clip of one segment."""
     place = scenes.SCENES[segment.scene]
     for keys, spread in (
@@ -215,11 +210,10 @@ def _clips(
     ):
         place = scenes.vary_place(place, _take(synthetic, *keys).rng, spread)
     take = _take(synthetic, "segment", segment.number)
-    heard = fft.rfft(scenes.sound_of(place, take))
-    heard *= scenes.colour(_take(synthetic, "colour", segment.location))
+    sound = scenes.sound_of(place, take) * scenes.colour(_take(synthetic, "colour", segment.location))
     for device in segment.devices:
-        recorded = scenes.through_device(heard, responses[device], scenes.DEVICES[device], take)
-        recorded *= np.float32(from_db(take.rng.uniform(*LEVEL_DBFS)))
+        recorded = scenes.through_device(sound, scenes.DEVICES[device], take)
+        recorded *= np.float32(from_db(take.rng.uniform(*LEVEL_DBFS)) / np.sqrt(np.mean(recorded**2)))
         seconds = recorded.reshape(SEGMENT_S, synthetic.sample_rate)
         for second in segment.seconds:
             samples = np.clip(np.rint(seconds[second] * 32_768), -32_768, 32_767).astype(np.int16)
