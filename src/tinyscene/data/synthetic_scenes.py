@@ -59,7 +59,9 @@ class Noise:
         level_db = self.level_db + self.beat_db * np.sin(2 * np.pi * (self.beat_hz * knots_s + take.rng.random()))
         level_db += self.wander_db * np.interp(knots_s, coarse_s, take.rng.standard_normal(len(coarse_s)))
         envelope = np.interp(np.arange(take.samples) / take.sample_rate, knots_s, from_db(level_db))
-        noise: Waveform = fft.irfft(take.noise(slopes**-0.5), take.samples) * envelope.astype(np.float32)
+        noise: Waveform = fft.irfft(take.noise((slopes**-0.5).astype(np.float32)), take.samples) * envelope.astype(
+            np.float32
+        )
         return noise
 
 
