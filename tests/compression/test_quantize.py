@@ -307,3 +307,14 @@ def test_training_while_quantized_begins_with_a_trained_classifier(clips, new_ru
         Quantize(fit=Fit(init="w.safetensors"))
     with pytest.raises(InputError, match=r"untrained classifier; accepted: one that a Fit trained"):
         Quantize(fit=Fit(epochs=1))(untrained(), clips.development, new_run())
+
+
+def test_modules_that_stay_in_float_are_named(trained, clips, tmp_path, capsys):
+    run = Run(folder=tmp_path, accelerator="cpu")
+    int8 = Quantize(keep_float=("dense",))(trained, clips.development, run)
+    rows = count(int8.network, int8.example(0.5)).tensors
+    assert {row.layer for row in rows if (row.role, row.dtype) == ("weight", "float32")} == {"dense"}
+    assert int8.network.in_float == ("dense",)
+    assert "kept in float: dense" in capsys.readouterr().err
+    assert Quantize()(trained, clips.development, run).network.in_float == ()
+    assert "kept in float" not in capsys.readouterr().err

@@ -7,7 +7,8 @@ from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.preparation import prepare
-from tinyscene.models.quantized import FakeQuantized
+from tinyscene.models.quantized import FakeQuantized, Int8Network
+from tinyscene.progress import say
 from tinyscene.training.batches import RANGES, features_of_clips, refuse_short
 from tinyscene.training.fit import Fit
 from tinyscene.training.run import Run, Stage
@@ -59,7 +60,11 @@ class Quantize(Stage):
         self._set_ranges(prepared, clips.train, run)
         if self.fit is not None:
             prepared = self.fit.apply(prepared, clips, run)
-        return self._converted(prepared)
+        converted = self._converted(prepared)
+        assert isinstance(converted.network, Int8Network)
+        if in_float := converted.network.in_float:
+            say(f"int8, but for these modules, kept in float: {', '.join(in_float)}", quiet=run.quiet)
+        return converted
 
     def _prepared(self, classifier: SceneClassifier) -> SceneClassifier:
         classifier.require_float("Quantize")

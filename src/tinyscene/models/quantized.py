@@ -139,6 +139,13 @@ class Int8Network(Network):
         logits: Tensor = fx.Interpreter(self, graph=self.graph).run(features)
         return logits
 
+    @property
+    def in_float(self) -> tuple[str, ...]:
+        """Paths of the modules whose weights stayed in float."""
+        held = [*self.named_parameters(), *self.named_buffers()]
+        names = [name for name, tensor in held if tensor.is_floating_point() and not name.endswith("_scale")]
+        return tuple(dict.fromkeys(name.rpartition(".")[0] for name in names))
+
     def local(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> the map in front of the pooling over time"""
         (given,) = (node for node in self.graph.nodes if node.op == "placeholder")
