@@ -410,7 +410,7 @@ from pathlib import Path
 
 sys.path.insert(0, {src!r})
 import torch
-from tinyscene import load_system, reproduce
+from tinyscene import Run, load_system, reproduce
 from tinyscene.data import load
 from tinyscene.training.checkpoint import Checkpoint
 
