@@ -1,7 +1,7 @@
-"""A synthetic data set, rendered from a seed as a folder in the form of TAU Urban Acoustic Scenes 2022 Mobile.
+"""A synthetic data set, rendered from a seed as a folder in the layout of TAU Urban Acoustic Scenes 2022 Mobile.
 
-Nothing in it was recorded. It is for demonstrations and tests, and has the difficulties of the real one in small:
-scenes with overlapping spectra, cities and devices that are not heard in training, far more of device a than of
+Nothing in it was recorded. It is for demonstrations and tests, and has the real set's difficulties on a small scale:
+scenes with overlapping spectra, cities and devices that are absent from training, far more of device a than of
 any other. No location is in both parts.
 """
 
@@ -38,7 +38,7 @@ FEWER_DEVICES = ("b", "c", "s1", "s2", "s3")
 TEST_ONLY_DEVICES = ("s4", "s5", "s6")
 DEVICES_A_TEST_SEGMENT = 3
 
-# RMS range of a recording in dBFS, drawn anew for each, so that loudness tells nothing.
+# RMS range of a recording in dBFS, drawn for each, so that loudness carries no information.
 LEVEL_DBFS = (-36.0, -22.0)
 
 
@@ -46,11 +46,11 @@ LEVEL_DBFS = (-36.0, -22.0)
 class Synthetic:
     """Settings of a synthetic data set; the default gives 1,440 clips of 1 s (900 to train, 540 to test), 127 MB.
 
-    cities: heard in both parts, at different locations. test_cities: heard in the test part only.
+    cities: in both parts, at different locations. test_cities: in the test part only.
     locations: per scene and city in the train part; the test part has one. segments: of 10 s, per location of the
-    train part; all are recorded by device a, every second one by a further device as well. A location of the test
+    train part; all are recorded by device a, every second one by another device as well. A location of the test
     part has one segment, recorded by three of the nine devices. clips_per_segment: how many of its ten seconds
-    are kept (a sparse choice shows a network more places for the same number of clips).
+    are kept (fewer of each show a network more places for the same number of clips).
     """
 
     seed: int = 0
@@ -69,12 +69,12 @@ class Synthetic:
             raise InputError("Synthetic(cities=()); accepted: at least one")
         names = (*self.cities, *self.test_cities)
         if len(set(names)) < len(names) or not all(name.isalpha() for name in names):
-            raise InputError(f"cities {names}; accepted: different names of letters only, each in one of the parts")
+            raise InputError(f"cities {names}; accepted: different names of letters only, each in one part")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """10 s at one location, recorded by one device or more at the same time."""
+    """10 s at one location, recorded by one or more devices at once."""
 
     part: str
     scene: str
@@ -96,9 +96,9 @@ class Segment:
 def render(
     folder: str | Path, synthetic: Synthetic | None = None, *, threads: int | None = None, quiet: bool = False
 ) -> Path:
-    """Render a synthetic data set, or reuse the one that is there; the same samples for any number of threads.
+    """Render a synthetic data set, or reuse an existing one; the same samples for any number of threads.
 
-    The folder gets its name once everything is in it. Raises InputError if something else is there.
+    The folder gets its name once it is complete. Raises InputError if it already holds something else.
     """
     synthetic = synthetic or Synthetic()
     folder = Path(folder).expanduser()
@@ -122,7 +122,7 @@ def render(
 
 
 def segments_of(synthetic: Synthetic) -> Iterator[Segment]:
-    """What is to be recorded, where, and by which devices. Locations and segments are numbered throughout."""
+    """The segments to record, where, and by which devices. Locations and segments are numbered throughout."""
     kept = synthetic.clips_per_segment
     seconds = tuple((2 * index + 1) * SEGMENT_S // (2 * kept) for index in range(kept))
     locations, numbers = itertools.count(), itertools.count()
@@ -140,29 +140,29 @@ def segments_of(synthetic: Synthetic) -> Iterator[Segment]:
 
 
 def _is_there(folder: Path, synthetic: Synthetic, plan: Iterable[Segment]) -> bool:
-    """Whether this very rendering stands there, whole. Raises InputError if anything else does."""
+    """Whether this very rendering is there and complete. Raises InputError if anything else is."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     accepted = "accepted: a new folder, or a rendering with the same settings"
     try:
         found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(f"{folder}: is there, without a readable {RECORD}; {accepted}") from None
+        raise InputError(f"{folder}: exists, without a readable {RECORD}; {accepted}") from None
     if found != _record(synthetic):
         raise InputError(f"{folder}: holds a synthetic data set with {json.dumps(found)}; {accepted}")
     expected = {name for segment in plan for name in segment.filenames}
     missing = expected - {f"audio/{path.name}" for path in (folder / "audio").glob("*.wav")}
     if missing:
         raise InputError(
-            f"{folder}: {len(missing)} of {len(expected)} clips are gone, {min(missing)} first; {accepted}"
+            f"{folder}: {len(missing)} of {len(expected)} clips are missing, {min(missing)} first; {accepted}"
         )
     return True
 
 
 def _record(synthetic: Synthetic) -> dict[str, object]:
-    """What `synthetic.json` says, as JSON gives it back."""
+    """The contents of `synthetic.json`, as read back."""
     settings: dict[str, object] = json.loads(json.dumps(asdict(synthetic)))
-    return {"what": "synthetic scenes in the form of TAU 2022 Mobile", "version": VERSION, **settings}
+    return {"what": "synthetic scenes in the layout of TAU 2022 Mobile", "version": VERSION, **settings}
 
 
 def _write_tables(folder: Path, plan: list[Segment]) -> None:
@@ -215,10 +215,10 @@ def _clips(
     ):
         place = scenes.vary_place(place, _take(synthetic, *keys).rng, spread)
     take = _take(synthetic, "segment", segment.number)
-    heard = fft.rfft(scenes.sound_of(place, take))
-    heard *= scenes.colour(_take(synthetic, "colour", segment.location))
+    spectrum = fft.rfft(scenes.sound_of(place, take))
+    spectrum *= scenes.colour(_take(synthetic, "colour", segment.location))
     for device in segment.devices:
-        recorded = scenes.through_device(heard, responses[device], scenes.DEVICES[device], take)
+        recorded = scenes.through_device(spectrum, responses[device], scenes.DEVICES[device], take)
         recorded *= np.float32(from_db(take.rng.uniform(*LEVEL_DBFS)))
         seconds = recorded.reshape(SEGMENT_S, synthetic.sample_rate)
         for second in segment.seconds:
@@ -227,7 +227,7 @@ def _clips(
 
 
 def _take(synthetic: Synthetic, *keys: int | str) -> Take:
-    """A 10 s take with a generator of its own, which depends on the seed and the keys alone."""
+    """A 10 s take whose own generator depends only on the seed and the keys."""
     numbers = [int.from_bytes(key.encode()) if isinstance(key, str) else key for key in keys]
     rng = np.random.default_rng([synthetic.seed, *numbers])
     return Take(rng, SEGMENT_S * synthetic.sample_rate, synthetic.sample_rate)

@@ -1,7 +1,7 @@
-"""Synthetic scenes and devices: which sounds make a scene, how places differ, what a device does to a sound.
+"""Synthetic scenes and devices: the sounds of a scene, how places differ, what a device does to a sound.
 
 Scenes come in groups whose mean spectra overlap (halls full of voices, vehicles, streets and parks); what
-tells them apart is mostly when things happen: rates, bursts, beats.
+distinguishes them is mostly when things happen: rates, bursts, beats.
 """
 
 from dataclasses import dataclass
@@ -119,12 +119,12 @@ def vary_place(place: Place, rng: np.random.Generator, spread: tuple[float, floa
 
 
 def sound_of(place: Place, take: Take) -> Waveform:
-    """What is heard at `place`, before any device; shape (samples,)."""
+    """The sound at `place`, before any device; shape (samples,)."""
     slope = TILT_DB_PER_OCTAVE + TILT_SPREAD * take.rng.standard_normal()
-    heard = shaped_noise(take, from_db(np.float32(slope) * np.maximum(octaves(take, 1000), -5)))
+    spectrum = shaped_noise(take, from_db(np.float32(slope) * np.maximum(octaves(take, 1000), -5)))
     for sound in place:
-        heard += sound(take)
-    return heard
+        spectrum += sound(take)
+    return spectrum
 
 
 def colour(take: Take) -> Waveform:
@@ -154,12 +154,12 @@ def response_of(device: Device, take: Take) -> Spectrum:
     return response
 
 
-def through_device(heard: Spectrum, response: Spectrum, device: Device, take: Take) -> Waveform:
+def through_device(spectrum: Spectrum, response: Spectrum, device: Device, take: Take) -> Waveform:
     """Record a sound, given by its spectrum of shape (samples // 2 + 1,); shape (samples,).
 
-    The noise is of the microphone, so that it rises wherever the compressor does.
+    The noise is the microphone's, so that it rises with the compressor's gain.
     """
-    captured = heard * response
+    captured = spectrum * response
     rms = np.sqrt(2 * np.sum(captured.real**2 + captured.imag**2, dtype=np.float64)) / take.samples
     captured *= np.float32(1 / rms)
     pink = np.exp2(np.maximum(octaves(take, 1000), -4) * np.float32(-0.5))

@@ -21,7 +21,7 @@ CONTROL_RATE_HZ = 200
 
 @dataclass(frozen=True)
 class Take:
-    """One realisation to be drawn: from which generator, how long, at which rate (Hz)."""
+    """One realisation to be drawn: its generator, length and rate (Hz)."""
 
     rng: np.random.Generator
     samples: int
@@ -40,7 +40,7 @@ def shaped_noise(take: Take, magnitude: Waveform) -> Waveform:
 
 def noise_spectrum(take: Take, magnitude: Waveform) -> Spectrum:
     """Spectrum of Gaussian noise whose RMS is 1 in time, of the shape of `magnitude`, (samples // 2 + 1,)."""
-    # Uniform draws cost a third of normal ones; summed over many bins they are Gaussian in time all the same.
+    # Uniform draws cost a third of normal ones; summed over many bins they are still Gaussian in time.
     uniform = take.rng.random(2 * len(magnitude), np.float32)
     uniform -= np.float32(0.5)
     power = float(np.square(magnitude).sum(dtype=np.float64)) / 12
@@ -86,7 +86,7 @@ def stretch(take: Take, control: Floats) -> Waveform:
 
 @functools.cache
 def _control_positions(samples: int, sample_rate: int) -> tuple[npt.NDArray[np.intp], Waveform]:
-    """Where each sample lies between two points of a control curve: index of the left one, way to the right one."""
+    """Each sample's position on a control curve: index of the point to its left, fraction of the way to the next."""
     at = np.arange(samples) * (CONTROL_RATE_HZ / sample_rate)
     left = at.astype(np.intp)
     return left, (at - left).astype(np.float32)

@@ -48,12 +48,12 @@ S = TypeVar("S", bound=Sound)
 
 
 def vary(sound: S, rng: np.random.Generator, spread_db: float, spread_ratio: float) -> S:
-    """The same kind of sound, a little different: levels move by decibels, frequencies and times by ratios."""
+    """The same kind of sound, slightly varied: levels by decibels, frequencies and times by ratios."""
     changes: dict[str, Any] = {}
     for field in fields(sound):
         value = getattr(sound, field.name)
         if field.name.endswith("_db"):
-            # A depth of 0 dB means that there is no such modulation anywhere.
+            # A depth of 0 dB means no such modulation.
             varies = field.name == "level_db" or value != 0
             changes[field.name] = value + spread_db * varies * rng.standard_normal()
         elif field.name.endswith(("_hz", "_s")):
@@ -85,7 +85,7 @@ class Noise(Sound):
 
 @dataclass(frozen=True)
 class Voices(Sound):
-    """Talkers: glottal pulses through formants, in syllables. Many together lose the rhythm of one."""
+    """Talkers: glottal pulses through formants, in syllables. Many together blur each one's rhythm."""
 
     pitch_hz: float
     syllable_hz: float
