@@ -70,10 +70,10 @@ class Model:
         """The run's own clips. Exits where the data are others: what was held out then could not be told."""
         pieces = re.search(r"-([\d.]+)s$", self.receipt["dataset"])
         dataset = self.receipt["dataset"].removesuffix(pieces[0]) if pieces else self.receipt["dataset"]
-        heard = self.classifier.sample_rate, self.classifier.channel
+        sample_rate_and_channel = self.classifier.sample_rate, self.classifier.channel
         seconds = float(pieces[1]) if pieces else None
-        clips = load_clips(data, dataset, heard, {}, skip_bad=False, pieces=seconds)
-        if decode(clips, *heard, quiet=True).fingerprint != self.receipt["data_fingerprint"]:
+        clips = load_clips(data, dataset, sample_rate_and_channel, {}, skip_bad=False, pieces=seconds)
+        if decode(clips, *sample_rate_and_channel, quiet=True).fingerprint != self.receipt["data_fingerprint"]:
             sys.exit(f"{self.run}: trained on other data than {data}; accepted: the data of its receipt")
         return clips
 
@@ -175,8 +175,8 @@ def timings(measured: dict[str, Any]) -> dict[str, Any]:
 def rows_of(model: Model, data: Path) -> Iterator[dict[str, Any]]:
     """One a file, and one of the model in torch."""
     clips = model.clips(data)
-    heard = model.classifier.sample_rate, model.classifier.channel
-    clip_s = min(decode(clips.test, *heard, quiet=True).lengths) / heard[0]
+    sample_rate_and_channel = model.classifier.sample_rate, model.classifier.channel
+    clip_s = min(decode(clips.test, *sample_rate_and_channel, quiet=True).lengths) / sample_rate_and_channel[0]
     rows = [file_row(model, suffix, form, clips, clip_s) for suffix in FORMATS for form in FORMS]
     taken = latencies(model, rows, clip_s)
     in_torch = {name: rows[0][name] for name in ("system", "variant", "stage", "seed", "dataset", "weights_at")}

@@ -61,8 +61,8 @@ def table(path: Path) -> list[str]:
         cells += [*(file_cells(row) if files else []), printed(row)]
         table_rows.append(dict(zip(heads, cells, strict=True)))
     lines = [f"## {first['system']} on {first['dataset']}{synthetic}", "", *markdown(table_rows)]
-    figures = {f"- {row['stage']}, seed {row['seed']}: {row['figures']}": None for row in rows if row.get("figures")}
-    lines += ["", *figures] if figures else []
+    metrics = {f"- {row['stage']}, seed {row['seed']}: {row['metrics']}": None for row in rows if row.get("metrics")}
+    lines += ["", *metrics] if metrics else []
     if any(row.get("optimistic") == "True" for row in rows):
         lines += ["", "*optimistic*: scored on recordings that the model was trained, stopped or calibrated on."]
     lines += tried(HERE / "tried" / path.name)

@@ -58,9 +58,9 @@ class Int16(SpectrogramByProducts):
 
     def _spectrum(self, frames: Tensor) -> Tensor:
         """(batch, frames, window) -> (batch, frames, bins), energies"""
-        heard = self.over_rows.shape[1]
-        padded = F.pad(frames, (0, heard * self.columns - frames.shape[-1]))
-        columns = padded.reshape(*frames.shape[:2], heard, self.columns).transpose(-1, -2)
+        used = self.over_rows.shape[1]
+        padded = F.pad(frames, (0, used * self.columns - frames.shape[-1]))
+        columns = padded.reshape(*frames.shape[:2], used, self.columns).transpose(-1, -2)
         real, imaginary = self.rounded("rows", F.linear(columns, self.over_rows)).chunk(2, -1)
         cosine, sine = self.turn_by_cosine, self.turn_by_sine
         turned = torch.cat([real * cosine - imaginary * sine, real * sine + imaginary * cosine], -1)
@@ -85,17 +85,17 @@ def _rounded_rows(constant: Tensor) -> Tensor:
 def main(folder: str, data: str) -> None:
     """Print a row a way."""
     clips, classifier = ts.data.load(data, "esc10"), ts.SceneClassifier.load(folder).eval()
-    heard, samples = classifier.frontend, round(5 * classifier.sample_rate)
+    frontend, samples = classifier.frontend, round(5 * classifier.sample_rate)
     training, test = (_waveforms(part, classifier.sample_rate, samples) for part in (clips.development, clips.test))
-    wanted = heard(test)
+    wanted = frontend(test)
     ours = classifier.classify(classifier.standardize(wanted))
     targets = torch.tensor([classifier.classes.index(clip.scene) for clip in clips.test][: len(test)])
-    decibels = 10 / torch.tensor(10.0).log() * 2 / heard.power / heard.log_factor
+    decibels = 10 / torch.tensor(10.0).log() * 2 / frontend.power / frontend.log_factor
     spread = (wanted.amax() - wanted.amin()) * decibels
-    print(f"{folder}: {type(heard).__name__}, power {heard.power}, levels over {spread:.0f} dB, {len(test)} clips, "
-          f"accuracy {_share(ours.argmax(1) == targets)}")  # fmt: skip
+    print(f"{folder}: {type(frontend).__name__}, power {frontend.power}, levels over {spread:.0f} dB, {len(test)} "
+          f"clips, accuracy {_share(ours.argmax(1) == targets)}")  # fmt: skip
     for way, (energies, int8) in WAYS.items():
-        front_end = Int16(heard, energies, int8).eval()
+        front_end = Int16(frontend, energies, int8).eval()
         for some in training.split(8):
             front_end(some)
         front_end.watching = False

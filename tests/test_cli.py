@@ -240,7 +240,7 @@ def test_reproduce(tinyscene: Callable[..., Said], data: Path, tmp_path: Path) -
     with no_pictures():
         again = tinyscene(*typed, "--set", "pruned.stages.0.epochs=2")
     assert again.status == 0
-    assert again.err.count("kept from before") == 4, "nothing is done twice"
+    assert again.err.count("reused") == 4, "nothing is done twice"
     assert f"tinyscene run {tmp_path}" in again.out.replace("\n", "")
 
 

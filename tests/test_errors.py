@@ -205,7 +205,7 @@ def test_a_smoothed_loss_is_refused_or_finite(smoothing):
     [
         (lambda: EarlyStopping("logloss"), r"EarlyStopping\(monitor='logloss'\); accepted: 'log_loss' or 'accuracy'"),
         (lambda: EarlyStopping(patience=0), r"EarlyStopping\(patience=0\); accepted: at least 1, in whole numbers"),
-        (lambda: Gain(6, -6), r"Gain\(lowest_db=6, highest_db=-6\); accepted: the lowest level first"),
+        (lambda: Gain(6, -6), r"Gain\(lowest_db=6, highest_db=-6\); accepted: the lower level first"),
         (lambda: Speed(()), r"Speed\(rates=\(\)\); accepted: a tuple of one or more numbers, each 0.1 to 10"),
         (
             lambda: Adam(betas=(0.9,)),

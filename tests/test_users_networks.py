@@ -37,17 +37,29 @@ PARTS = {"train": 8, "test": 8}
 ONE_LENGTH = ("adaptive pooling", "flattened dense")
 # What is right to refuse: (network, pathway) and the sentence.
 REFUSED: dict[tuple[str, str], str] = {
-    ("group norm", "filters"): r"^body.0: filters .* can't go, GroupNorm \(body.1\) does not pass them on one by one",
-    ("group norm", "budget"): r"no channels that could be pruned: those of body.0, since GroupNorm \(body.1\)",
-    ("layer norm", "filters"): r"^depthwise: filters .* can't go, LayerNorm \(norm\) does not pass them on one by one",
-    ("prelu", "filters"): r"^body.0.0: filters .* can't go, PReLU \(body.1\) does not pass them on one by one",
-    ("prelu", "budget"): r"no channels that could be pruned: those of body.0.0, since PReLU \(body.1\)",
+    (
+        "group norm",
+        "filters",
+    ): r"^body.0: filters .* can't be cut, GroupNorm \(body.1\) does not keep them separate",
+    ("group norm", "budget"): r"no channels that can be pruned: those of body.0, since GroupNorm \(body.1\)",
+    (
+        "layer norm",
+        "filters",
+    ): r"^depthwise: filters .* can't be cut, LayerNorm \(norm\) does not keep them separate",
+    (
+        "prelu",
+        "filters",
+    ): r"^body.0.0: filters .* can't be cut, PReLU \(body.1\) does not keep them separate",
+    ("prelu", "budget"): r"no channels that can be pruned: those of body.0.0, since PReLU \(body.1\)",
     ("recurrent", "budget"): r"with one channel a layer .* has 1,807.*those of convs.3.0, since GRU \(gru\)",
-    ("attention", "filters"): r"^patch: filters .* can't go, LayerNorm \(norm\) does not pass them on one by one",
+    (
+        "attention",
+        "filters",
+    ): r"^patch: filters .* can't be cut, LayerNorm \(norm\) does not keep them separate",
     ("attention", "budget"): r"those of patch, since LayerNorm \(norm\).*since MultiheadAttention \(attention\)",
-    ("weight norm", "magnitude"): r"the weight of 'conv1' is computed from others, as by weight_norm",
-    ("weight norm", "filters"): r"the weight of 'conv1' is computed from others, as by weight_norm",
-    ("weight norm", "budget"): r"the weight of 'conv1' is computed from others, as by weight_norm",
+    ("weight norm", "magnitude"): r"the weight of 'conv1' is computed, as by weight_norm",
+    ("weight norm", "filters"): r"the weight of 'conv1' is computed, as by weight_norm",
+    ("weight norm", "budget"): r"the weight of 'conv1' is computed, as by weight_norm",
 }
 # Of the slow pathways, the networks in which they are likeliest to break; under soak all are.
 SLOW = {

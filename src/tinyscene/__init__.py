@@ -1,6 +1,6 @@
 """tinyscene: low-complexity acoustic scene classification, from a folder of recordings to a classifier that fits.
 
-Everything the command line does is one call of what stands here. The names are those of `__init__.pyi`, and are
+Everything the command line does is one call to a name here. The names are those of `__init__.pyi`, and are
 imported on first use, so that `tinyscene --help` does not wait for PyTorch.
 """
 

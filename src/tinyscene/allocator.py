@@ -1,7 +1,7 @@
-"""The C library's allocator, told to keep what is freed.
+"""Make the C library's allocator keep freed memory.
 
-glibc hands large blocks back to the kernel at once and asks for them again a moment later, every page to be cleared
-first: in a training on CPU, up to half of the time (benchmarks/RESULTS.md).
+glibc returns large blocks to the kernel at once and asks for them again a moment later, every page to be cleared
+first: up to half of the time of training on a CPU (benchmarks/RESULTS.md).
 """
 
 import ctypes
@@ -13,7 +13,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 @cache
 def keep_freed_memory() -> bool:
-    """For the rest of the process; whether the C library could be told. It takes up to a third more at its peak."""
+    """Keep it for the rest of the process; return whether glibc is there. Peak memory grows by up to a third."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # no glibc

@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 Waveform = npt.NDArray[np.float32]
 Channel = int | str
 
-# What libsndfile reads, and whose end is checked here or by it.
+# Formats that libsndfile reads, and whose end is checked here or by it.
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".wave", ".oga", ".opus", ".aifc", ".au", ".snd", ".caf"),
     *(".w64", ".rf64", ".mp2"),
 )
-# Other sound files that are met in the wild: left out, and named.
+# Other common sound files: left out, and named.
 OTHER_SUFFIXES = (
     *(".m4a", ".m4b", ".mp4", ".aac", ".ac3", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ape", ".wv", ".tta"),
     *(".mpc", ".dsf", ".dff", ".ra", ".spx", ".gsm", ".voc", ".sph", ".nist", ".sd2", ".raw", ".pcm"),
 )
 SHORTEST_S = 0.1
-# A rate below tells of a broken header; resampled from 1 Hz, one block would fill the memory.
+# A lower rate means a broken header; resampled from 1 Hz, one block would fill the memory.
 LOWEST_RATE = 1000
 ACCEPTED = "WAV (8 to 32 bits or float), FLAC, Ogg, MP3, AIFF, AU or CAF"
 
 _BLOCK_FRAMES = 1 << 20
-# What stays in memory of a recording that is heard as it is read.
+# Samples kept in memory of a recording that is processed as it is read.
 _STREAMED_FRAMES = 1 << 16
-# What a decoder of MP3 may leave out at the start, where a frame builds on ones before it that are not there.
+# Frames that an MP3 decoder may leave out at the start, where one builds on missing ones before it.
 _LOSSY_SLACK_FRAMES = 2 * 1152
 _UNKNOWN = 0xFFFFFFFF
 _W64_HEAD = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
@@ -45,7 +45,7 @@ _W64_HEAD = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a sound file says."""
+    """The header of a sound file."""
 
     sample_rate: int
     channels: int
@@ -57,7 +57,7 @@ class AudioInfo:
 
 
 def probe(path: Path) -> AudioInfo:
-    """Read the header of a sound file. Raises InputError if there is none to read, or its rate is below 1000 Hz."""
+    """Read the header of a sound file. Raises InputError if it can't be read, or its rate is below 1000 Hz."""
     with _opened(path) as file:
         return AudioInfo(file.samplerate, file.channels, file.frames)
 
@@ -86,10 +86,10 @@ def read(path: Path, sample_rate: int | None = None, channel: Channel = "mean") 
 
 
 def read_blocks(path: Path, sample_rate: int, channel: Channel = "mean") -> Iterator[Waveform]:
-    """What `read` gives, block by block: joined, the same samples, in memory that does not grow with the file.
+    """The samples of `read`, block by block, in memory that does not grow with the file.
 
     Raises:
-        InputError: as `read`, where the fault is met; shortness and silence are for the caller to judge.
+        InputError: as `read`, once the fault is reached; length and silence are for the caller to check.
     """
     with _opened(path) as file:
         blocks = finite(_decode(file, path, channel, _STREAMED_FRAMES), str(path))
@@ -97,12 +97,12 @@ def read_blocks(path: Path, sample_rate: int, channel: Channel = "mean") -> Iter
 
 
 def resampled_length(samples: int, rate_in: int, rate_out: int) -> int:
-    """How many samples `resample` makes of so many."""
+    """The number of samples that `resample` returns."""
     return (2 * samples * rate_out + rate_in) // (2 * rate_in)
 
 
 def resample_blocks(blocks: Iterable[Waveform], rate_in: float, rate_out: float) -> Iterator[Waveform]:
-    """What `resample` makes of the blocks joined, bit for bit, as soon as its filter has heard far enough."""
+    """The samples of `resample` on the joined blocks, bit for bit, as soon as its filter has enough input."""
     if rate_in == rate_out:
         yield from blocks
         return
@@ -140,7 +140,7 @@ def resample(waveform: Waveform, rate_in: float, rate_out: float) -> Waveform:
 
 
 def as_waveform(samples: npt.ArrayLike, where: str) -> Waveform:
-    """Samples as float32: integers over the range of their type, as sound files hold them, floats as they are.
+    """Samples as float32: integers scaled by the range of their type, as in sound files, floats unchanged.
 
     int8, int16 and int32 are signed, uint8 has silence at 128 (as in WAV).
 
@@ -162,7 +162,7 @@ def as_waveform(samples: npt.ArrayLike, where: str) -> Waveform:
 
 
 def check_waveform(waveform: Waveform, sample_rate: int, where: str) -> None:
-    """Raise InputError, naming `where`, for samples that no scene can be heard in."""
+    """Raise InputError, naming `where`, for samples that can't be classified."""
     if waveform.ndim != 1:
         raise InputError(f"{where}: shape {waveform.shape}; accepted: one channel, shape (samples,)")
     if len(waveform) < SHORTEST_S * sample_rate:
@@ -174,9 +174,9 @@ def check_waveform(waveform: Waveform, sample_rate: int, where: str) -> None:
     check_sound(bool(waveform.any()), where)
 
 
-def check_sound(heard: bool, where: str) -> None:
+def check_sound(audible: bool, where: str) -> None:
     """Raise InputError, naming `where`, for a recording in which no sample differs from zero."""
-    if not heard:
+    if not audible:
         raise InputError(f"{where}: silent, every sample is zero; accepted: a recording with a signal")
 
 
@@ -195,17 +195,17 @@ def _opened(path: Path) -> Iterator["SoundFile"]:
             raise InputError(f"{path}: not a readable sound file ({_reason(error)}); accepted: {ACCEPTED}") from error
         if file.samplerate < LOWEST_RATE:
             raise InputError(f"{path}: {file.samplerate} Hz; accepted: at least {LOWEST_RATE} Hz")
-        # After every read, soundfile seeks to where the file is already: a decoder of MP3 begins anew there, wrongly.
+        # After every read, soundfile seeks to the current position, where an MP3 decoder would wrongly restart.
         file.seekable = lambda: False
         yield file
 
 
 def _counted(path: Path) -> mpeg.Behind | None:
-    """The file with the number of its frames before them; None where it tells it. Raises InputError if it was cut."""
+    """The file with the number of its frames put before them; None where it has one. InputError if it was cut."""
     found = mpeg.frames_of(path)
     if found is None:
         return None
-    # Some writers count the frame that holds the number.
+    # Some writers also count the frame that holds the number.
     if found.cut or (found.claimed or 0) > found.whole + 1:
         claimed = "its last frame is cut" if found.cut else f"its header claims {found.claimed} codec frames"
         raise InputError(f"{path}: truncated, {claimed}, the file holds {found.whole} whole; accepted: a complete file")
@@ -214,7 +214,7 @@ def _counted(path: Path) -> mpeg.Behind | None:
 
 
 def _decode(file: "SoundFile", path: Path, channel: Channel, at_once: int = _BLOCK_FRAMES) -> Iterator[Waveform]:
-    """Block by block, so that memory follows what the file holds and not what its header claims."""
+    """Block by block, so that memory follows the file's contents and not its header."""
     import soundfile
 
     if isinstance(channel, int) and not 0 <= channel < file.channels:
@@ -239,7 +239,7 @@ def pick(block: npt.NDArray[np.float32], channel: Channel) -> Waveform:
     if isinstance(channel, int):
         return np.ascontiguousarray(block[:, channel])
     if channel != "mean":
-        raise InputError(f'channel {channel!r}; accepted: "mean", or the index of a channel')
+        raise InputError(f'channel {channel!r}; accepted: "mean" or the index of a channel')
     return block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
 
 
@@ -252,7 +252,7 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: empty, 0 bytes; accepted: {ACCEPTED}")
     with path.open("rb") as file:
         head = file.read(12)
-    # libsndfile shortens a cut WAV, AIFF, AU or Ogg without a word, so what their headers claim is checked here.
+    # libsndfile silently shortens a cut WAV, AIFF, AU or Ogg, so that their headers are checked here.
     if head[:4] == b"OggS" and not _ogg_ends(path, size):
         raise InputError(f"{path}: truncated, its last Ogg page is missing; accepted: a complete file")
     claimed = _claimed_bytes(path, head)
@@ -263,7 +263,7 @@ def _check_file(path: Path) -> None:
 
 
 def _claimed_bytes(path: Path, head: bytes) -> int:
-    """How long a WAV, AIFF or AU file must be to hold its samples; 0 for other formats, and where it does not say."""
+    """Bytes that a WAV, AIFF or AU file needs for its samples; 0 for other formats, and where it is not stated."""
     if head[:4] == b".snd":
         offset, samples = struct.unpack(">II", head[4:12])
         return 0 if samples == _UNKNOWN else int(offset + samples)
@@ -278,11 +278,11 @@ def _claimed_bytes(path: Path, head: bytes) -> int:
 
 
 def _end_of(path: Path, samples: bytes, order: str) -> int:
-    """Where the chunk of samples ends, or what the outer chunk claims if there is none; 0 where neither is known."""
+    """The end of the chunk of samples, or of the outer chunk if there is none; 0 where neither is known."""
     with path.open("rb") as file:
         head = file.read(12)
         outer: int = struct.unpack(order, head[4:8])[0]
-        # Written to a pipe, by ffmpeg or sox, the length was not known yet; RF64 has it in 64 bits.
+        # ffmpeg and sox don't know the length when they write to a pipe; RF64 has it in 64 bits.
         unknown = outer == _UNKNOWN
         long = 0
         start = 12
@@ -292,7 +292,7 @@ def _end_of(path: Path, samples: bytes, order: str) -> int:
                 long = struct.unpack("<8xQ", file.read(16))[0]
             if chunk[:4] == samples and (long or not unknown):
                 return start + 8 + (long or length)
-            start += 8 + length + length % 2  # chunks begin at even places
+            start += 8 + length + length % 2  # chunks begin at even offsets
             file.seek(start)
     return 0 if unknown else outer + 8
 

@@ -1,4 +1,4 @@
-"""The one error that a person can cause, and how values check themselves."""
+"""The one error for wrong input, and the checks of values."""
 
 import sys
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """What was given can't be used. The message says what, where (file and row), and what would be accepted.
+    """Input that can't be used. The message states what it is, where (file and row), and what is accepted.
 
-    The command line prints it as one sentence and leaves with status 2.
+    The command line prints it as one sentence and exits with status 2.
     """
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """The finite numbers within some bounds, `above` and `below` themselves left out.
+    """The finite numbers within bounds; `above` and `below` are exclusive.
 
-    `items`: instead of one number, a tuple of so many of them, or of one or more (0).
+    `items`: a tuple of that many numbers instead of one; 0 is one or more.
     """
 
     least: float | None = None
@@ -57,7 +57,7 @@ class Numbers:
 
 
 def check(value: object, **accepted: Any) -> None:
-    """Raise InputError for the first of the value's fields that is not what is accepted for it.
+    """Raise InputError for the first field of the value that is not accepted.
 
     Args:
         accepted: by field, `Numbers`, a tuple of choices, or a type or several (`Fit | None`).

@@ -1,4 +1,4 @@
-"""Files that are there whole, or not at all."""
+"""Files that are written completely or not at all."""
 
 import os
 import shutil
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; it takes the name when the block ends well, and is removed when not.
+    """Yield a temporary path beside `path`, renamed to it when the block succeeds, and removed otherwise.
 
-    Raises OSError, with `path` for its file name, where it can't be written.
+    Raises OSError, with `path` as its file name, where it can't be written.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -31,7 +31,7 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def write_whole_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path`; it takes the name when the block ends well, and is removed when not."""
+    """Yield an empty folder beside `path`, renamed to it when the block succeeds, and removed otherwise."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir(parents=True)
     try:

@@ -1,4 +1,4 @@
-"""Arrays in, figures out."""
+"""Metrics of labels and probabilities."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,7 +6,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
-# The probability below which the log loss stops growing, as in the DCASE evaluation's toolkit.
+# The log loss stops growing below this probability, as in the DCASE evaluation's toolkit.
 SMALLEST_PROBABILITY = 1e-15
 
 
@@ -47,7 +47,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of a mean over clips, drawing whole groups: clips of one recording are not independent.
 
-    NaN, NaN where there are fewer than two groups: nothing is known of the spread.
+    NaN, NaN where there are fewer than two groups: the spread is unknown.
     """
     _, member = np.unique(groups, return_inverse=True)
     sums, sizes = np.bincount(member, values), np.bincount(member)

@@ -1,7 +1,7 @@
 """The frames of an MPEG audio file (layers I to III), counted one by one.
 
 Without a header that counts them (Xing), libsndfile estimates the length of such a file from the bit rate of its first
-frames and reads no further than that: of variable bit rate a part. With such a header before the frames, it reads all.
+frames and stops there, which cuts files of variable bit rate. With such a header before the frames, it reads all.
 
 Headers: ISO/IEC 11172-3, 2.4.2.3; ISO/IEC 13818-3 for half the rates, and MPEG 2.5 for a quarter.
 """
@@ -21,18 +21,18 @@ _KBITS = {
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-# What all frames of a file have in common: sync word, version, layer, sample rate.
+# Common to all frames of a file: sync word, version, layer, sample rate.
 _COMMON = 0xFFFE0C00
 _MONO = 3
 _XING_BYTES = 12
 
 
 class Header(NamedTuple):
-    """What the four bytes before a frame tell."""
+    """The four bytes before a frame."""
 
     bits: int
     first: bool
-    """MPEG 1, and not one of those of lower rates."""
+    """MPEG 1, rather than the versions of lower rates."""
     layer: int
     samples: int
     """Of every channel in a frame."""
@@ -47,7 +47,7 @@ class Header(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """How many frames of a file are whole, of how many samples; how many a header claims; whether the last is cut."""
+    """Complete frames of a file and their samples, the number that its header claims, and whether the last is cut."""
 
     whole: int
     samples: int
@@ -56,11 +56,11 @@ class Frames(NamedTuple):
     begin: int
     """Where the first frame of sound begins."""
     xing: bytes
-    """A frame that tells their number; empty for layers I and II, which have none."""
+    """A frame that holds their number; empty for layers I and II, which have none."""
 
 
 def header_of(four: bytes) -> Header | None:
-    """The header in four bytes; None if they are none."""
+    """The header in four bytes; None if there is none."""
     bits = int.from_bytes(four, "big")
     version, layer, kbits, rate = bits >> 19 & 3, 4 - (bits >> 17 & 3), bits >> 12 & 15, bits >> 10 & 3
     if len(four) < 4 or bits >> 21 != 0x7FF or version == 1 or layer == 4 or kbits in (0, 15) or rate == 3:
@@ -74,7 +74,7 @@ def header_of(four: bytes) -> Header | None:
 
 
 def frames_of(path: Path) -> Frames | None:
-    """Walk through the frames of a file; None if there is none to be followed."""
+    """Walk through the frames of a file; None if there are none."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         end = len(data) - (128 if data[-128:-125] == b"TAG" else 0)
         at = _next(data, 0, end, None)
@@ -91,7 +91,7 @@ def frames_of(path: Path) -> Frames | None:
             if not length:
                 here = header_of(four)
                 if here is None or (here.bits ^ head.bits) & _COMMON:
-                    # A header that the end has cut is one of which all bytes that are there fit.
+                    # A header counts as cut by the end if its remaining bytes fit.
                     if end - at < 4 and four[: end - at] == head.bits.to_bytes(4, "big")[: end - at]:
                         break
                     at = _next(data, at, end, head)
@@ -105,7 +105,7 @@ def frames_of(path: Path) -> Frames | None:
 
 
 def _next(data: mmap.mmap, at: int, end: int, like: Header | None) -> int:
-    """Where the next frame begins that another one, or the end, follows: behind tags, pictures, whatever is there."""
+    """The start of the next frame that another one, or the end, follows: behind tags, pictures and the like."""
     while 0 <= at < end:
         if data[at : at + 3] == b"ID3":  # of 7 bits a byte, with a foot or not
             size = [byte & 127 for byte in data[at + 6 : at + 10]]
@@ -121,7 +121,7 @@ def _next(data: mmap.mmap, at: int, end: int, like: Header | None) -> int:
 
 
 def _claimed(frame: bytes, head: Header) -> int | None:
-    """How many frames a frame that holds no sound says there are; 0 if it does not say, None if it is one of sound."""
+    """The number of frames that a frame without sound states; 0 if it states none, None if it holds sound."""
     tag = frame[head.xing_at : head.xing_at + _XING_BYTES]
     if tag[:4] in (b"Xing", b"Info"):
         return int.from_bytes(tag[8:12], "big") if tag[7] & 1 else 0
@@ -131,7 +131,7 @@ def _claimed(frame: bytes, head: Header) -> int | None:
 
 
 def _xing(head: Header, count: int) -> bytes:
-    """A frame like these without sound, as long as it must be to hold the number of frames."""
+    """A frame like these without sound, long enough for the number of frames."""
     plain = head.bits & ~0xF200 | 0x10000  # no padding, no checksum
     bits = (plain | index << 12 for index in range(1, 15))
     found = (header_of(one.to_bytes(4, "big")) for one in bits)
@@ -141,7 +141,7 @@ def _xing(head: Header, count: int) -> bytes:
 
 
 class Behind(io.RawIOBase):
-    """A file from `begin` on, behind other bytes, to be read and sought in as one."""
+    """A file from `begin` on, behind other bytes, that can be read and sought as one."""
 
     def __init__(self, front: bytes, path: Path, begin: int) -> None:
         self._front, self._begin, self._at = front, begin, 0

@@ -1,4 +1,4 @@
-"""What is said on the way: a bar on a terminal, a line every few seconds elsewhere; and silence."""
+"""Progress: a bar on a terminal, a line every few seconds elsewhere; and silence."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ LINE_EVERY_S = 5.0
 
 @contextmanager
 def bar(description: str, total: int, *, done: int = 0, quiet: bool = False) -> Iterator[Advance]:
-    """Give a function that counts one step of `total` and shows a note beside the count."""
+    """Yield a function that counts one step of `total` and shows a note beside the count."""
     if quiet:
         yield lambda note: None
     elif sys.stderr.isatty():
@@ -37,17 +37,17 @@ def track(items: Iterable[T], description: str, total: int, *, quiet: bool = Fal
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """A line of its own, beside what is made and measured."""
+    """Print a line on its own, apart from results."""
     if not quiet:
         print(text, file=sys.stderr)
 
 
 @contextmanager
 def silence(*, native: bool = False) -> Iterator[None]:
-    """Keep what other libraries print, warn of and log off the screen; errors are still raised.
+    """Suppress what other libraries print, warn of and log; errors are still raised.
 
     Args:
-        native: also what compiled code writes to the process's error stream.
+        native: also suppress what compiled code writes to the process's error stream.
     """
     if native:
         with _no_error_stream(), silence():
@@ -68,13 +68,13 @@ _muting = threading.RLock()
 
 @contextmanager
 def _no_error_stream() -> Iterator[None]:
-    """One thread at a time: what is put back last must be the stream itself."""
+    """One thread at a time, so that the original stream is restored last."""
     with _muting, ExitStack() as undo:
         if sys.stderr is not None and not sys.stderr.closed:
             sys.stderr.flush()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         undo.callback(os.close, nowhere)
-        with suppress(OSError):  # closed: there is nothing to keep quiet
+        with suppress(OSError):  # closed: nothing to suppress
             kept = os.dup(2)
             undo.callback(os.close, kept)
             undo.callback(os.dup2, kept, 2)

@@ -8,16 +8,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Rows = Sequence[Mapping[str, str]]
-# In the place of a row: what follows stands apart.
+# Instead of a row: a line between two parts.
 APART: Mapping[str, str] = {}
 # A number, its unit, and an interval behind it.
-_FIGURE = re.compile(r"([+-]?\d[\d.,e%-]*( ± [\d.]+)?( [\w%]+)?( \([^)]*\))?( \*| )*)?|-")
-# So many letters of a word stay together, however narrow the terminal.
+_NUMBER = re.compile(r"([+-]?\d[\d.,e%-]*( ± [\d.]+)?( [\w%]+)?( \([^)]*\))?( \*| )*)?|-")
+# Letters of a word that stay together on any terminal.
 _WORD = 6
 
 
 def table(title: str, rows: Rows, *, caption: str = "", compact: bool = False) -> "Table":
-    """Headings are the keys of the rows. Columns of figures are aligned right and never fold; text folds."""
+    """Headings are the keys of the rows. Columns of numbers are aligned right and never fold; text folds."""
     from rich.box import HEAVY_HEAD, SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
@@ -27,12 +27,12 @@ def table(title: str, rows: Rows, *, caption: str = "", compact: bool = False) -
     heads = dict.fromkeys(head for row in rows for head in row)
     for head in heads:
         cells = [row.get(head, "") for row in rows]
-        figures = all(_FIGURE.fullmatch(cell) for cell in cells)
+        numbers = all(_NUMBER.fullmatch(cell) for cell in cells)
         words = [*head.split(), *(word[:_WORD] for cell in cells for word in cell.split())]
         made.add_column(
             head,
-            justify="right" if figures else "left",
-            no_wrap=figures,
+            justify="right" if numbers else "left",
+            no_wrap=numbers,
             overflow="fold",
             min_width=max(map(len, words), default=0),
         )
@@ -45,7 +45,7 @@ def table(title: str, rows: Rows, *, caption: str = "", compact: bool = False) -
 
 
 def markdown(rows: Rows) -> list[str]:
-    """The same as lines."""
+    """The same as Markdown lines."""
     heads = dict.fromkeys(head for row in rows for head in row)
     cells = [[row.get(head, "") for head in heads] for row in rows if row]
     first, *others = (f"| {' | '.join(line)} |" for line in ([*heads], *cells))

@@ -94,5 +94,5 @@ class Hidden(nn.Module):
 
 
 def test_weights_outside_parameters_are_refused() -> None:
-    with pytest.raises(InputError, match="computes with 27 values that are neither parameter nor buffer"):
+    with pytest.raises(InputError, match="computes with 27 values that are neither parameters nor buffers"):
         count(Hidden(), torch.zeros(1, 1, 8, 8))

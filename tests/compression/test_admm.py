@@ -129,7 +129,7 @@ def test_a_rate_that_diverges_ends_with_an_error_that_names_it(clips, tmp_path, 
     admm = ADMM(("layers.0.weight",), HardThreshold(3), rho, dual_rate)
     fit = Fit(epochs=40, batch_size=8, optimizer=SGD(lr))
     given = re.escape(f"rho={rho:g}, dual_rate={dual_rate:g}")
-    named = rf"ADMM diverged after .*% of the fit at {given}: .*accepted: a smaller rho"
+    named = rf"ADMM diverged after .*% of the fit at {given}: .*try a smaller rho"
     with pytest.raises(InputError, match=named):
         admm.train(linear_model(), fit, clips.train, run_in(tmp_path))
 

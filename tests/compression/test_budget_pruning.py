@@ -196,9 +196,9 @@ def test_what_it_reached_is_told():
     stage = BudgetPruning(**half_of(classifier))
     small = stage(classifier, NO_CLIPS, run)
     costs = measured(small)
-    assert run.figures["parameters"] == costs["parameters"]
-    assert run.figures["macs"] == costs["macs"]
-    assert run.figures["threshold"] == stage.plan(classifier).threshold
+    assert run.metrics["parameters"] == costs["parameters"]
+    assert run.metrics["macs"] == costs["macs"]
+    assert run.metrics["threshold"] == stage.plan(classifier).threshold
     again = stage.shape(classifier).state_dict()
     assert all(torch.equal(again[name], tensor) for name, tensor in small.state_dict().items())
 
@@ -212,9 +212,9 @@ def test_wrong_numbers_and_networks_are_refused():
     for wrong in ({"fill": -0.1}, {"fill": 1.5}, {"clip_s": 0.0}):
         with pytest.raises(InputError, match="accepted: (0 to 1|above 0)"):
             BudgetPruning(macs=10, **wrong)
-    with pytest.raises(InputError, match="MomentsLinear has no channels that could be pruned"):
+    with pytest.raises(InputError, match="MomentsLinear has no channels that can be pruned"):
         BudgetPruning(parameters=10).shape(build("moments_linear"))
-    with pytest.raises(InputError, match="BudgetPruning was handed float16"):
+    with pytest.raises(InputError, match="BudgetPruning was given float16"):
         BudgetPruning(parameters=10).shape(HalfPrecision().shape(build("pham_cnn")))
 
 
@@ -223,7 +223,7 @@ def test_what_is_mixed_stays_and_the_rest_is_pruned(name):
     """Below what can be had, the refusal names what is in the way."""
     make, operation = REFUSED[name]
     whole = classifier(make())
-    with pytest.raises(InputError, match=rf"of first, since {re.escape(operation)} does not pass them"):
+    with pytest.raises(InputError, match=rf"of first, since {re.escape(operation)} does not keep them"):
         BudgetPruning(parameters=3).shape(whole)
     if isinstance(whole.network, Between):
         small = BudgetPruning(parameters=measured(whole)["parameters"] - 20).shape(whole).network

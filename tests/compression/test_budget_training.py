@@ -41,7 +41,7 @@ def test_admm_moves_the_weights_to_where_the_cut_changes_little(planted, tmp_pat
     values = {path: before.network.get_parameter(path).detach() for path in paths}
     flat, nearest = (torch.cat([tensor.flatten() for tensor in some.values()]) for some in (values, project(values)))
     assert residuals[-1] < 0.3 * float((flat - nearest).norm() / flat.norm())
-    assert run.figures["primal_residual"] == residuals[-1]
+    assert run.metrics["primal_residual"] == residuals[-1]
     assert not any("dual" in name or "consensus" in name for name in after.state_dict())
     after.save(tmp_path / "saved")
     again = SceneClassifier.load(tmp_path / "saved")
@@ -77,7 +77,7 @@ def test_a_killed_run_ends_at_the_same_weights(planted, tmp_path, step):
     def pruned(folder):
         run = run_in(tmp_path / folder)
         network = stage(trainable(), planted.train, run).network
-        return network, [{**row, "seconds": 0} for row in run.history], run.figures
+        return network, [{**row, "seconds": 0} for row in run.history], run.metrics
 
     whole = pruned("whole")
     with killed_at(step):
@@ -89,7 +89,7 @@ def test_a_killed_run_ends_at_the_same_weights(planted, tmp_path, step):
 
 def test_admm_that_diverges_names_its_rates(planted, tmp_path):
     fit = Fit(epochs=6, batch_size=8, optimizer=SGD(lr=0.02))
-    with pytest.raises(InputError, match=r"rho=1e\+06.*accepted: a smaller rho"):
+    with pytest.raises(InputError, match=r"rho=1e\+06.*try a smaller rho"):
         BudgetPruning(**half_of(trainable()), fit=fit, rho=1e6)(trainable(), planted.train, run_in(tmp_path))
 
 

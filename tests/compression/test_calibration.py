@@ -103,7 +103,7 @@ def test_only_the_values_of_the_dense_layer_change(classifier, clips, run) -> No
 def test_figures_are_those_of_the_clips_it_was_fitted_on(classifier, clips, run) -> None:
     before = evaluate(classifier, clips.validation, run)
     after = evaluate(Calibration(C=1e6)(classifier, clips.development, run), clips.validation, run)
-    assert run.figures == pytest.approx(
+    assert run.metrics == pytest.approx(
         {
             "fitted_clips": 36,
             "fitted_log_loss_before": before.log_loss,
@@ -200,7 +200,7 @@ def test_what_it_can_not_use_is_refused(classifier, clips, run) -> None:
         with pytest.raises(InputError, match=message):
             Calibration()(of, some, run)
 
-    refused("Calibration was handed the test clip 45.wav", clips)
+    refused("Calibration was given the test clip 45.wav", clips)
     refused(r"no validation clip; accepted: .*with_validation", clips.train)
     refused(
         "validation split has no clip of park",
@@ -216,7 +216,7 @@ def test_what_it_can_not_use_is_refused(classifier, clips, run) -> None:
     alone = replace(clips.where(lambda c: c.scene == "bus"), classes=("bus",)).development
     network = Baseline2021(filters=(4, 4, 4), dense=12, classes=1, bands=20)
     lone = SceneClassifier(classifier.frontend, network, ("bus",))
-    refused("handed clips of bus alone; accepted: at least two classes", alone, lone)
+    refused("given clips of bus only; accepted: at least two classes", alone, lone)
 
 
 def test_a_layer_that_does_not_make_the_logits_is_refused(classifier, clips, run) -> None:
@@ -264,9 +264,9 @@ def test_an_int8_layer_is_the_folded_one_quantized_with_a_fresh_range(classifier
     assert np.mean(np.abs(after - by_hand) < 0.2 * step) > 0.9
     assert loss(after, labels) == pytest.approx(loss(wanted, labels), abs=0.01)
     apart = np.abs(after - logits @ factors.T) / step
-    assert run.figures["output_steps_largest"] == pytest.approx(apart.max(), rel=0.01)
-    assert run.figures["output_steps_mean"] == pytest.approx(apart.mean(), rel=0.01)
-    assert run.figures["fitted_log_loss_before"] == pytest.approx(loss(logits, labels), abs=1e-5)
+    assert run.metrics["output_steps_largest"] == pytest.approx(apart.max(), rel=0.01)
+    assert run.metrics["output_steps_mean"] == pytest.approx(apart.mean(), rel=0.01)
+    assert run.metrics["fitted_log_loss_before"] == pytest.approx(loss(logits, labels), abs=1e-5)
     assert calibrated.precision == "int8"
     for name, tensor in calibrated.state_dict().items():
         assert torch.equal(int8.state_dict()[name], before[name]), "the argument keeps its values"

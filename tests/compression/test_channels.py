@@ -78,8 +78,8 @@ def test_every_channel_is_in_one_set_and_every_unit_equally_large(name):
 
 
 def test_what_cannot_go_says_why():
-    logits, single = "they are the logits", "only one can go at a time, and one has to stay"
-    height = "they become another dimension of what the next layer reads"
+    logits, single = "they are the logits", "there is only one unit, and one has to stay"
+    height = "they become another dimension of the next layer's input"
     # Of AemNet's 1-D convolutions the second makes the bands of an image; its first block starts from one channel.
     assert reasons(build("aemnet")) == {"body.low.3": height, "body.high.0.0": single, "dense": logits}
     assert reasons(build("cp_mobile")) == {"classify.0": logits}
@@ -164,7 +164,7 @@ def test_what_no_cut_takes_apart_is_exempt_and_what_stands_side_by_side_is_told_
     network = Odd().double()
     found = {group.name: group for group in coupled_channels(network, torch.zeros(1, 2, 8, 8))}
     assert found["heard"].exempt == "they are the input's"
-    assert found["mix"].exempt == "LayerNorm (norm) does not pass them on one by one"
+    assert found["mix"].exempt == "LayerNorm (norm) does not keep them separate"
     groups = found["left"], found["right"]
     kept = torch.tensor([True, False, True]), torch.tensor([False, True, True, False])
     small = copy.deepcopy(network)
@@ -218,7 +218,7 @@ def test_what_mixes_channels_is_named(name):
     make, operation = REFUSED[name]
     first = coupled_channels(make(), EXAMPLE)[0]
     assert first.name == "first"
-    assert first.exempt == f"{operation} does not pass them on one by one"
+    assert first.exempt == f"{operation} does not keep them separate"
 
 
 def test_a_gate_that_is_not_zero_at_zero_goes_with_its_channel():
@@ -283,7 +283,7 @@ def test_looking_changes_nothing():
 def test_cutting_everything_or_what_is_exempt_is_refused():
     classifier = build("baseline2020")
     found = {group.name: group for group in coupled_channels(classifier.network, classifier.short_example())}
-    with pytest.raises(InputError, match="L1: all 6 channels would go; accepted: one at least stays"):
+    with pytest.raises(InputError, match="L1: all 6 channels would be removed; keep at least one"):
         cut(classifier.network, [(found["L1"], torch.zeros(6, dtype=torch.bool))], classifier.short_example())
     with pytest.raises(InputError, match="output: its channels can't be pruned, they are the logits"):
         cut(classifier.network, [(found["output"], torch.tensor([True, False, True]))], classifier.short_example())

@@ -74,11 +74,11 @@ def test_planted_bands_are_recovered(tmp_path, seed):
     trained = TRAIN(linear_model(), clips.train, run)
     selected = SELECTION(trained, clips.train, run)
     assert selected.frontend.arguments["kept"] == PLANTED
-    assert run.figures["smallest_weight_kept"] > 1.1 * run.figures["largest_weight_removed"]
+    assert run.metrics["smallest_weight_kept"] > 1.1 * run.metrics["largest_weight_removed"]
     assert accuracy(selected, clips.test) >= 0.8
     primal = [row["primal_residual"] for row in run.history if "primal_residual" in row]
     assert len(primal) == 5
-    assert primal[-1] == run.figures["primal_residual"] < 0.7 * max(primal)
+    assert primal[-1] == run.metrics["primal_residual"] < 0.7 * max(primal)
     assert all("primal_residual" not in row for row in run.history[5:])
 
 
@@ -210,7 +210,7 @@ def test_a_second_selection_counts_bands_of_the_first_front_end(clips, trained):
 def selected(clips, trained, folder):
     """The selection, its history and its figures."""
     run = run_in(folder)
-    return SELECTION(trained, clips.train, run), [{**row, "seconds": 0} for row in run.history], run.figures
+    return SELECTION(trained, clips.train, run), [{**row, "seconds": 0} for row in run.history], run.metrics
 
 
 @pytest.fixture(scope="module")

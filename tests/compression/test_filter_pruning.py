@@ -156,7 +156,7 @@ def test_what_the_output_is_made_of_cannot_be_pruned():
 def test_groups_of_a_convolution_stay_equal():
     network = SEResNet(channels=(8, 8), classes=3, bands=40)
     classifier = lively(network)
-    with pytest.raises(InputError, match=r"blocks\.0\.first\.0: its filters go 4 at a time, or groups would"):
+    with pytest.raises(InputError, match=r"blocks\.0\.first\.0: its filters go 4 at a time, to keep groups equal"):
         remove_filters(classifier, "blocks.0.first.0", [0, 1, 4, 5])
     remove_filters(classifier, "blocks.0.first.0", [1, 3, 5, 7])
     assert classifier.network.blocks[0].second[0].weight.shape == (8, 1, 3, 3)
@@ -166,7 +166,7 @@ def test_groups_of_a_convolution_stay_equal():
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_convolution_whose_filters_are_mixed_behind_it_is_refused(name):
     make, operation = REFUSED[name]
-    with pytest.raises(InputError, match=rf"first: filters .* can't go, {re.escape(operation)} does not pass them"):
+    with pytest.raises(InputError, match=rf"first: filters .* can't be cut, {re.escape(operation)} does not keep them"):
         FilterPruning("first", 0.5).shape(classifier(make()))
 
 
@@ -174,9 +174,9 @@ def test_a_convolution_whose_filters_are_mixed_behind_it_is_refused(name):
 def test_a_weight_that_is_computed_is_refused(norm):
     network = Between(nn.ReLU())
     norm(network.second)
-    with pytest.raises(InputError, match="FilterPruning: the weight of 'second' is computed from others"):
+    with pytest.raises(InputError, match="FilterPruning: the weight of 'second' is computed"):
         FilterPruning("first", 0.5).shape(classifier(network))
-    with pytest.raises(InputError, match="BudgetPruning: the weight of 'second' is computed from others"):
+    with pytest.raises(InputError, match="BudgetPruning: the weight of 'second' is computed"):
         BudgetPruning(parameters=100).shape(classifier(network))
 
 

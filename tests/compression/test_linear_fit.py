@@ -31,7 +31,7 @@ def clips(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fitted(clips, tmp_path_factory):
     run = run_in(tmp_path_factory.mktemp("run"))
-    return LinearFit()(linear_model(), clips.train, run), run.figures
+    return LinearFit()(linear_model(), clips.train, run), run.metrics
 
 
 def weights_of(classifier):
@@ -146,11 +146,11 @@ def test_the_figures_are_of_what_the_masks_leave(clips, fitted, tmp_path):
         masks.attach(masked.network, f"layers.{i}.weight", (~gone).expand(len(CLASSES), -1).clone())
     after = LinearFit()(masked, clips.train, run)
     weight = weights_of(after)
-    assert run.figures["inputs_kept"] == kept_share(weight) < fitted[1]["inputs_kept"]
+    assert run.metrics["inputs_kept"] == kept_share(weight) < fitted[1]["inputs_kept"]
     moments, loss = moments_and_loss(after, clips.train)
     l1 = (weight.double().abs().numpy() * moments.std(0)).sum()
-    assert run.figures["l1_objective"] == pytest.approx(loss + run.figures["l1_strength"] * l1, rel=1e-3)
-    assert run.figures["l1_objective"] > 1.01 * fitted[1]["l1_objective"]
+    assert run.metrics["l1_objective"] == pytest.approx(loss + run.metrics["l1_strength"] * l1, rel=1e-3)
+    assert run.metrics["l1_objective"] > 1.01 * fitted[1]["l1_objective"]
     # Nor does the bias hold any longer what a removed weight read in the mean.
     of_means = [
         weights_of(one).numpy() @ moments.mean(0) + linear_branch(one.network).layers[0].bias.detach().numpy()
@@ -164,7 +164,7 @@ def test_a_fit_that_ran_out_of_steps_says_so(clips, fitted, tmp_path, monkeypatc
     monkeypatch.setattr(linear, "_STEPS", 5)
     run = run_in(tmp_path)
     LinearFit()(linear_model(), clips.train, run)
-    assert run.figures["l1_imbalance"] > 0.1
+    assert run.metrics["l1_imbalance"] > 0.1
 
 
 def test_it_hears_what_is_planted(fitted, clips):

@@ -193,9 +193,9 @@ def test_it_refuses_what_it_can_not_do(tones, trained, tmp_path):
         LotteryTicket(0.6)(after, tones.development, run_in(tmp_path))
     with pytest.raises(InputError, match=r"Run.initial, which is another; accepted"):
         LotteryTicket(0.6)(after, tones.development, run_in(tmp_path, waveform_net()))
-    with pytest.raises(InputError, match="values to remove, of which .* compete; accepted"):
+    with pytest.raises(InputError, match="values to remove, of which .* are ranked; accepted"):
         LotteryTicket(0.999)(after, tones.development, run_in(tmp_path, before))
-    with pytest.raises(InputError, match="LotteryTicket was handed float16"):
+    with pytest.raises(InputError, match="LotteryTicket was given float16"):
         LotteryTicket(0.6).shape(HalfPrecision().shape(after))
     with pytest.raises(InputError, match="LotteryTicket"):
         LotteryTicket(0.6)(after, tones, run_in(tmp_path, before))

@@ -234,7 +234,7 @@ def test_networks_with_fewer_filters_quantize(build, layers, clips, new_run, tmp
 
 def test_test_clips_are_refused(trained, clips, new_run):
     for fit in (None, QAT):
-        with pytest.raises(InputError, match="Quantize was handed the test clip 24.wav"):
+        with pytest.raises(InputError, match="Quantize was given the test clip 24.wav"):
             Quantize(fit=fit)(trained, clips, new_run())
 
 
@@ -278,7 +278,7 @@ REFUSED = [(stage, "int8") for stage in STAGES] + [(one, "float16") for one in S
 
 @pytest.mark.parametrize(("stage", "precision"), REFUSED)
 def test_rounded_weights_are_refused(stage, precision, rounded, clips, new_run):
-    with pytest.raises(InputError, match=f"{type(stage).__name__} was handed {precision} weights; accepted: float32"):
+    with pytest.raises(InputError, match=f"{type(stage).__name__} was given {precision} weights; accepted: float32"):
         stage(rounded[precision], clips.development, new_run())
     if not isinstance(stage, Fit):
         with pytest.raises(InputError, match="accepted: float32"):

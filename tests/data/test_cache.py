@@ -106,7 +106,7 @@ def test_stretches_of_one_file(clips, folder, decoded):
     np.testing.assert_array_equal(cut[1], whole[800:])
     assert decoded.total() == 1
     beyond = Clips("x", clips.root, ("a",), (Clip("0.wav", "a", start_s=0.1, duration_s=0.1, row="list.csv:9"),))
-    with pytest.raises(InputError, match=r"asked for 0.1 s on, 0.1 s long, but the file has 0.150 s.*\[list.csv:9\]"):
+    with pytest.raises(InputError, match=r"asked for 0.1 s from 0.1 s, but the file has 0.150 s.*\[list.csv:9\]"):
         decode(beyond, RATE, folder=folder)
 
 
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_nothing_to_trust(clips, folder, decoded, limit, said
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2, done.stderr
     assert said in done.stdout
-    assert "accepted: a folder with room, named by --cache or $TINYSCENE_CACHE" in done.stdout
+    assert "name a folder with room by --cache or $TINYSCENE_CACHE" in done.stdout
     assert [path for path in files(folder) if not path.name.startswith("hashes-")] == []
     for waveform, clip in zip(decode(clips, RATE, folder=folder), clips, strict=True):
         np.testing.assert_array_equal(waveform, soundfile.read(clips.root / clip.path, dtype="float32")[0])

@@ -41,7 +41,7 @@ def test_every_fault_is_found(faulty):
     assert silent.endswith("[fold1_train.csv:11]")
     assert "park-lisbon-40-540-a.wav: truncated" in truncated
     assert report.leaking == ()
-    shared = "1 recording stands in development and test alike, as published: milan-94 ({} in train, 2 in test)"
+    shared = "1 recording is in both development and test, as published: milan-94 ({} in train, 2 in test)"
     assert any(note.startswith(shared.format(1)) for note in report.notes)
     assert report.usual == {"sample_rate": 8000, "channels": 1, "duration_s": 0.15}
     assert report.odd == (

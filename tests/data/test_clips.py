@@ -123,7 +123,7 @@ def test_a_test_clip_is_refused_and_untouched():
     rows = tuple(Clip(f"{i}.wav", "a", "test" if i < 3 else "train", row=f"list.csv:{i}") for i in range(9))
     clips = Clips("x", Path("x"), ("a",), rows)
     assert clips.with_validation().test.rows == rows[:3]
-    with pytest.raises(InputError, match=r"Fit was handed the test clip 0.wav \(list.csv:0\); accepted: clips.train"):
+    with pytest.raises(InputError, match=r"Fit was given the test clip 0.wav \(list.csv:0\); accepted: clips.train"):
         clips.refuse_test("Fit")
     clips.development.refuse_test("Fit")
     clips.train.refuse_test("Fit")

@@ -62,7 +62,7 @@ def test_folds_that_share_sources_are_taken_as_published(tmp_path, esc_tree):
     clips = data.load(root)
     assert (len(clips), len(clips.test)) == (200, 50)
     (note,) = clips.notes
-    assert "2 recordings stand in development and test alike, as published: 3003 (1 in " in note
+    assert "2 recordings are in both development and test, as published: 3003 (1 in " in note
     assert "3004 (1 in train, 1 in test)" in note
     assert clips.development.leaks() == []
     assert not {c.recording for c in clips.train} & {c.recording for c in clips.validation}

@@ -97,7 +97,7 @@ def test_some_split_folders_are_no_classes(tmp_path, sound, names):
     for name in names:
         for scene in ("bus", "park"):
             sound(tmp_path / name / scene / "0.wav")
-    with pytest.raises(InputError, match=f"holds {', '.join(sorted(names))}.*; accepted: train and test|fold 1 alone"):
+    with pytest.raises(InputError, match=f"holds {', '.join(sorted(names))}.*; accepted: train and test|only fold 1;"):
         load_folder(tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_cities_above_classes_are_noted(tmp_path, sound):
     clips = load_folder(tmp_path)
     assert clips.classes == ("london", "paris", "rome")
     (note,) = clips.notes
-    assert "the folders london, paris, rome are taken for the classes, and all hold bus, park, tram" in note
+    assert "the folders london, paris, rome are taken as the classes, and all hold bus, park, tram" in note
     assert "list the files in a table with filename, label and city" in note
 
 
@@ -130,7 +130,7 @@ def test_sound_files_of_other_formats_are_counted_and_named(classes_of_files):
     (classes_of_files / "park" / "deeper" / "x.WMA").write_bytes(b"not read")
     clips = load_folder(classes_of_files)
     assert len(clips) == 20
-    assert clips.notes[0].startswith("sound files of other formats are left out: 3 .m4a, 1 .wma; accepted: .wav, .flac")
+    assert clips.notes[0].startswith("sound files in other formats are left out: 3 .m4a, 1 .wma; accepted: .wav, .flac")
     report = data.check(clips, quiet=True)
     assert clips.notes[0] in report.notes
     assert report.unlisted == ("bus/0.m4a", "bus/1.m4a", "bus/2.m4a", "park/deeper/x.WMA")
@@ -169,7 +169,7 @@ def test_split_without_a_class(tmp_path, sound):
 
 def test_split_folder_missing(tmp_path, sound):
     sound(tmp_path / "train" / "bus" / "1.wav")
-    with pytest.raises(InputError, match="holds train alone; accepted: train and test"):
+    with pytest.raises(InputError, match="holds only train; accepted: train and test"):
         load_folder(tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_bad_folders(tmp_path, sound):
         load_folder(tmp_path)
     for number in range(3):
         sound(tmp_path / "bus" / f"{number}.wav")
-    with pytest.raises(InputError, match="bus alone; accepted: at least two classes"):
+    with pytest.raises(InputError, match="only bus; accepted: at least two classes"):
         load_folder(tmp_path)
     (tmp_path / "park").mkdir()
     with pytest.raises(InputError, match=r"park: class folder without a sound file"):
@@ -267,16 +267,16 @@ def test_another_root(listed, tmp_path):
     ("header", "rows", "options", "said"),
     [
         ("filename,sort", ROWS, {}, "no column for the label; found: filename, sort"),
-        ("filename,label", [*ROWS, "lone.wav,tram"], {}, r"list.csv:14: class 'tram' has the single clip lone.wav"),
+        ("filename,label", [*ROWS, "lone.wav,tram"], {}, r"list.csv:14: class 'tram' has only the clip lone.wav"),
         ("filename,label", [*ROWS, "x.wav,"], {}, r"list.csv:14: label '' of x.wav; accepted: bus, park"),
         ("filename,label,split", [f"{r},dev" for r in ROWS], {}, r"list.csv:2: split 'dev'; accepted: train, val"),
         ("filename,label,split", [f"{r},train" for r in ROWS], {}, "the test split has no clip of bus, park"),
-        ("filename,label,fold", [f"{r},1" for r in ROWS], {}, "fold 1 alone"),
+        ("filename,label,fold", [f"{r},1" for r in ROWS], {}, "only fold 1;"),
         ("filename,label,fold", [f"{r},{n % 2}" for n, r in enumerate(ROWS)], {"test_fold": 7}, "accepted: 0, 1"),
         ("filename,label,fold", [f"{r},{n % 2 or ''}" for n, r in enumerate(ROWS)], {}, "list.csv:2: no fold"),
         ("filename,label", ROWS, {"test_fold": 1}, "a table with the column fold"),
         ("filename,label,duration_s", [f"{r},0" for r in ROWS], {}, "list.csv:2: duration_s 0"),
-        ("filename,label", [*ROWS, "bus0.wav,bus"], {}, r"list.csv:14: bus0.wav stands already at list.csv:2"),
+        ("filename,label", [*ROWS, "bus0.wav,bus"], {}, r"list.csv:14: bus0.wav duplicates list.csv:2"),
     ],
 )
 def test_bad_tables(listed, header, rows, options, said):

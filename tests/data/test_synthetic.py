@@ -152,7 +152,7 @@ def test_anything_else_that_is_there_is_refused(small: Path, tmp_path: Path) -> 
 def test_a_rendering_that_lost_a_clip_is_refused(small: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(small, tmp_path / "set"))
     min((folder / "audio").iterdir()).unlink()
-    with pytest.raises(InputError, match=r"1 of .* clips are gone, audio/airport"):
+    with pytest.raises(InputError, match=r"1 of .* clips are missing, audio/airport"):
         render(folder, SMALL, quiet=True)
 
 

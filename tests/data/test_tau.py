@@ -131,13 +131,9 @@ def test_a_leaking_location(tree, sound):
     sound(tree / "audio" / "tram-milan-94-777-0-a.wav")
     train.write_text(train.read_text() + "audio/tram-milan-94-777-0-a.wav\ttram\n")
     leak = "milan-94 (1 in train, 4 in test)"
-    assert (
-        f"1 recording stands in development and test alike, as published: {leak}" in load_tau2022_mobile(tree).notes[-1]
-    )
+    assert f"1 recording is in both development and test, as published: {leak}" in load_tau2022_mobile(tree).notes[-1]
     # What nobody published has no such excuse.
-    with pytest.raises(
-        InputError, match="1 recording stands in more than one split, the first is milan-94 .*--drop-sh"
-    ):
+    with pytest.raises(InputError, match="1 recording is in more than one split, the first is milan-94 .*--drop-sh"):
         load_synthetic(tree)
     clips = load_synthetic(tree, drop_shared=True)
     assert "audio/tram-milan-94-777-0-a.wav" not in {clip.path for clip in clips}

@@ -95,7 +95,7 @@ def test_options_of_recordings_need_recordings(tinyscene: Callable[..., tuple[in
     for typed in (("--split", "all"), ("--dataset", "folder"), ("--skip-bad",), ("--pieces", "1"), ("--cache", "c")):
         status, said = tinyscene("export", tmp_path / "model", file, *typed)
         assert status == 2
-        assert f"{typed[0]} without --data; accepted: with the recordings" in said
+        assert f"{typed[0]} without --data; accepted: with --data, the recordings" in said
 
 
 def test_pieces_are_compared_on(

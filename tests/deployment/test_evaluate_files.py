@@ -68,7 +68,7 @@ def test_samples_that_cannot_be_written_are_heard_without_a_warning(exported: Ca
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            exported("baseline2021", "float32").hear(waveform)
+            exported("baseline2021", "float32").classify_recording(waveform)
     finally:
         torch.set_warn_always(False)
 
@@ -107,12 +107,12 @@ def test_the_command_takes_files_and_models_alike(
     file, whole = json.loads(said)
     assert file["accuracy"] == evaluate(inside, clips, QUIET).accuracy
     assert file["log_loss"] == pytest.approx(evaluate(inside, clips, QUIET).log_loss, abs=1e-6)
-    assert (file["clips_heard"], whole["clips_heard"]) == (None, 0)
+    assert (file["training_clips"], whole["training_clips"]) == (None, 0)
     status, said = tinyscene("evaluate", *typed)
     assert status == 0
     said = " ".join(said.split())
-    assert said.count("A file does not say which recordings its model was trained on") == 1
-    assert "Made for clips of 0.6 s: a longer one was heard as several side by side" in said
+    assert said.count("A file does not store its training recordings") == 1
+    assert "Made for clips of 0.6 s: a longer one was split into several" in said
     status, said = tinyscene("evaluate", *typed[:4])
     assert status == 2
     assert "at least 3 recordings of every class" in said

@@ -127,7 +127,7 @@ def test_threads_change_nothing_and_other_shapes_are_refused(written: Written) -
     assert one(given[:0])[0].shape == (0, len(CLASSES))
     # The same values under strides that axes of one band or clip leave free.
     np.testing.assert_array_equal(one(np.moveaxis(np.moveaxis(given, 1, 3).copy(), 3, 1))[0], first)
-    with pytest.raises(InputError, match=r"runs on \(any batch, 1, 40, 25\)"):
+    with pytest.raises(InputError, match=r"takes \(any batch, 1, 40, 25\)"):
         one(given[..., :20])
 
 

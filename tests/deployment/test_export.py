@@ -337,7 +337,7 @@ def test_what_a_file_is_refused_for() -> None:
     def faults(**changed: object) -> str:
         return " ".join(replace(clean, **changed).faults)  # type: ignore[arg-type]
 
-    assert "differs by up to 5 output steps, and at most 4 is accepted" in faults(largest=5.0)
+    assert "differs by up to 5 output steps (at most 4 is accepted)" in faults(largest=5.0)
     assert "up to 0.0011 of the largest logit" in faults(largest=1.1e-3, unit="of the largest logit")
     assert not faults(largest=0.99e-3, unit="of the largest logit")
     assert "differs by up to nan" in faults(largest=float("nan"))
@@ -362,7 +362,7 @@ def test_a_fault_of_the_products_is_no_excuse_for_itself(tmp_path: Path, monkeyp
     """Every sound is heard three samples late, by the file and by the torch module that it is written from."""
     forward = SpectrogramByProducts.forward
     monkeypatch.setattr(SpectrogramByProducts, "forward", lambda self, given: forward(self, given.roll(3, -1)))
-    with pytest.raises(InputError, match="does not compute what the classifier computes"):
+    with pytest.raises(InputError, match="does not compute the same as the classifier"):
         export(at("baseline2021", "int8"), tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S)
 
 
@@ -375,7 +375,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     bare = copy.deepcopy(translated("float32"))
     del bare.metadata_props[:]
     onnx.save(bare, tmp_path / "bare.onnx")
-    with pytest.raises(InputError, match="no file of tinyscene"):
+    with pytest.raises(InputError, match="not a file of tinyscene"):
         Artifact.load(tmp_path / "bare.onnx")
 
 
@@ -386,7 +386,7 @@ def test_the_certificate_is_of_this_file_alone(tmp_path: Path) -> None:
     assert certificate.parity == file.parity
     assert certificate.precision == "int8"
     file.path.write_bytes(file.path.read_bytes() + b"\0")
-    with pytest.raises(InputError, match="not of this scene.onnx"):
+    with pytest.raises(InputError, match="not the certificate of this scene.onnx"):
         Certificate.load(file.path)
     file.certificate_path.write_text("{}")
     with pytest.raises(InputError, match="no certificate"):
@@ -426,7 +426,7 @@ def test_the_front_end_inside(name: str, precision: str, tmp_path: Path, sound: 
 
 def test_a_file_of_another_length_is_not_judged(tmp_path: Path) -> None:
     file = export(at("cp_mobile", "float32"), tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S)
-    with pytest.raises(InputError, match=r"counted for clips of 0\.6 s, and dcase2021 counts clips of 10 s"):
+    with pytest.raises(InputError, match=r"counted for clips of 0\.6 s, but dcase2021 counts clips of 10 s"):
         count_model(str(file.path), get_rules("dcase2021"))
     assert count_model(str(file.path)).ledger == file.certificate.ledger
     for clip_s in (1e-9, float("inf")):
@@ -469,7 +469,7 @@ def test_what_takes_no_other_length_is_written_for_the_trained_one(kind: type[nn
     file = export(classifier, tmp_path / "scene.onnx")
     samples = round(CLIP_S * 8000)
     assert file.clip_samples == samples
-    assert file.certificate.way == "clips of 0.6 s alone"
+    assert file.certificate.way == "only clips of 0.6 s"
     assert file.certificate.refused.keys() == {"any length"}
     given = features(3)
     with torch.inference_mode():
@@ -481,7 +481,7 @@ def test_what_takes_no_other_length_is_written_for_the_trained_one(kind: type[nn
         file.logits(features(1, frames=26))
     # A longer recording is heard as clips side by side.
     waves = 0.1 * np.random.default_rng(0).standard_normal((2, samples)).astype(np.float32)
-    np.testing.assert_allclose(file.hear(waves.reshape(-1)), file.probabilities(waves).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(file.classify_recording(waves.reshape(-1)), file.probabilities(waves).mean(0), rtol=1e-5)
     other = export(classifier, tmp_path / "longer.onnx", clip_s=1.2) if kind is Thirds else file
     assert other.clip_samples == (9600 if kind is Thirds else samples)
 

@@ -141,7 +141,7 @@ def test_a_planted_fault_of_the_layout_gets_no_name(tmp_path: Path, monkeypatch:
     module = sys.modules["tinyscene.deployment.export"]
     monkeypatch.setattr(module, "describe", lambda *_: {"tinyscene": "{}"})
     monkeypatch.setattr(LiteRT, "_module", confused)
-    with pytest.raises(InputError, match=r"channels last: .*differs by .*as torch lays them out: .*differs by"):
+    with pytest.raises(InputError, match=r"channels last: .*differs by .*in torch.s layout: .*differs by"):
         export(statistics(), tmp_path / "scene.tflite", clip_s=CLIP_S)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(LiteRT, "_module", original)

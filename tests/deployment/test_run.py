@@ -112,7 +112,7 @@ def test_a_file_says_the_same_of_what_is_longer_than_30_s(
 def test_a_file_that_grows_while_it_is_heard_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = iter((1.0, 1.5, 2.0))
     monkeypatch.setattr(audio, "read_blocks", lambda *_: iter([np.ones(round(next(lengths) * RATE), np.float32)]))
-    with pytest.raises(InputError, match="1.00 s at first, then 1.50 s; accepted: a file that nobody is writing"):
+    with pytest.raises(InputError, match="1.00 s at first, then 1.50 s; accepted: a file that is not being written"):
         listening.predict(Ear(), long(tmp_path / "x.wav", 0.75))
 
 
@@ -265,7 +265,7 @@ def test_a_killed_run_goes_on_to_the_same_table(
 def test_a_table_cut_at_any_byte_is_mended(tmp_path: Path, suffix: str) -> None:
     table, ear = tmp_path / f"x{suffix}", Ear()
     names = ["a.wav", 'b "c", d.wav', "e\nf.wav", "g.wav"]
-    heard = recording.Heard(listening.recording.Prediction("bus", dict.fromkeys(ear.classes, 0.25)), 1.0, 1)
+    heard = recording.RecordingResult(listening.recording.Prediction("bus", dict.fromkeys(ear.classes, 0.25)), 1.0, 1)
 
     def go_on() -> set[str]:
         with resumed(table, columns_of(ear.classes, streamed=False), "m") as (rows, done):
@@ -295,7 +295,7 @@ def test_a_table_of_something_else_is_left_alone(
         (own, (ear_file, "--clip-s", 0.5), "not " + fingerprint(ear_file) + " 0.5 s"),
         (b"name,age\nada,36\n", (ear_file,), "columns are name,age"),
         (b"notes", (ear_file,), "notes"),
-        (own + b"x,y\n", (ear_file,), "rows have others than the columns file, label"),
+        (own + b"x,y\n", (ear_file,), "rows do not have the columns file, label"),
     ):
         table.write_bytes(content)
         said = tinyscene("run", *typed, tree / "a.wav", "--out", table)
@@ -333,7 +333,7 @@ def test_bad_recordings_are_set_aside_with_reasons(
 @pytest.mark.parametrize(
     ("typed", "named"),
     [
-        (("MODEL",), "nothing to hear; accepted: sound files"),
+        (("MODEL",), "no input; accepted: sound files"),
         (("MODEL", "EMPTY"), "a folder without a sound file"),
         (("MODEL", "-"), "- without --stream"),
         (("EMPTY", "A"), "has no model.json"),
@@ -349,7 +349,7 @@ def test_bad_recordings_are_set_aside_with_reasons(
         (("MODEL", "A", "--listen"), "--listen with"),
         (("MODEL", "A", "A", "--stream"), "--stream with 2 recordings"),
         (("MODEL", "A", "--stream", "--skip-bad"), "--skip-bad with a stream"),
-        (("MODEL", "A", "--stream"), "clips of any length, and does not say on which it was trained; accepted: --clip"),
+        (("MODEL", "A", "--stream"), "clips of any length, and its training length is unknown; accepted: --clip"),
         (("MODEL", "A", "--clip-s", "nan"), "clips of nan s; accepted: a length above 0 s"),
         (("MODEL", "A", "--clip-s", "inf", "--stream"), "clips of inf s; accepted: a length above 0 s"),
         (("MODEL", "A", "--clip-s", "0.001", "--skip-bad"), "clips of 0.001 s; accepted: at least"),
@@ -357,7 +357,7 @@ def test_bad_recordings_are_set_aside_with_reasons(
         (("MODEL", "A", "--stream", "--clip-s", "1", "--smooth", "-1"), "smoothing over -1.0 s"),
         (("MODEL", "A", "--stream", "--clip-s", "1", "--mean-of", "median"), "'median'; accepted: log, probability"),
         (("MODEL", "A", "--stream", "--clip-s", "3"), "a.wav: 1.00 s; accepted: at least 3.00 s, one clip"),
-        (("MODEL", "A", "--stream", "--clip-s", "0.5", "--out", "THERE"), "is there already"),
+        (("MODEL", "A", "--stream", "--clip-s", "0.5", "--out", "THERE"), "already exists"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -388,7 +388,7 @@ def test_an_interrupted_run_says_what_to_do_next(
         patched.setattr(listening, "predict", predict)
         said = tinyscene("run", ear_file, tree, "--out", table)
     assert said.status == 130
-    assert f"interrupted; the same command goes on behind the last row of {table}" in said.err
+    assert f"interrupted; the same command resumes after the last row of {table}" in said.err
     for rows in (2, 5):
         with table.open(newline="") as file:
             assert len(list(csv.DictReader(file))) == rows

@@ -90,7 +90,7 @@ def test_listening_ends_with_a_summary(
     expected = list(decisions(Ear(), [waveform]))
     assert [row["smoothed"] for row in rows] == [one.smoothed for one in expected]
     assert rows[-1]["probabilities"] == pytest.approx(expected[-1].probabilities, abs=1e-6)
-    assert "3.5 s heard, 4 decisions: " in err
+    assert "3.5 s processed, 4 decisions: " in err
     assert "PortAudio lost sound 1 times" in err
     assert fake.asked["closed"]
     assert (fake.asked["device"], fake.asked["samplerate"], fake.asked["channels"]) == (0, RATE, 1)
@@ -143,10 +143,10 @@ def test_what_the_microphone_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "sounddevice", fake_sounddevice(iter(())))
     with pytest.raises(InputError, match="No input device matching 'USB'; accepted: --device"):
         next(Microphone("USB").blocks(RATE, "mean"))
-    with pytest.raises(InputError, match="Built-in: 1 channels, the model hears number 1"):
+    with pytest.raises(InputError, match="Built-in: 1 channels, the model takes number 1"):
         next(Microphone().blocks(RATE, 1))
     monkeypatch.setattr("tinyscene.listening.microphone._SILENT_FOR_S", 0.01)
-    with pytest.raises(InputError, match="nothing came for 0.01 s"):
+    with pytest.raises(InputError, match="no samples for 0.01 s"):
         next(Microphone().blocks(RATE, "mean"))
 
 

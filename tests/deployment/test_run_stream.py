@@ -213,7 +213,7 @@ def test_what_is_no_raw_sound(content: bytes, settings_: dict[str, Any], said: s
 
 
 def test_the_channel_must_be_in_the_stream() -> None:
-    with pytest.raises(InputError, match="1 channels, the model hears number 1"):
+    with pytest.raises(InputError, match="1 channels, the model takes number 1"):
         Pcm(io.BytesIO(), RATE).blocks(RATE, 1)
 
 
@@ -242,8 +242,8 @@ def test_a_pipe_is_answered_while_it_is_open(inside: Artifact, tmp_path: Path) -
     for row, one in zip(rows, expected, strict=True):
         assert row["probabilities"] == pytest.approx(one.probabilities, abs=1e-6)
         assert row["smoothed_probabilities"] == pytest.approx(one.smoothed_probabilities, abs=1e-6)
-    assert b"1 bytes at the end are no whole frame" in errors
-    assert b"2.6 s heard, 5 decisions" in errors
+    assert b"1 bytes at the end are not a complete frame" in errors
+    assert b"2.6 s processed, 5 decisions" in errors
 
 
 # The command, in this process
@@ -254,7 +254,7 @@ def test_a_stream_as_a_table(run: Callable[..., tuple[int, str, str]], tmp_path:
     table = tmp_path / "made" / "x.csv"
     status, out, err = run(tmp_path / "x.wav", "--stream", "--out", table, "--smooth", 1, "--mean-of", "probability")
     assert (status, out) == (0, "")
-    assert "4.5 s heard, 5 decisions: " in err
+    assert "4.5 s processed, 5 decisions: " in err
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     expected = list(

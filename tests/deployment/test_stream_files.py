@@ -17,7 +17,7 @@ from scene_files import CLASSES, CLIP_S, SMALL, at
 from soak import SOAK
 from tinyscene.accounting import count
 from tinyscene.cli import main
-from tinyscene.cli.listing import heard_by
+from tinyscene.cli.listing import how_a_file_was_scored
 from tinyscene.deployment import Artifact, export, onnx_format
 from tinyscene.deployment.bench import OpenFile
 from tinyscene.errors import InputError
@@ -101,7 +101,7 @@ def test_the_ledger_is_that_of_the_network(streamed: Streamed) -> None:
     file, classifier = streamed("baseline2021", "float32"), at("baseline2021", "float32")
     found, trained = file.certificate.ledger, count(classifier.network, classifier.example(CLIP_S))
     assert replace(found, tensors=tuple(row for row in found.tensors if row.role != "frontend")) == trained
-    with pytest.raises(InputError, match="takes steps with a state, and dcase2024 judges files that take clips"):
+    with pytest.raises(InputError, match="takes steps with a state, but dcase2024 judges files that take clips"):
         count_model(str(file.path))
 
 
@@ -124,7 +124,7 @@ def test_a_fault_of_the_front_end_gets_no_name(
         return forward(self, samples, torch.cat([0 * state[:, :bands], state[:, bands:]], 1))  # type: ignore[misc]
 
     monkeypatch.setattr(StreamingFrontEnd, "forward", planted)
-    with pytest.raises(InputError, match="does not compute what the classifier computes"):
+    with pytest.raises(InputError, match="does not compute the same as the classifier"):
         export(at(name, precision), tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S, step_s=STEP_S)
 
 
@@ -143,7 +143,7 @@ def test_a_state_that_is_lost_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
             return written(form)  # type: ignore[arg-type]
 
     monkeypatch.setattr(onnx_format, "onnx_model", planted)
-    with pytest.raises(InputError, match="does not compute what the classifier computes"):
+    with pytest.raises(InputError, match="does not compute the same as the classifier"):
         export(at("cp_mobile", "int8"), tmp_path / "scene.onnx", front_end="inside", clip_s=CLIP_S, step_s=STEP_S)
     assert not list(tmp_path.iterdir())
 
@@ -193,13 +193,13 @@ def test_steps_that_can_t_be(tmp_path: Path, given: dict[str, object], message: 
 
 
 def test_files_and_steps_that_don_t_fit(streamed: Streamed, inside: Artifact) -> None:
-    with pytest.raises(InputError, match="takes clips as a whole; accepted: a file exported with step_s"):
+    with pytest.raises(InputError, match="takes whole clips; accepted: a file exported with step_s"):
         inside.stream()
     with pytest.raises(InputError, match=r"given \(1, 7\) samples; accepted: \(1, 1200\), a step"):
         streamed().stream()(np.zeros((1, 7), np.float32))
     with pytest.raises(InputError, match="given 1800 samples; accepted: whole steps of 1200"):
         streamed().stream().through(np.zeros((1, 1800), np.float32))
-    with pytest.raises(InputError, match="a stream of 0 recordings; accepted: from 1 on"):
+    with pytest.raises(InputError, match="a stream of 0 recordings; accepted: at least 1"):
         streamed().stream(0)
     for given in ([(1, 1200)], [(2, 1200), (1, 960)]):
         with pytest.raises(InputError, match=r"given batches of \[.*\]; accepted: 2 of one size"):
@@ -209,8 +209,8 @@ def test_files_and_steps_that_don_t_fit(streamed: Streamed, inside: Artifact) ->
 def test_the_certificate_says_that_it_is_of_a_stream(streamed: Streamed, inside: Artifact) -> None:
     assert streamed().certificate.step_samples == 1200
     assert inside.certificate.step_samples == 0
-    assert "in steps, after silence" in heard_by(streamed())
-    assert "in steps" not in heard_by(inside)
+    assert "in steps, after silence" in how_a_file_was_scored(streamed())
+    assert "in steps" not in how_a_file_was_scored(inside)
 
 
 def test_from_the_command_line(

@@ -37,7 +37,7 @@ def test_a_run_does_not_differ_from_itself(draw_scores: Draw, figure: str) -> No
     for other in (scores, shuffled(scores)):
         found = compare(scores, other, figure)  # type: ignore[arg-type]
         assert (found.mean, found.low, found.high, found.clips) == (0, 0, 0, 240)
-        assert not found.certain
+        assert not found.significant
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -50,7 +50,7 @@ def test_second_minus_first(draw_scores: Draw, figure: str) -> None:
     assert there.mean == pytest.approx(getattr(better, figure) - getattr(worse, figure))
     assert (there.mean > 0) == (figure == "accuracy")
     assert there.low < there.mean < there.high
-    assert there.certain
+    assert there.significant
     assert (back.mean, back.low, back.high) == pytest.approx((-there.mean, -there.high, -there.low))
 
 

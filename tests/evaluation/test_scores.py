@@ -74,7 +74,7 @@ def test_devices_are_real_seen_or_unseen(draw_scores: Draw) -> None:
     devices = {name: {clip.device for clip in part.clips} for name, part in groups.items()}
     assert devices == {"real": {"a", "b"}, "seen": {"s1"}, "unseen": {"s4"}}
     # A real device stays one, whether it was heard or not.
-    unheard = replace(draw_scores(), heard_devices=("s4",)).by_device_group()
+    unheard = replace(draw_scores(), training_devices=("s4",)).by_device_group()
     assert {clip.device for clip in unheard["unseen"].clips} == {"s1"}
     assert {clip.device for clip in unheard["real"].clips} == {"a", "b"}
 
@@ -84,17 +84,17 @@ def test_parts_count_and_mark_what_was_heard_of_them(draw_scores: Draw) -> None:
     # All places of device a in Lisbon and one of s1; device b and s4 were never heard.
     places = {clip.recording for clip in scores.clips if clip.device == "a" and clip.city == "lisbon"} | {"place-2"}
     known = frozenset(hashlib.sha256(place.encode()).hexdigest()[:10] for place in places)
-    marked = replace(scores, heard_recordings=known)
+    marked = replace(scores, training_recordings=known)
     parts = {"overall": marked, **marked.by_device_group()}
     for kind, what in (("class", "scene"), ("device", "device"), ("city", "city")):
         for name, part in marked.by(what).items():  # type: ignore[arg-type]
             parts[f"{kind} {name}"] = part
-            assert part.clips_heard == sum(
+            assert part.training_clips == sum(
                 getattr(clip, what) == name and clip.recording in places for clip in scores.clips
             )
-            assert part.summary()["clips_heard"] == part.clips_heard
+            assert part.summary()["training_clips"] == part.training_clips
     assert [parts[f"device {name}"].optimistic for name in ("a", "b", "s1", "s4")] == [True, False, True, False]
-    assert marked.to_json()["by_device"]["b"]["clips_heard"] == 0
+    assert marked.to_json()["by_device"]["b"]["training_clips"] == 0
     with (console := Console(width=120)).capture() as text:
         console.print(listing.scores(marked, "drawn"))
     rows = [" ".join(line.strip("│ ").split()) for line in text.get().splitlines()]
@@ -105,8 +105,8 @@ def test_parts_count_and_mark_what_was_heard_of_them(draw_scores: Draw) -> None:
     assert "*optimistic*" in listing.mean_and_deviation([scores, marked])
     assert "*optimistic*" not in listing.mean_and_deviation([scores, scores])
     # Of scores that were read from a table, nobody knows.
-    assert scores.clips_heard is None
-    assert scores.by("device")["a"].summary()["clips_heard"] is None
+    assert scores.training_clips is None
+    assert scores.by("device")["a"].summary()["training_clips"] is None
 
 
 def test_without_devices_there_are_no_parts(draw_scores: Draw) -> None:

@@ -115,7 +115,7 @@ def test_what_was_built_before_it_was_registered_or_from_more_than_plain_values_
 def test_a_name_belongs_to_one_class_and_its_file_may_run_again():
     with menus(Own=Own):
         register_network("Own", Own)
-        with pytest.raises(InputError, match=r"'Own' is test_own_networks\.Own already; accepted: another name"):
+        with pytest.raises(InputError, match=r"'Own' is already test_own_networks\.Own; try another name"):
             register_network("Own", Forgetful)
         with pytest.raises(InputError, match="'logmel' is .*LogMel already"):
             register_frontend("logmel", Half)
@@ -133,7 +133,7 @@ class Half(FrontEnd):
 def test_a_front_end_that_gives_other_features_than_it_tells_is_refused():
     with pytest.raises(InputError, match=r"Half gives \(1, 1, 1, 2000\) for 8000 samples; .*1 bands, 4000 frames"):
         around(Own(), Half())
-    with pytest.raises(InputError, match=r"Linear is no front end; accepted: .*FrontEnd"):
+    with pytest.raises(InputError, match=r"Linear is not a front end; accepted: .*FrontEnd"):
         around(Own(), nn.Linear(3, 3))
 
 
@@ -158,7 +158,7 @@ def test_a_network_without_a_front_end_of_its_own_is_asked_for_one(menu):
     for call in (lambda: create_classifier("Own", CLASSES), lambda: count_model("Own")):
         with pytest.raises(
             InputError,
-            match=r"no front end is known for 'Own'; .*register_network\('Own'",
+            match=r"'Own' has no front end; .*register_network\('Own'",
         ):
             call()
 

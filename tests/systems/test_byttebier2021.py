@@ -152,7 +152,7 @@ def test_int8_variants_run_on_one_second(tmp_path):
         # Two classes in place of ten: eight rows of the dense layer fewer.
         size = VARIANTS["qat8"].reported.convention(row.ledger.tensors)
         assert size.parameters == 113_976 - 8 * (1536 + 2)
-        assert (row.scores.clips_heard > 0) == name.endswith("_on_test")
+        assert (row.scores.training_clips > 0) == name.endswith("_on_test")
     loaded = SceneClassifier.load(tmp_path / "run" / last["qat8"].model)
     assert evaluate(loaded, clips.test).accuracy == last["qat8"].scores.accuracy
 

@@ -66,11 +66,11 @@ def test_rows_after_the_test_part_was_shown_are_marked(done: Done) -> None:
     assert [row.stage for row in report] == REPORT
     assert [row.marked_stage for row in report] == MARKED
     assert [row.optimistic for row in report] == [False, True, True]
-    assert [row.scores.clips_heard for row in report if row.scores] == [0, 12, 12]
+    assert [row.scores.training_clips for row in report if row.scores] == [0, 12, 12]
     # The saved model remembers it, whoever evaluates it.
     for row in done.rows:
         scores = evaluate(SceneClassifier.load(done.folder / row.model), done.clips.test, Run(quiet=True))
-        assert bool(scores.clips_heard) == row.optimistic
+        assert bool(scores.training_clips) == row.optimistic
 
 
 def test_every_table_says_so(done: Done) -> None:
@@ -115,15 +115,15 @@ def test_what_it_was_fitted_on_is_the_test_part(done: Done) -> None:
     fair, report = by_variant(done.rows, "fair")[1], by_variant(done.rows, "report")[1]
     assert fair.scores is not None
     assert report.scores is not None
-    assert report.figures["fitted_clips"] == 12
-    assert fair.figures["fitted_clips"] == 6
-    assert report.figures["fitted_log_loss_after"] == pytest.approx(report.scores.log_loss, abs=1e-6)
-    assert fair.figures["fitted_log_loss_after"] != pytest.approx(fair.scores.log_loss, abs=1e-6)
+    assert report.metrics["fitted_clips"] == 12
+    assert fair.metrics["fitted_clips"] == 6
+    assert report.metrics["fitted_log_loss_after"] == pytest.approx(report.scores.log_loss, abs=1e-6)
+    assert fair.metrics["fitted_log_loss_after"] != pytest.approx(fair.scores.log_loss, abs=1e-6)
     trained = by_variant(done.rows, "fair")[0]
     assert trained.scores is not None
-    assert report.figures["fitted_log_loss_before"] == pytest.approx(trained.scores.log_loss, abs=1e-6)
-    assert trained.figures == {}
-    assert report.to_json()["figures"] == report.figures
+    assert report.metrics["fitted_log_loss_before"] == pytest.approx(trained.scores.log_loss, abs=1e-6)
+    assert trained.metrics == {}
+    assert report.to_json()["metrics"] == report.metrics
 
 
 def test_a_kept_result_keeps_mark_and_figures(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_a_kept_result_keeps_mark_and_figures(done: Done, monkeypatch: pytest.Mo
 def test_other_test_clips_are_another_result(done: Done, tmp_path: Path) -> None:
     fewer = done.clips.where(lambda clip: clip.split != "test" or clip.device in "ab")
     rows = reproduce(done.file.only("report"), fewer, Run(folder=tmp_path / "run", quiet=True))
-    assert rows[1].figures["fitted_clips"] == 6
+    assert rows[1].metrics["fitted_clips"] == 6
     assert rows[1].model != by_variant(done.rows, "report")[1].model
 
 

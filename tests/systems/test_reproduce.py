@@ -397,11 +397,9 @@ def test_what_published_splits_share_stands_in_the_receipt(
     published = replace(clips, rows=tuple(rows), published=True).note_shared()
     (row, _) = reproduce(load_system(system_file).only("large"), published, Run(folder=tmp_path / "run", quiet=True))
     (note,) = json.loads((tmp_path / "run" / "receipt.json").read_text())["notes"]
-    assert (
-        "1 recording stands in development and test alike, as published: park-train-0 (1 in train, 1 in test)" in note
-    )
+    assert "1 recording is in both development and test, as published: park-train-0 (1 in train, 1 in test)" in note
     assert row.scores is not None
-    assert row.scores.clips_heard == 1
+    assert row.scores.training_clips == 1
 
 
 KILLED = """

@@ -107,7 +107,7 @@ def test_every_variant_runs_to_its_file(small: SystemFile, clips: Clips, tmp_pat
     for row in (pruned, last["pruned_by_l1"]):
         assert row.to_json()["parameters"] <= 4000
         assert row.to_json()["macs_by_counter"]["torchinfo"] <= 400_000
-    assert pruned.figures["primal_residual"] >= 0
+    assert pruned.metrics["primal_residual"] >= 0
     receipt = json.loads((tmp_path / "run" / "receipt.json").read_text())
     assert "The linear model's loss is the multi-class squared hinge" in receipt["departures"]
     _layers_are_int8(tmp_path / "run" / last["int8"].model / "scene.onnx")

@@ -97,7 +97,7 @@ def test_the_model_is_the_one_that_was_scored(done: Done) -> None:
     scores = evaluate(model, done.clips.test, Run(quiet=True))
     assert done.found.row.scores is not None
     assert scores.log_loss == pytest.approx(done.found.row.scores.log_loss, abs=1e-6)
-    assert scores.clips_heard == 0
+    assert scores.training_clips == 0
     with (done.found.folder / "scorecard.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     assert float(last["accuracy"]) == scores.accuracy
@@ -168,9 +168,9 @@ def test_a_file_over_the_budget_is_not_delivered(done: Done, tmp_path: Path) -> 
     row = done.found.row
     small = Budget(bytes=100).rules(CLIP_S, row.rules.classes)
     for changed, why in (
-        ({"rules": small}, "it does not keep the budget .*does not fit: .* kB"),
+        ({"rules": small}, "the file exceeds the budget .*does not fit: .* kB"),
         ({"file": StageFile(fault="the file differs")}, "the file differs"),
-        ({"file": None}, "there is no file"),
+        ({"file": None}, "no file was written"),
     ):
         with pytest.raises(InputError, match=rf"nothing is delivered, {why}.*accepted"):
             deliver(replace(row, **changed), done.found.tried, tmp_path)
@@ -179,7 +179,7 @@ def test_a_file_over_the_budget_is_not_delivered(done: Done, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("budget", [Budget(bytes=100), Budget(macs=500), Budget(bytes=64_000, ram_bytes=1_000)])
 def test_a_budget_out_of_reach_is_answered_by_what_can_be_had(done: Done, budget: Budget, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no network can be brought there.*baseline2020_\w+: .* one channel a layer"):
+    with pytest.raises(InputError, match=r"no network fits.*baseline2020_\w+: .* one channel a layer"):
         run(done.clips, tmp_path / "run", budget)
     assert not (tmp_path / "run").exists(), "said before anything is trained"
 
@@ -234,7 +234,7 @@ def test_other_units_are_refused(text: str) -> None:
     [
         ([], "one or more of --under 64kB"),
         (["--under", "64KiB"], "--under 64KiB; accepted: a number and B, kB (1000 B) or KB (1024 B)"),
-        (["--macs", "10MB"], "--macs 10MB; accepted: a number, or one and k (thousands) or M (millions)"),
+        (["--macs", "10MB"], "--macs 10MB; accepted: a number, alone or with k (thousands) or M (millions)"),
         (["--ram", "3k"], "--ram 3k; accepted: a number and B"),
     ],
 )
@@ -322,7 +322,7 @@ def test_minutes_are_kept_for_the_call_that_goes_on(
             fit_under(done.clips, BUDGET, Run(folder=tmp_path / "run"), networks=NETWORKS, minutes=minutes)
         epochs.append(stop.value.args[0])
     assert epochs[0] == epochs[1] > epochs[2] >= 6
-    assert re.search(rf"{epochs[2]} epochs in full \(--epochs-scale 0.\d+\).* some 6 minutes", capsys.readouterr().err)
+    assert re.search(rf"{epochs[2]} epochs in full \(--epochs-scale 0.\d+\).* about 6 minutes", capsys.readouterr().err)
     with pytest.raises(InputError, match="--minutes 5 and --epochs-scale 0.5; accepted: one of them"):
         fit_under(done.clips, BUDGET, Run(folder=tmp_path), minutes=5, epochs_scale=0.5)
     for wrong in (0.0, -1.0, float("nan")):

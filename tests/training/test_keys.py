@@ -276,7 +276,7 @@ def test_what_holds_itself_has_a_key():
 
 @pytest.mark.parametrize("unknown", [iter([1, 2]), (n for n in range(3)), object(), threading.Lock()])
 def test_what_can_not_be_told_from_another_is_refused(unknown):
-    with pytest.raises(InputError, match=r"Scale\.factor is a .*, which can't be told from another"):
+    with pytest.raises(InputError, match=r"Scale\.factor is a .*, which can't be distinguished from another"):
         key_of(Scale(unknown))
 
 
@@ -307,4 +307,4 @@ def test_a_fit_that_is_taken_up_says_so(small_clips, new_run, capsys):
     run.quiet = False
     for kept in (False, True):
         Fit(epochs=1, batch_size=8)(scene_training.build(), small_clips.development, run)
-        assert ("training of 1 epochs, kept from before in" in capsys.readouterr().err) == kept
+        assert ("training of 1 epochs, reused from" in capsys.readouterr().err) == kept

@@ -19,7 +19,7 @@ class Mine(Stage):
     """A stage of a user's own, which knows nothing of provenance."""
 
     def apply(self, classifier, clips, run):
-        run.figures["clips"] = len(clips)
+        run.metrics["clips"] = len(clips)
         return copy.deepcopy(classifier)
 
 
@@ -36,7 +36,7 @@ def test_any_stage_adds_what_it_was_handed(small_clips, new_run):
 
 
 def test_a_stage_of_ones_own_is_handed_no_test_clip(small_clips, new_run):
-    with pytest.raises(InputError, match="Mine was handed the test clip"):
+    with pytest.raises(InputError, match="Mine was given the test clip"):
         Mine()(scene_training.build(), small_clips, new_run())
 
 
@@ -67,6 +67,6 @@ def test_it_is_part_of_the_state(small_clips, new_run, tmp_path):
 def test_figures_are_of_the_stage_that_ran_last(small_clips, new_run):
     run = new_run()
     Mine()(scene_training.build(), small_clips.train, run)
-    assert run.figures == {"clips": len(small_clips.train)}
+    assert run.metrics == {"clips": len(small_clips.train)}
     HalfPrecision()(scene_training.build(), small_clips.train, run)
-    assert run.figures == {}
+    assert run.metrics == {}

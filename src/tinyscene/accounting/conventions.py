@@ -1,6 +1,6 @@
-"""Which tensors count, and at what size: reports and challenge editions differ, and none is the right one.
+"""Which tensors count, and at what size: reports and challenge editions differ, and none is right for all.
 
-A convention turns the rows that are stored into the rows that count; its totals follow from those. Zeros are a separate
+A convention turns the stored rows into the rows that count; its totals follow from those. Zeros are a separate
 question: every total comes with them (`parameters`, `bytes`) and without (`kept`, `kept_bytes`).
 """
 
@@ -20,13 +20,13 @@ def in_unit(size_bytes: int, unit: str) -> float:
         InputError: another unit.
     """
     if unit not in BYTES_IN:
-        raise InputError(f"unknown unit {unit!r}; accepted are B, kB (1000 B) and KB (1024 B)")
+        raise InputError(f"unknown unit {unit!r}; accepted: B, kB (1000 B), KB (1024 B)")
     return size_bytes / BYTES_IN[unit]
 
 
 @dataclass(frozen=True)
 class Convention:
-    """A named way to count; calling it on stored rows gives the totals."""
+    """A named way of counting; calling it on stored rows gives the totals."""
 
     name: str
     description: str
@@ -42,10 +42,10 @@ def only(*roles: Role) -> Callable[[tuple[TensorRow, ...]], tuple[TensorRow, ...
 
 
 def fold_to_int8(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
-    """Batch norm folded where a layer feeds it alone; weights of 1 B, biases of 4 B, scales left out.
+    """Batch norm folded where a layer feeds only it; weights of 1 B, biases of 4 B, scales left out.
 
     A layer without bias gains one value a channel. A batch norm that can't be folded stays as two float32 values a
-    channel, scale and shift. What is int8 already stays as it is.
+    channel, scale and shift. Tensors that are already int8 stay as they are.
     """
     gained = _gained_biases(rows)
     counted: list[TensorRow] = []
@@ -88,7 +88,7 @@ def _as_explicit_affine(statistic: TensorRow) -> TensorRow:
 
 
 def byttebier2021(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
-    """Everything stored, in the precisions that PyTorch's eager int8 modules hold (Byttebier et al., section 3.1).
+    """Everything stored, in the precisions of PyTorch's eager int8 modules (Byttebier et al., section 3.1).
 
     float32 biases, a float64 scale for every output channel, and for every quantized activation a float32 scale and an
     int64 zero point. Floating point layers stay as they are.
@@ -107,9 +107,9 @@ def _as_eager_int8(row: TensorRow) -> TensorRow:
 def galindo2021(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
     """Every trainable value that the masks keep; one byte each once weights are int8 (Galindo-Meza et al., table 1).
 
-    Batch norm counts two a channel, folded or not: a bias that folding left is a scale and a shift. An exported file
-    does not say which of its biases folding left; there, they count once. Where batch norm itself is masked, the number
-    changes with int8: folding fills masked shifts again, and masked scales take their filters along.
+    Batch norm counts two a channel, folded or not: a bias left by folding is a scale and a shift. An exported file
+    does not mark the biases left by folding; there, they count once. Where batch norm itself is masked, the number
+    changes with int8: folding fills masked shifts again, and masked scales remove their filters.
     """
     int8 = any(row.role == "weight" and row.dtype == "int8" for row in rows)
     counted = [row for row in rows if row.role in ("weight", "bias", "norm")]
@@ -123,9 +123,9 @@ def _as_a_byte_each(row: TensorRow) -> TensorRow:
 
 
 def pham2020(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
-    """The trained network's values, all of them scaled as its kernels are (Pham et al., DCASE 2020 Task 1b, table 3).
+    """The trained network's values, all scaled like its kernels (Pham et al., DCASE 2020 Task 1b, table 3).
 
-    Pruning half of the kernels halves everything, and int8 kernels make a byte of everything: batch norm counts four a
+    Pruning half of the kernels halves everything, and int8 kernels make every value a byte: batch norm counts four a
     channel even where it became an explicit scale and shift, and quantization scales are left out.
     """
     kernels = [row for row in rows if row.role == "weight"]
@@ -134,7 +134,7 @@ def pham2020(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
     counted = []
     for row in rows:
         if row.role in ("weight", "bias", "norm", "statistic", "constant"):
-            # A scale and a shift stand for the mean and the variance that they took in as well.
+            # A scale and a shift also stand for the mean and variance merged into them.
             doubled = 2 * row.values if row.tensor in ("scale", "shift") else row.values
             dtype = row.dtype if row.itemsize == itemsize else kernels[0].dtype
             scaled = round(doubled * kept / values)
@@ -190,5 +190,5 @@ def get_convention(name: str) -> Convention:
         InputError: there is none.
     """
     if name not in CONVENTIONS:
-        raise InputError(f"there is no counting convention {name!r}; there are {', '.join(CONVENTIONS)}")
+        raise InputError(f"no counting convention {name!r}; accepted: {', '.join(CONVENTIONS)}")
     return CONVENTIONS[name]

@@ -1,4 +1,4 @@
-"""Counting a network: its tensors as they are stored, and one traced forward for MACs and RAM."""
+"""Counting a network: its stored tensors, and one traced forward pass for MACs and RAM."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,16 +23,16 @@ from tinyscene.models.tracing import ModuleCall, Trace, trace_forward
 
 
 def count(network: nn.Module, example: Tensor, *, precision: Precision | None = None) -> Ledger:
-    """What `network` costs for one clip, from one forward of a float32 copy in evaluation mode.
+    """The cost of `network` for one clip, from one forward pass of a float32 copy in evaluation mode.
 
     Args:
         network: left unchanged, its own data types reported.
-        example: (1, channels, bands, frames) or (1, samples), values are of no importance.
-        precision: of the activations, for the peak RAM only; where None, int8 for int8 networks and else float32.
+        example: (1, channels, bands, frames) or (1, samples), of any values.
+        precision: of the activations, for the peak RAM only; where None, int8 for int8 networks, otherwise float32.
 
     Raises:
         InputError: the batch is not one clip, the network can't take it, the precision is unknown, or there are weights
-            outside parameters and buffers, which no one could count or save.
+            outside parameters and buffers, which can't be counted or saved.
     """
     held_as = precision or ("int8" if isinstance(network, Int8Network) else "float32")
     each = bytes_a_value(held_as)
@@ -51,13 +51,13 @@ def count(network: nn.Module, example: Tensor, *, precision: Precision | None = 
 def count_classifier(
     classifier: SceneClassifier, clip_s: float, *, inside: nn.Module | None = None, precision: Precision | None = None
 ) -> Ledger:
-    """What a classifier costs for one clip: its network, and its front end where that has parameters.
+    """The cost of a classifier for one clip: its network, and its front end where that has parameters.
 
-    Of such a front end all is counted but a Fourier transform, and the fixed weights of a spectrogram's bands.
+    Of such a front end everything counts except a Fourier transform and the fixed weights of a spectrogram's bands.
 
     Args:
         clip_s: length of the clip, in seconds.
-        inside: the front end as a file holds it; its constants become rows of their own, which no challenge counts.
+        inside: the front end as a file holds it; its constants become separate rows, which no challenge counts.
         precision: as `count`'s.
 
     Raises:
@@ -91,7 +91,7 @@ _Of = TypeVar("_Of", TensorRow, LayerRow, Uncounted)
 
 
 def _within(row: _Of) -> _Of:
-    """The row of a layer of the front end."""
+    """The row of a layer in the front end."""
     return replace(row, layer=f"frontend.{row.layer}".removesuffix("."))
 
 
@@ -113,7 +113,7 @@ def _refuse_hidden(network: nn.Module, trace: Trace) -> None:
     if hidden:
         values = sum(trace.values[key] for key in hidden)
         raise InputError(
-            f"{type(network).__name__} computes with {values:,} values that are neither parameter nor buffer; "
+            f"{type(network).__name__} computes with {values:,} values that are neither parameters nor buffers; "
             f"accepted: a network whose tensors are registered, so that they are counted and saved"
         )
 
@@ -143,7 +143,7 @@ def _tensor_rows(network: nn.Module, folds: dict[str, str]) -> Iterator[TensorRo
 
 
 def _gained_biases(network: Int8Network) -> set[str]:
-    """Layers that had no bias before batch norm was folded into them."""
+    """Layers without a bias before batch norm was folded into them."""
     layers = network.origin.network.named_modules()
     return {layer for layer, module in layers if isinstance(module, _ConvNd | nn.Linear) and module.bias is None}
 
@@ -176,7 +176,7 @@ def _layer_rows(trace: Trace) -> tuple[LayerRow, ...]:
     described: dict[str, tuple[str, tuple[int, ...]]] = {}
     for call in trace.calls:
         counted = {name: counter.rule(call) for name, counter in COUNTERS.items()}
-        # A function outside any layer, such as a residual addition, is worth a row only where it costs something.
+        # A function outside any layer, such as a residual addition, gets a row only where it costs something.
         if not isinstance(call, ModuleCall) and not any(counted.values()):
             continue
         before = macs.setdefault(call.layer, dict.fromkeys(COUNTERS, 0))

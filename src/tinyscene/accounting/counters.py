@@ -1,6 +1,6 @@
-"""Five ways to count multiply-accumulates (MACs), each by a rule of ours that gives what its tool gives.
+"""Five ways to count multiply-accumulates (MACs), each by a rule that agrees with its tool.
 
-They disagree on one and the same network: for CP-Mobile, a challenge's limit of 30 M lies between them. A rule takes
+They disagree on the same network: for CP-Mobile, a challenge's limit of 30 M lies between them. A rule takes
 one call of the trace and gives its MACs; nothing here imports the tools.
 """
 
@@ -24,7 +24,7 @@ FVCORE_BLIND = {"aten::baddbmm", "aten::_scaled_dot_product_flash_attention_for_
 POOLINGS = {"max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"}
 ADAPTIVE_POOLINGS = {"adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}
 SUMS = {"add", "add_", "__add__", "__iadd__", "__radd__"}
-# Averages that each takes: a variance is one of squares.
+# The number of averages in each: a variance also averages squares.
 MEANS = {"mean": 1, "var_mean": 2}
 
 
@@ -36,10 +36,10 @@ class Counter:
     reason: str
     rule: Callable[[Call], int]
     excused: str = ""
-    """A function whose smaller figure, of a single row, is the counter's own rule and no oversight."""
+    """A function whose smaller count, of a single row, is the counter's rule and not an oversight."""
 
     def missed(self, calls: list[Call]) -> Iterator[tuple[FunctionCall, int | None]]:
-        """Functions of one layer whose products it doesn't count, or not all of them; None where no formula tells."""
+        """Functions of one layer whose products it doesn't count, or only in part; None where no formula exists."""
         of_modules = sum(self.rule(call) for call in calls if isinstance(call, ModuleCall))
         for call in calls:
             if not isinstance(call, FunctionCall) or not call.products:
@@ -60,7 +60,7 @@ def multiplications(call: Call) -> int:
 
 
 def by_torchinfo(call: Call) -> int:
-    """torchinfo 1.8.0: (weights + biases) x output positions for what is called Conv, once a clip for all else."""
+    """torchinfo 1.8.0: (weights + biases) x output positions for classes called Conv, once a clip for all others."""
     if not isinstance(call, ModuleCall):
         return 0
     macs = 0
@@ -75,7 +75,7 @@ def by_torchinfo(call: Call) -> int:
 
 
 def by_nessi(call: Call) -> int:
-    """NeSsi on a TFLite file: also poolings, means and sums; a dense layer after a flatten reads channels alone."""
+    """NeSsi on a TFLite file: also poolings, means and sums; a dense layer after a flatten reads only channels."""
     if not isinstance(call, FunctionCall):
         return 0
     if call.name == "linear":
@@ -164,8 +164,8 @@ COUNTERS: dict[str, Counter] = {
     ),
     "nessi": Counter(
         "nessi",
-        "of a TFLite file, batch norm folded: adds poolings, means and sums, and takes the channels alone as the "
-        "inputs of a dense layer after a flatten (given a PyTorch network, NeSsi returns torchinfo's figure)",
+        "of a TFLite file, batch norm folded: adds poolings, means and sums, and takes only the channels as the "
+        "inputs of a dense layer after a flatten (given a PyTorch network, NeSsi returns torchinfo's count)",
         by_nessi,
         excused="linear",
     ),

@@ -1,4 +1,4 @@
-"""What a network costs, as rows: one a tensor, one a layer that ran. Every total is derived from them."""
+"""The cost of a network as rows: one a tensor, one a layer that ran. Every total is derived from them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Literal
 Role = Literal["weight", "bias", "norm", "statistic", "scale", "zero_point", "constant", "frontend"]
 Precision = Literal["float32", "float16", "int8"]
 
-# The type of layer of a bias that a folded batch norm left.
+# The layer type of a bias left by a folded batch norm.
 FOLDED = "folded batch norm"
 BYTES_OF_PRECISION: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 
@@ -18,14 +18,14 @@ class TensorRow:
 
     Roles: `norm` is a batch norm's scale or shift, `statistic` its running mean or variance; other norms' affine values
     are weights and biases; `scale` and `zero_point` belong to quantization; `constant` is any other saved buffer; and
-    `frontend` is whatever the front end holds.
+    `frontend` is anything in the front end.
 
     Attributes:
         values: number of values, zeros included.
-        kept: what a mask keeps; all values where there is no mask, even if some happen to be zero.
-        nonzero: values that are not zero right now.
+        kept: values that a mask keeps; all where there is no mask, even if some are zero.
+        nonzero: values that are currently not zero.
         itemsize: bytes a value.
-        folds_into: the convolution or dense layer whose output this batch norm alone reads; empty elsewhere.
+        folds_into: the convolution or dense layer whose output only this batch norm reads; empty elsewhere.
     """
 
     layer: str
@@ -68,7 +68,7 @@ class Uncounted:
 
     Attributes:
         operation: the function, such as "scaled_dot_product_attention".
-        macs: those that the counter misses; None where the operation is none that any formula covers.
+        macs: those that the counter misses; None where no formula covers the operation.
     """
 
     counter: str
@@ -83,7 +83,7 @@ class Uncounted:
 
 @dataclass(frozen=True)
 class Size:
-    """Totals of tensor rows: `parameters` counts zeros, `kept` only what the masks keep."""
+    """Totals of tensor rows: `parameters` includes zeros, `kept` only what the masks keep."""
 
     parameters: int
     kept: int
@@ -92,7 +92,7 @@ class Size:
 
 
 def total(rows: Iterable[TensorRow]) -> Size:
-    """The sum of `rows`, whatever their roles: a convention says beforehand which of them count."""
+    """The sum of `rows` of any role: a convention has selected those that count."""
     listed = tuple(rows)
     return Size(
         parameters=sum(row.values for row in listed),
@@ -112,7 +112,7 @@ def by_precision(rows: Iterable[TensorRow]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What one clip costs.
+    """The cost of one clip.
 
     Attributes:
         tensors: every tensor that a saved network holds, masks and batch counters left out.
@@ -120,7 +120,7 @@ class Ledger:
         input_shape: the example's, (1, channels, bands, frames) or (1, samples).
         peak_ram_bytes: largest sum of live activations, at `precision`.
         precision: of the activations, for `peak_ram_bytes` only.
-        uncounted: by counter, layer and operation, what `macs` leaves out though it multiplies.
+        uncounted: by counter, layer and operation, products that `macs` leaves out.
     """
 
     tensors: tuple[TensorRow, ...]
@@ -140,7 +140,7 @@ class Ledger:
         return counters
 
     def missed_by(self, counter: str) -> tuple[Uncounted, ...]:
-        """What one counter does not see."""
+        """Products that one counter misses."""
         return tuple(one for one in self.uncounted if one.counter == counter)
 
     def tensors_by_layer(self) -> dict[str, tuple[TensorRow, ...]]:
@@ -169,7 +169,7 @@ class Ledger:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Ledger":
-        """Of `to_json`. Raises KeyError or TypeError for other values."""
+        """The inverse of `to_json`. Raises KeyError or TypeError for other values."""
         layers = (one | {"output_shape": tuple(one["output_shape"])} for one in plain["layers"])
         return cls(
             tensors=tuple(TensorRow(**{key: row[key] for key in row if key != "bytes"}) for row in plain["tensors"]),

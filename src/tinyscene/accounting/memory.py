@@ -1,4 +1,4 @@
-"""Peak activation RAM of one forward, from which storage each kernel reads and writes."""
+"""Peak activation RAM of one forward pass, from the storages that each kernel reads and writes."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from tinyscene.models.tracing import Trace, trace_forward
 
 
 def peak_values(trace: Trace) -> int:
-    """Largest number of activation values that live at once, over the kernels in the order in which they ran.
+    """Largest number of activation values that are live at once, over the kernels in execution order.
 
     A storage lives from the kernel that makes it to the last one that reads it; the input lives from the start, the
     output to the end. Kernels are taken as PyTorch runs them: a runtime that fuses batch norm or ReLU needs less.
@@ -34,7 +34,7 @@ def peak_values(trace: Trace) -> int:
 
 
 def precision_of(name: str) -> Precision:
-    """`name` as a precision. Raises InputError, naming those there are, for another."""
+    """`name` as a precision. Raises InputError for an unknown one."""
     bytes_a_value(name)  # type: ignore[arg-type]
     return name  # type: ignore[return-value]
 
@@ -46,12 +46,12 @@ def bytes_a_value(precision: Precision) -> int:
         InputError: another precision.
     """
     if precision not in BYTES_OF_PRECISION:
-        raise InputError(f"unknown precision {precision!r}; accepted are {', '.join(BYTES_OF_PRECISION)}")
+        raise InputError(f"unknown precision {precision!r}; accepted: {', '.join(BYTES_OF_PRECISION)}")
     return BYTES_OF_PRECISION[precision]
 
 
 def peak_ram_bytes(network: nn.Module, example: Tensor, precision: Precision = "float32") -> int:
-    """Peak activation RAM for one clip, parameters left out, if every activation is held at `precision`.
+    """Peak activation RAM for one clip, without parameters, if every activation is held at `precision`.
 
     Args:
         network: anything that takes `example`; it is left unchanged.

@@ -1,4 +1,4 @@
-"""Ledgers as tables for the terminal. Every number stands beside its convention, unit or counter."""
+"""Ledgers as tables for the terminal. Every number is beside its convention, unit or counter."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ _ITEMS: dict[Role, str] = {
     "constant": "constants",
     "frontend": "front end",
 }
-# Uncounted operations that a line names.
+# The most uncounted operations that a line names.
 _NAMED = 3
 
 
@@ -73,7 +73,7 @@ def size_table(ledger: Ledger) -> "Table":
 def item_table(ledger: Ledger, convention: Convention) -> "Table":
     """One row a kind of value, and their sum: kept values x bytes each, by `convention`.
 
-    Where layers are int8, what weights and biases there are in floating point layers stand apart.
+    Where layers are int8, weights and biases of floating point layers have their own rows.
     """
     counted = convention.counted(ledger.tensors)
     whole_numbers = {row.layer for row in counted if row.role == "weight" and row.dtype == "int8"}
@@ -95,7 +95,7 @@ def item_table(ledger: Ledger, convention: Convention) -> "Table":
 
 
 def work_table(ledger: Ledger) -> "Table":
-    """One row a MAC counter with the reason why it differs, and the peak RAM."""
+    """One row a MAC counter with the reason for its difference, and the peak RAM."""
     rows = []
     for name, macs in ledger.macs.items():
         missed = ledger.missed_by(name)

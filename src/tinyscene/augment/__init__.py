@@ -1,4 +1,4 @@
-"""Augmentations, as values: of one clip, of a batch of waveforms, or of a batch of features (its `domain`)."""
+"""Augmentations, as values: of one clip, or of a batch of waveforms or features (its `domain`)."""
 
 from typing import Protocol
 
@@ -13,15 +13,15 @@ from tinyscene.augment.waveform import Crop, Gain, Noise, Speed, TimeRoll
 
 
 class OnClip(Protocol):
-    """Changes one waveform; what has no `domain` is taken for one."""
+    """Changes one waveform; an augmentation without `domain` is one of these."""
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
-        """(samples,) -> (samples,), any number of them"""
+        """(samples,) -> (samples,), of any length"""
         ...
 
 
 class OnBatch(Protocol):
-    """Changes a batch of what `domain` says, and its targets."""
+    """Changes a batch of waveforms or features, as `domain` states, and its targets."""
 
     @property
     def domain(self) -> str:

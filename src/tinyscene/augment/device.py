@@ -16,7 +16,7 @@ class DeviceImpulseResponse:
     """Convolve with the impulse response of a microphone drawn from a folder, with probability `p` (Morocutti et al.,
     "Device-robust acoustic scene classification via impulse response augmentation", EUSIPCO 2023).
 
-    The delay of the response is taken out, and the level of the clip is kept.
+    The delay of the response is removed, and the level of the clip is kept.
     """
 
     folder: str
@@ -41,11 +41,11 @@ class DeviceImpulseResponse:
         if rng.random() >= self.p:
             return waveform
         onset = int(np.abs(chosen).argmax())
-        heard = fftconvolve(waveform, chosen)[onset : onset + len(waveform)].astype(np.float32)
+        filtered = fftconvolve(waveform, chosen)[onset : onset + len(waveform)].astype(np.float32)
         level = np.sqrt(
-            np.mean(np.square(waveform, dtype=np.float64)) / (np.mean(np.square(heard, dtype=np.float64)) + 1e-20)
+            np.mean(np.square(waveform, dtype=np.float64)) / (np.mean(np.square(filtered, dtype=np.float64)) + 1e-20)
         )
-        matched: Waveform = heard * np.float32(level)
+        matched: Waveform = filtered * np.float32(level)
         return matched
 
 

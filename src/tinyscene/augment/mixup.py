@@ -14,7 +14,7 @@ from tinyscene.errors import Numbers, check
 class Mixup:
     """Mix every clip of a batch, and its target, with another one by Beta(alpha, alpha) (Zhang et al., ICLR 2018).
 
-    `domain` says what is mixed: "waveforms" or "features".
+    `domain` is what is mixed: "waveforms" or "features".
     """
 
     alpha: float = 0.2

@@ -37,7 +37,7 @@ class SpecAugment:
 class FreqMixStyle:
     """Mix the statistics of every band with another clip's, with probability `p` a batch (Schmid et al., DCASE 2022).
 
-    Mean and standard deviation over channels and time are normalised away, and come back mixed by Beta(alpha, alpha).
+    Mean and standard deviation over channels and time are normalised away, and restored mixed by Beta(alpha, alpha).
     """
 
     p: float = 0.4
@@ -63,7 +63,7 @@ class FreqMixStyle:
 
 
 def _stretches(shape: torch.Size, axis: int, most: int, rng: np.random.Generator) -> Tensor:
-    """True over one stretch of 0 ... most places of `axis` a clip, broadcast over the other axes."""
+    """True over one stretch of 0 to `most` places of `axis` for each clip, broadcast over the other axes."""
     size = shape[axis]
     width = rng.integers(0, min(most, size) + 1, shape[0])
     start = rng.integers(0, size - width + 1)

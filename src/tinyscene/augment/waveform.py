@@ -1,4 +1,4 @@
-"""Augmentations of one waveform, drawn anew for every clip and epoch."""
+"""Augmentations of one waveform, drawn for every clip and epoch."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from tinyscene.audio import Waveform, resample
 from tinyscene.errors import InputError, Numbers, check
 
-# Louder and softer than any sound; what comes out stays finite.
+# Louder and softer than any sound; the output stays finite.
 _LEVELS_DB = Numbers(least=-200, most=200)
 
 
@@ -21,7 +21,7 @@ class Crop:
         check(self, duration_s=Numbers(above=0, most=3600))
 
     def samples(self, sample_rate: int) -> int:
-        """How many the stretch has, at least one."""
+        """Length of the stretch in samples, at least one."""
         return max(1, round(self.duration_s * sample_rate))
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
@@ -31,7 +31,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Gain:
-    """A gain drawn evenly between two levels in dB."""
+    """A gain drawn uniformly between two levels in dB."""
 
     lowest_db: float = -6.0
     highest_db: float = 6.0
@@ -39,17 +39,17 @@ class Gain:
     def __post_init__(self) -> None:
         check(self, lowest_db=_LEVELS_DB, highest_db=_LEVELS_DB)
         if self.lowest_db > self.highest_db:
-            raise InputError(f"{self}; accepted: the lowest level first")
+            raise InputError(f"{self}; accepted: the lower level first")
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples,)"""
-        # uniform(0.0, -0.0) is an error of NumPy's.
+        # uniform(0.0, -0.0) is an error in NumPy.
         return waveform * np.float32(10 ** (rng.uniform(self.lowest_db + 0.0, self.highest_db + 0.0) / 20))
 
 
 @dataclass(frozen=True)
 class Noise:
-    """White noise at a signal-to-noise ratio drawn evenly between two levels in dB."""
+    """White noise at a signal-to-noise ratio drawn uniformly between two levels in dB."""
 
     lowest_snr_db: float = 10.0
     highest_snr_db: float = 40.0
@@ -57,7 +57,7 @@ class Noise:
     def __post_init__(self) -> None:
         check(self, lowest_snr_db=_LEVELS_DB, highest_snr_db=_LEVELS_DB)
         if self.lowest_snr_db > self.highest_snr_db:
-            raise InputError(f"{self}; accepted: the lowest ratio first")
+            raise InputError(f"{self}; accepted: the lower ratio first")
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples,)"""

@@ -1,4 +1,4 @@
-"""The command line. Each verb is one call of the public API; what is slow to import is imported inside."""
+"""The command line. Each command is one call to the public API; slow imports happen inside."""
 
 from tinyscene.cli.main import app, main
 

@@ -1,4 +1,4 @@
-"""The verbs of `tinyscene data`."""
+"""The commands of `tinyscene data`."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from tinyscene.cli.options import (
     write_json,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Look over, render, fetch or decode a data set.")
+app = typer.Typer(no_args_is_help=True, help="Check, render, download or decode a data set.")
 
 
 @app.command("check")
@@ -31,7 +31,7 @@ def data_check(
     drop_shared: DropShared = False,
     json_file: Json = None,
 ) -> None:
-    """Say what is there, missing, unreadable or odd, and whether the splits leak. Status 1 if it can't be used."""
+    """Report what is present, missing, unreadable or odd, and whether the splits leak. Status 1 if it can't be used."""
     from tinyscene import data
     from tinyscene.data.check import tables
 
@@ -48,16 +48,16 @@ def data_check(
 
 @app.command("make")
 def data_make(
-    name: Annotated[str, typer.Argument(help='"synthetic", or a public set to fetch (see `tinyscene list datasets`).')],
+    name: Annotated[str, typer.Argument(help='"synthetic", or a set to download (see `tinyscene list datasets`).')],
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    seed: Annotated[int, typer.Option(help="Of the synthetic set.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic set.")] = 0,
 ) -> None:
-    """Render the synthetic data set, or fetch a public one (needs the extra `download`)."""
+    """Render the synthetic data set, or download a public one (needs the extra `download`)."""
     from tinyscene import data
     from tinyscene.data.synthetic import Synthetic, render
 
     place = render(folder, Synthetic(seed=seed)) if name == "synthetic" else data.download(name, folder)
-    screen().print(f"{name} is at {place}; `tinyscene data check {name} {place}` looks it over", highlight=False)
+    screen().print(f"{name} is at {place}; `tinyscene data check {name} {place}` checks it", highlight=False)
 
 
 @app.command("cache")
@@ -69,7 +69,7 @@ def data_cache(
     skip_bad: SkipBad = False,
     cache: Cache = None,
 ) -> None:
-    """Decode a data set ahead of its first run."""
+    """Decode a data set before its first run."""
     from tinyscene.data.cache import cache_folder
 
     clips = load_clips(folder, name, (sample_rate, "mean"), given(drop_shared=drop_shared), skip_bad=skip_bad)

@@ -28,22 +28,24 @@ if TYPE_CHECKING:
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder with model.json and weights.safetensors.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Such as scene.onnx, scene.tflite, scene.pte.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Output, such as scene.onnx, scene.tflite or scene.pte.")
+    ],
     front_end: Annotated[
-        str, typer.Option(help="inside: waveform in, probabilities out; outside: features in, logits out.")
+        str, typer.Option(help="inside: waveform to probabilities; outside: features to logits.")
     ] = "outside",
     data: Annotated[Path | None, typer.Option(help="Recordings to compare on, beside generated sounds.")] = None,
     dataset: Dataset = None,
     split: Annotated[
-        str | None, typer.Option(help="Of the recordings: train, validation, test or all [default: test].")
+        str | None, typer.Option(help="Split of the recordings: train, validation, test or all [default: test].")
     ] = None,
     pieces: Pieces = None,
     clip_s: Annotated[
         float | None,
-        typer.Option(help="Length of the clips that the file is for, in seconds [default: as the model was trained]."),
+        typer.Option(help="Clip length of the file, in seconds [default: the training clips']."),
     ] = None,
     step_s: Annotated[
-        float | None, typer.Option(help="Hear a recording in steps of so many seconds, with a state; front end inside.")
+        float | None, typer.Option(help="Stream in steps of this many seconds, with a state; front end inside.")
     ] = None,
     drop_shared: DropShared = False,
     skip_bad: SkipBad = False,
@@ -52,23 +54,23 @@ def export(
 ) -> None:
     """Write a model as one file for ONNX Runtime, LiteRT or ExecuTorch, at the precision of its weights.
 
-    The file is run beside the model before it gets its name; one that computes anything else is not kept. What was
-    found stands beside it: FILE.json. A file takes clips of one length; an ONNX file with the front end outside takes
-    any. With --step-s it takes the next samples and its state, and gives the probabilities of as many frames as a clip
-    has, with the state after them.
+    The file is run and compared with the model before it gets its name, and deleted if it differs. The result is
+    written beside it, to FILE.json. A file takes clips of one length; an ONNX file with the front end outside takes
+    any. With --step-s it takes the next samples and its state, and gives the probabilities of the last clip's frames
+    with the next state.
     """
     import tinyscene as ts
 
     options = {"split": split, "dataset": dataset, "pieces": pieces, "cache": cache}
     options |= {"drop-shared": drop_shared or None, "skip-bad": skip_bad or None}
     if data is None and (idle := [f"--{name}" for name, value in options.items() if value is not None]):
-        raise InputError(f"{', '.join(idle)} without --data; accepted: with the recordings to compare on")
+        raise InputError(f"{', '.join(idle)} without --data; accepted: with --data, the recordings to compare on")
     check_split(split := split or "test")
     classifier, clips = ts.SceneClassifier.load(model), None
     if data:
-        heard, whole = (classifier.sample_rate, classifier.channel), split == "all"
+        source, whole = (classifier.sample_rate, classifier.channel), split == "all"
         clips = load_clips(
-            data, dataset, heard, given(drop_shared=drop_shared), skip_bad=skip_bad, pieces=pieces, whole=whole
+            data, dataset, source, given(drop_shared=drop_shared), skip_bad=skip_bad, pieces=pieces, whole=whole
         )
         clips = clips if whole else getattr(clips, split)
     artifact = ts.export(classifier, file, front_end=front_end, clips=clips, clip_s=clip_s, step_s=step_s)  # type: ignore[arg-type]
@@ -86,7 +88,7 @@ def _costs(certificate: "Certificate") -> str:
     inside = sum(row.bytes for row in ledger.tensors if row.role == "frontend")
     return (
         f"For a clip of {certificate.clip_s:g} s: {size.parameters:,} parameters, {size.bytes:,} B (bn2), "
-        f"{ledger.macs['nessi']:,} MACs (nessi), {ledger.peak_ram_bytes:,} B of activations at their peak"
+        f"{ledger.macs['nessi']:,} MACs (nessi), {ledger.peak_ram_bytes:,} B of peak activations"
         + (f"; the front end inside, not counted: {inside:,} B" if inside else "")
     )
 
@@ -98,7 +100,7 @@ def _takes(artifact: "Artifact") -> str:
 
 
 def table_of(artifact: "Artifact") -> "Table":
-    """How far the file is from the model."""
+    """The file's difference from the model."""
     from tinyscene.tables import table
 
     found, certificate = artifact.parity, artifact.certificate
@@ -118,6 +120,6 @@ def table_of(artifact: "Artifact") -> "Table":
         rows.append(("accuracy", f"{found.file_accuracy:.1%}", f"{found.accuracy:.1%} of the model, same clips"))
     rows += [(f"  {kind}", f"{most:.2g}", found.unit) for kind, most in found.by_kind.items()]
     return table(
-        f"{artifact.path}, {artifact.bytes_on_disk:,} B, beside the model on {found.clips} clips",
+        f"{artifact.path}, {artifact.bytes_on_disk:,} B, compared with the model on {found.clips} clips",
         [{"what": what, "value": str(value), "unit": unit} for what, value, unit in rows],
     )

@@ -31,20 +31,21 @@ if TYPE_CHECKING:
 def fit(
     data: Data,
     under: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Of all that the int8 file stores of the network, such as 64kB.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Limit on the network's bytes in the int8 file, such as 64kB."),
     ] = None,
-    macs: Annotated[str | None, typer.Option(metavar="COUNT", help="Multiply-accumulates a clip, such as 10M.")] = None,
-    parameters: Annotated[str | None, typer.Option(metavar="COUNT", help="Such as 30k.")] = None,
+    macs: Annotated[str | None, typer.Option(metavar="COUNT", help="Limit on MACs a clip, such as 10M.")] = None,
+    parameters: Annotated[str | None, typer.Option(metavar="COUNT", help="Limit on parameters, such as 30k.")] = None,
     ram: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Peak of a clip's activations, such as 128kB.")
+        str | None, typer.Option(metavar="SIZE", help="Limit on the peak of a clip's activations, such as 128kB.")
     ] = None,
-    network: Annotated[list[str] | None, typer.Option(help="Only this network; may be given again.")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="How long all of it may take here: chooses --epochs-scale, 1 at most.")
+        float | None, typer.Option(help="Time limit on this machine; sets --epochs-scale, at most 1.")
     ] = None,
     epochs_scale: Annotated[float | None, typer.Option(help="Multiply all epochs by this  [default: 1].")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the result [default: runs/fit-DATASET].")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all randomness.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the result [default: runs/fit-DATASET].")] = None,
     dataset: Dataset = None,
     subset: Subset = None,
     test_fold: TestFold = None,
@@ -56,15 +57,15 @@ def fit(
     cache: Cache = None,
     json_file: Json = None,
 ) -> None:
-    """Find the best int8 classifier under a budget: a labelled folder in, a model and its file out.
+    """Find the best int8 classifier under a budget: from a labelled folder to a model and its file.
 
-    kB are 1000 B, KB 1024 B. Networks of the menu are scaled to the budget, pruned to it and quantized; after each of
-    three rungs of training, the better half by log loss on the validation part goes on. The last one is trained anew
-    on the training and the validation part, and only then scored on the test part. A file over the budget is never
-    delivered. How long it will take is said at the start, from one timed step of each candidate; --minutes shortens it.
+    kB is 1000 B, KB 1024 B. Networks of the menu are scaled to the budget, pruned to it and quantized; after each of
+    three rungs of training, the better half by validation log loss continues. The last one is retrained
+    on the training and validation parts, and only then scored on the test part. A file over the budget is never
+    delivered. The expected time is printed at the start, from one timed step of each candidate; --minutes limits it.
 
-    Killed and started again, it goes on. The folder receives model/, scene.onnx, pareto.png and pareto.csv with all
-    that was tried, scorecard and receipt.
+    A killed run resumes when started again. The folder receives model/, scene.onnx, pareto.png and pareto.csv with
+    all candidates, scorecard and receipt.
     """
     from tinyscene.rules import Budget
     from tinyscene.systems.fit_under import fit_under
@@ -72,9 +73,9 @@ def fit(
     from tinyscene.training import Run
 
     budget = Budget.typed(under, macs, parameters, ram)
-    heard = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
+    first = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
     options = given(subset, test_fold, drop_shared)
-    clips = load_clips(data, dataset, (heard.sample_rate, heard.channel), options, skip_bad=skip_bad, pieces=pieces)
+    clips = load_clips(data, dataset, (first.sample_rate, first.channel), options, skip_bad=skip_bad, pieces=pieces)
     own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
     folder = out or Path("runs") / f"fit-{own}"
     try:
@@ -87,7 +88,7 @@ def fit(
             minutes=minutes,
         )
     except KeyboardInterrupt:
-        Console(stderr=True).print("\ninterrupted; the same command goes on from the last epoch", highlight=False)
+        Console(stderr=True).print("\ninterrupted; the same command resumes after the last epoch", highlight=False)
         raise
     if json_file:
         tried = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
@@ -99,7 +100,7 @@ def fit(
 
 
 def _show(found: "Found") -> None:
-    """The winner's figures, what its file costs, and what to type next."""
+    """The winner's metrics, its file's costs, and what to type next."""
     from tinyscene.evaluation.tables import legend, score_table
 
     row, folder = found.row, found.folder
@@ -107,7 +108,7 @@ def _show(found: "Found") -> None:
     screen().print(legend([row], compact=narrow()), highlight=False)
     screen().print(f"\n{folder}/scene.onnx {row.rules.judge(row.ledger).line}", highlight=False)
     screen().print(
-        f"The model is in {folder}/model; what was tried, in {folder}/pareto.png and pareto.csv\n"
+        f"The model is in {folder}/model, all candidates in {folder}/pareto.png and pareto.csv\n"
         f"Next:  {program()} run {folder}/model RECORDING\n"
         f"       {program()} count {folder}/scene.onnx",
         highlight=False,

@@ -1,4 +1,4 @@
-"""Tables of what there is and what was found, for the command line."""
+"""Tables of menus and results for the command line."""
 
 import math
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ LAYOUTS = {
     "csv": "a table with filename and label; fold, split, device, city, recording, start_s, duration_s where known",
     "esc10": "ESC-10 as published, or the ten classes of an ESC-50 tree",
     "esc50": "ESC-50 as published",
-    "tau2019": "TAU Urban Acoustic Scenes 2019, development set (can be fetched)",
-    "tau2020-mobile": "TAU Urban Acoustic Scenes 2020 Mobile, development set (can be fetched)",
+    "tau2019": "TAU Urban Acoustic Scenes 2019, development set (downloadable)",
+    "tau2020-mobile": "TAU Urban Acoustic Scenes 2020 Mobile, development set (downloadable)",
     "tau2020-3class": "TAU Urban Acoustic Scenes 2020 3Class, development set",
-    "tau2022-mobile": "TAU Urban Acoustic Scenes 2022 Mobile, development set (can be fetched); --subset 5 ... 100",
+    "tau2022-mobile": "TAU Urban Acoustic Scenes 2022 Mobile, development set (downloadable); --subset 5 ... 100",
     "synthetic": "rendered by `tinyscene data make synthetic DIR`, in the layout of TAU 2022 Mobile",
 }
 
@@ -50,7 +50,7 @@ def networks() -> RenderableType:
     for name, (network, *_) in NETWORKS.items():
         arguments = ", ".join(f"{p.name}={p.default}" for p in inspect.signature(network).parameters.values())
         about = next(iter((network.__doc__ or "").strip().splitlines()), "")
-        rows.append({"name": name, "arguments": arguments, "what it is": about})
+        rows.append({"name": name, "arguments": arguments, "description": about})
     return table("networks", rows)
 
 
@@ -70,12 +70,12 @@ def rules() -> RenderableType:
 
 
 def datasets() -> RenderableType:
-    """Data sets that can be read."""
+    """Readable data sets."""
     return table("data sets", [{"name": name, "layout": layout} for name, layout in LAYOUTS.items()])
 
 
 def reported(file: "SystemFile") -> RenderableType:
-    """What the report prints of every variant."""
+    """The report's numbers for every variant."""
     rows = []
     for name, system in file.variants.items():
         printed = system.reported
@@ -93,16 +93,16 @@ def reported(file: "SystemFile") -> RenderableType:
                 "log loss": "" if printed.log_loss is None else f"{printed.log_loss:.3f}",
             }
         )
-    return table(f"{file.name}: what the report prints", rows)
+    return table(f"{file.name}: as printed in the report", rows)
 
 
 def ledgers(rows: list["Row"], *, layers: bool, named: bool) -> list[RenderableType]:
-    """What the last stage of every variant costs: layer by layer where asked for, by every convention and counter.
+    """The cost of the last stage of every variant: by every convention and counter, on request layer by layer.
 
-    A report's own bookkeeping, which is the convention of its name, is always shown item by item.
+    A report's own bookkeeping, the convention of its name, is always itemised.
 
     Args:
-        named: the edition was chosen, and is no default.
+        named: whether the edition was chosen, rather than the default.
     """
     from tinyscene.accounting import item_table, layer_table, size_table, work_table
     from tinyscene.cli.options import narrow
@@ -128,7 +128,7 @@ def ledgers(rows: list["Row"], *, layers: bool, named: bool) -> list[RenderableT
 
 
 def _as_stored(row: "Row") -> list[RenderableType]:
-    """What an int8 network really holds, where a report's arithmetic leaves some of it out."""
+    """The full contents of an int8 network, where a report's arithmetic leaves some out."""
     from tinyscene.accounting import get_convention, item_table
 
     limit = row.size_limit.limit if row.size_limit else None
@@ -142,7 +142,7 @@ def _as_stored(row: "Row") -> list[RenderableType]:
 
 
 def scores(found: "Scores", title: str) -> RenderableType:
-    """Figures overall, and by class, device and city."""
+    """Metrics overall, and by class, device and city."""
     from tinyscene.evaluation.scores import percent
 
     rows: list[Mapping[str, str]] = []
@@ -162,26 +162,26 @@ def scores(found: "Scores", title: str) -> RenderableType:
             )
         rows.append(APART)
     macro = f"mean over the classes: {100 * found.macro_accuracy:.1f} %, log loss {found.macro_log_loss:.3f}"
-    if not found.clips_heard:
+    if not found.training_clips:
         return Group(table(title, rows), macro)
     optimistic = (
-        f"optimistic: {found.clips_heard:,} of {len(found.clips):,} clips are of recordings that, by their names, this "
-        f"model was trained, stopped or calibrated on"
+        f"optimistic: {found.training_clips:,} of {len(found.clips):,} clips are of recordings that, by their "
+        f"names, this model was trained, stopped or calibrated on"
     )
     return Group(table(title, rows), macro, optimistic)
 
 
-def heard_by(file: "Artifact") -> str:
-    """What the scores of an exported file leave open."""
-    unknown = "A file does not say which recordings its model was trained on: whether these were is for you to know."
+def how_a_file_was_scored(file: "Artifact") -> str:
+    """How an exported file was scored, and what is unknown."""
+    unknown = "A file does not store its training recordings: make sure that these were not among them."
     if file.clip_samples is None:
         return unknown
     clip_s = file.clip_samples / file.sample_rate
     if file.step_samples:
-        unknown = f"Each was heard in steps, after silence, and its end was not padded. {unknown}"
+        unknown = f"Each clip was streamed in steps, after silence and without padding at its end. {unknown}"
     return (
-        f"Made for clips of {clip_s:g} s: a longer one was heard as several side by side, and the mean of their "
-        f"probabilities counts; a shorter one with zeros behind it. {unknown}"
+        f"Made for clips of {clip_s:g} s: a longer one was split into several, and the mean of their "
+        f"probabilities counts; a shorter one was padded with zeros. {unknown}"
     )
 
 
@@ -196,7 +196,7 @@ def mean_and_deviation(found: list["Scores"]) -> str:
 
 
 def differences(title: str, both: dict[str, dict[str, "Difference"]]) -> RenderableType:
-    """Second minus first, with paired intervals; those that leave out zero are marked."""
+    """Second minus first, with paired intervals; significant ones are marked."""
     rows = [
         {
             "device": part,
@@ -206,18 +206,18 @@ def differences(title: str, both: dict[str, dict[str, "Difference"]]) -> Rendera
         }
         for part, accuracy in both["accuracy"].items()
     ]
-    notes = ["* the interval leaves out zero"]
+    notes = ["* significant: the interval excludes zero"]
     if both["accuracy"]["all"].optimistic:
         notes.append("optimistic: one of the two was trained, stopped or calibrated on recordings among these")
     return Group(table(f"{title} (second minus first, 95 % paired bootstrap over recordings)", rows), *notes)
 
 
 def _signed(difference: "Difference", factor: float, decimals: int) -> str:
-    figures = (difference.mean * factor, difference.low * factor, difference.high * factor)
+    shown = (difference.mean * factor, difference.low * factor, difference.high * factor)
     if math.isnan(difference.low):
-        return f"{figures[0]:+.{decimals}f} (one recording)  "
-    text = "{:+.{d}f} ({:+.{d}f} ... {:+.{d}f})".format(*figures, d=decimals)
-    return text + (" *" if difference.certain else "  ")
+        return f"{shown[0]:+.{decimals}f} (one recording)  "
+    text = "{:+.{d}f} ({:+.{d}f} ... {:+.{d}f})".format(*shown, d=decimals)
+    return text + (" *" if difference.significant else "  ")
 
 
 def predictions(found: dict[str, "Prediction"]) -> RenderableType:

@@ -1,4 +1,4 @@
-"""The command line. Each verb is one call of the public API; what is slow to import is imported inside."""
+"""The command line. Each command is one call to the public API; slow imports happen inside."""
 
 import os
 import sys
@@ -38,7 +38,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Low-complexity acoustic scene classification: train, compress, count, judge.\n\n"
-    "Begin with `tinyscene demo`, or with `tinyscene list`.",
+    "Start with `tinyscene demo` or `tinyscene list`.",
 )
 app.add_typer(data.app, name="data")
 app.add_typer(submission.app, name="submission")
@@ -60,17 +60,17 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """What stands before the verb; the help of the whole is the app's own."""
+    """Options before the command; the general help is the app's."""
 
 
 def main() -> None:
-    """Run a verb; wrong input is one sentence and status 2."""
+    """Run a command; wrong input gives one sentence and status 2."""
     try:
         app(joined_numbers(sys.argv[1:]), prog_name="tinyscene")
     except InputError as error:
         refuse(str(error))
     except OSError as error:
-        # A folder that can't be written, a full disk: nothing that a traceback would tell more of.
+        # A read-only folder or a full disk, where a traceback adds nothing.
         if not error.filename:
             raise
         refuse(f"{error.filename}: {error.strerror}; accepted: a place that can be read and written")
@@ -78,9 +78,9 @@ def main() -> None:
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="systems, networks, rules or datasets; all where not given.")] = "",
+    what: Annotated[str, typer.Argument(help="systems, networks, rules or datasets [default: all].")] = "",
 ) -> None:
-    """List what there is: systems, networks, rules, data sets."""
+    """List systems, networks, rules and data sets."""
     from tinyscene.cli import listing
 
     kinds = {
@@ -96,8 +96,8 @@ def list_(
 
 
 @app.command()
-def show(system: Annotated[str, typer.Argument(help="Name of a system, or path of a system's .py file.")]) -> None:
-    """Show a system's recipe as it stands in the code, with the figures that the report prints."""
+def show(system: Annotated[str, typer.Argument(help="Name of a system, or path to a system's .py file.")]) -> None:
+    """Show a system's recipe as it is in the code, with the report's numbers."""
     from rich.syntax import Syntax
 
     from tinyscene.cli import listing
@@ -113,15 +113,15 @@ def count(
     target: Annotated[
         str, typer.Argument(metavar="SYSTEM|MODEL", help="A system, a network, a model or its .onnx file.")
     ],
-    rules: Annotated[str | None, typer.Option(help="Judge by this edition, such as dcase2024.")] = None,
+    rules: Annotated[str | None, typer.Option(help="Edition to judge by, such as dcase2024.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Count a network or model with 16-bit weights.")] = False,
-    precision: Annotated[str | None, typer.Option(help="Of activations, for RAM [default: as computed].")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of activations, for RAM [default: the network's].")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Also layer by layer.")] = False,
     json_file: Json = None,
 ) -> None:
     """Count parameters, bytes, MACs and RAM, and judge them by an edition's rules. Needs no data.
 
-    Of a system, every stage of every variant is counted, beside what the report prints. Of a network or a saved
+    For a system, every stage of every variant is counted beside the report's numbers. For a network or a saved
     model, every convention and every MAC counter is shown.
     """
     from tinyscene.accounting import precision_of
@@ -135,7 +135,7 @@ def count(
     system = is_system(target)
     if system and half:
         raise InputError(
-            f"--half with the system {target}; accepted: with a network or a model, a recipe says it itself"
+            f"--half with the system {target}; accepted: with a network or a model; a recipe sets its own precision"
         )
     if system:
         rows = count_system(load_system(target), edition, precision=held_as)
@@ -155,30 +155,30 @@ def count(
 
 @app.command()
 def reproduce(
-    system: Annotated[str, typer.Argument(help="Name of a system, or path of a system's .py file.")],
+    system: Annotated[str, typer.Argument(help="Name of a system, or path to a system's .py file.")],
     data: Data,
     dataset: Dataset = None,
-    variant: Annotated[list[str] | None, typer.Option(help="Only this variant; may be given again.")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="Only this variant; may be repeated.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0 1 2.")] = "0",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="VARIANT.stages.N.field=value", help="Change the recipe.")
     ] = None,
-    epochs_scale: Annotated[float, typer.Option(help="Multiply all epochs by this; stands in the receipt.")] = 1.0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/SYSTEM-DATASET].")] = None,
+    epochs_scale: Annotated[float, typer.Option(help="Multiply all epochs by this; recorded in the receipt.")] = 1.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run [default: runs/SYSTEM-DATASET].")] = None,
     subset: Subset = None,
     test_fold: TestFold = None,
     drop_shared: DropShared = False,
     pieces: Pieces = None,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="Several train by DDP.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="Number of devices; several train by DDP.")] = 1,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     json_file: Json = None,
 ) -> None:
     """Run a report's system on recordings: train, compress, count and evaluate every stage of every variant.
 
-    Killed and started again, it goes on from the last epoch. The run's folder holds scorecard, pictures, models,
+    A killed run resumes after its last epoch when started again. The run's folder holds scorecard, pictures, models,
     receipt and recipe.
     """
     from tinyscene import systems
@@ -199,7 +199,7 @@ def reproduce(
             settings={"epochs_scale": epochs_scale, "set": set_ or []},
         )
     except KeyboardInterrupt:
-        Console(stderr=True).print("\ninterrupted; the same command goes on from the last epoch", highlight=False)
+        Console(stderr=True).print("\ninterrupted; the same command resumes after the last epoch", highlight=False)
         raise
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         print_run(rows, file, clips, folder, json_file)
@@ -208,7 +208,8 @@ def reproduce(
 @app.command()
 def evaluate(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="Folders with model.json, one a seed; or exported files.")
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Folders with model.json, one a seed, or exported files."),
     ],
     data: Data,
     dataset: Dataset = None,
@@ -221,11 +222,11 @@ def evaluate(
     cache: Cache = None,
     json_file: Json = None,
 ) -> None:
-    """Evaluate saved models or exported files: overall, by class, device and city. Several print mean and deviation.
+    """Evaluate saved models or exported files: overall, by class, device and city. Several give mean and deviation.
 
-    The splits are those that training used, if the data set and its options are the same. A folder without splits is
-    cut as in training; `--split all` takes it whole, for recordings that no training saw. A file for clips of one
-    length hears longer ones as clips side by side, and the mean of their probabilities counts.
+    The splits are those of training, if the data set and its options are the same. A folder without splits is
+    split as in training; `--split all` takes all of it, for recordings outside training. A file for clips of one
+    length splits longer ones, and the mean of the probabilities counts.
     """
     import tinyscene as ts
     from tinyscene.cli import listing
@@ -235,8 +236,10 @@ def evaluate(
     scored, options = [], given(subset, test_fold, drop_shared)
     for model in models:
         found = ts.Artifact.load(model) if model.suffix in FORMATS else ts.SceneClassifier.load(model)
-        heard, whole = (found.sample_rate, found.channel), split == "all"
-        clips = load_clips(data, dataset, heard, options, skip_bad=skip_bad, pieces=pieces, whole=whole)
+        sample_rate_and_channel, whole = (found.sample_rate, found.channel), split == "all"
+        clips = load_clips(
+            data, dataset, sample_rate_and_channel, options, skip_bad=skip_bad, pieces=pieces, whole=whole
+        )
         scored.append(ts.evaluate(found, clips if whole else getattr(clips, split)))
     if json_file:
         write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)
@@ -244,39 +247,39 @@ def evaluate(
     for model, scores in zip(models, scored, strict=True):
         screen().print(listing.scores(scores, f"{model} on {scores.clips.name}, {split} split"))
         if model.suffix in FORMATS:
-            screen().print(listing.heard_by(ts.Artifact.load(model)), highlight=False)
+            screen().print(listing.how_a_file_was_scored(ts.Artifact.load(model)), highlight=False)
     if len(scored) > 1:
         screen().print(listing.mean_and_deviation(scored))
 
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="RUN", help="A model's folder of a run (with predictions.csv).")],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another, scored on the same clips.")],
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a model's folder (with predictions.csv).")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another one, scored on the same clips.")],
     json_file: Json = None,
 ) -> None:
     """Compare two runs clip by clip: differences with paired bootstrap intervals, overall and by device.
 
-    A folder that `reproduce` wrote stands for all its variants, compared where both have them.
+    The folder of a `reproduce` run means all its variants; those that both have are compared.
     """
     from tinyscene.cli import listing
     from tinyscene.evaluation import compare_runs
 
-    figures = compare_runs(first, second)
+    differences = compare_runs(first, second)
     if json_file:
         plain = {
-            name: {figure: {part: d.to_json() for part, d in parts.items()} for figure, parts in both.items()}
-            for name, both in figures.items()
+            name: {metric: {part: d.to_json() for part, d in parts.items()} for metric, parts in both.items()}
+            for name, both in differences.items()
         }
         write_json(plain, json_file)
         return
-    for name, both in figures.items():
+    for name, both in differences.items():
         screen().print(listing.differences(name, both))
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the demonstration.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the demonstration.")] = Path("runs/demo"),
     epochs_scale: Annotated[float, typer.Option(help="Multiply the recipe's 200 epochs by this.")] = 0.06,
 ) -> None:
     """Render a synthetic data set and run one system on it end to end, in a few minutes."""

@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: options, loading of clips, output."""
+"""Shared by the commands: options, loading of clips, output."""
 
 import json
 import os
@@ -27,43 +27,43 @@ def _keep_in(folder: Path | None) -> Path | None:
 
 
 Data = Annotated[Path, typer.Option("--data", help="Folder of the data set, or a .csv of files.")]
-Dataset = Annotated[str | None, typer.Option(help="Which layout it has; recognised where not given.")]
-Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - is stdout.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Set aside and list files that can't be used.")]
+Dataset = Annotated[str | None, typer.Option(help="Layout of the data set [default: recognised].")]
+Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the results as JSON; - is stdout.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Set aside and list unusable files.")]
 DropShared = Annotated[
-    bool, typer.Option("--drop-shared", help="Leave recordings out of training that stand in a later split as well.")
+    bool, typer.Option("--drop-shared", help="Leave recordings out of training that are also in a later split.")
 ]
 Cache = Annotated[
     Path | None,
     typer.Option(callback=_keep_in, help="Folder for decoded audio [default: $TINYSCENE_CACHE or ~/.cache]."),
 ]
-Subset = Annotated[int | None, typer.Option(help="Percent of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
-Pieces = Annotated[float | None, typer.Option(metavar="SECONDS", help="Cut every clip into pieces of so many seconds.")]
+Subset = Annotated[int | None, typer.Option(help="Percentage of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
+Pieces = Annotated[float | None, typer.Option(metavar="SECONDS", help="Cut every clip into pieces of this length.")]
 TestFold = Annotated[str | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
 
 
 def load_clips(
     data: Path,
     dataset: str | None,
-    heard: "tuple[int, Channel]",
+    sample_rate_and_channel: "tuple[int, Channel]",
     options: dict[str, Any],
     *,
     skip_bad: bool,
     pieces: float | None = None,
     whole: bool = False,
 ) -> "Clips":
-    """Load and decode, whole or in pieces, and tell what is left out; with `skip_bad`, set aside what can't be used.
+    """Load and decode, whole or in pieces, and report what is left out; with `skip_bad`, set aside unusable clips.
 
     Args:
-        data, dataset: where, and which.
-        heard: sample rate in Hz and channel.
+        data, dataset: path and layout.
+        sample_rate_and_channel: sample rate in Hz and channel.
         options: of `data.load`.
-        whole: what is taken whole need not be enough to be split.
+        whole: take all clips, which may be too few to split.
     """
     from tinyscene.data import decode, load
 
     listed = load(data, dataset, allow_missing=skip_bad, strict=not whole, **options)
-    waveforms = decode(listed, *heard, skip_bad=skip_bad)
+    waveforms = decode(listed, *sample_rate_and_channel, skip_bad=skip_bad)
     if options.get("drop_shared"):
         waveforms = waveforms.drop_shared()
     list_skipped([reason for _, reason in waveforms.skipped])
@@ -73,13 +73,13 @@ def load_clips(
 
 
 def check_split(split: str) -> None:
-    """Raises InputError, naming those there are, for another part."""
+    """Raise InputError for an unknown split."""
     if split not in ("train", "validation", "test", "all"):
         raise InputError(f"--split {split}; accepted: train, validation, test or all")
 
 
 def given(subset: int | None = None, test_fold: str | None = None, drop_shared: bool = False) -> dict[str, Any]:
-    """Options of a loader that were given."""
+    """The given options of a loader."""
     options = {"subset": subset, "test_fold": test_fold, "drop_shared": drop_shared or None}
     return {key: value for key, value in options.items() if value is not None}
 
@@ -91,7 +91,7 @@ def list_skipped(reasons: list[str]) -> None:
 
 
 def recipe(system: str, variants: list[str] | None, changes: list[str] | None, epochs_scale: float) -> "SystemFile":
-    """The system's file with the asked-for variants and changes."""
+    """The system's file with the chosen variants and changes."""
     from tinyscene.systems import load_system, override, scale_system
 
     file = load_system(system)
@@ -100,12 +100,12 @@ def recipe(system: str, variants: list[str] | None, changes: list[str] | None, e
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
-    """Seeds as they are typed."""
+    """Seeds as typed."""
     return whole_numbers("--seeds", text, at_least=0)
 
 
 def whole_numbers(option: str, text: str, at_least: int) -> tuple[int, ...]:
-    """An option's numbers as they are typed. Raises InputError where one is none, or too small."""
+    """An option's numbers as typed. Raises InputError for a wrong or too small one."""
     try:
         numbers = tuple(int(number) for number in text.replace(",", " ").split())
     except ValueError:
@@ -117,17 +117,17 @@ def whole_numbers(option: str, text: str, at_least: int) -> tuple[int, ...]:
 
 
 def screen() -> Console:
-    """Tables keep their width when they are written to a file; brackets in names are no markup."""
+    """Tables keep their width when written to a file; brackets in names are not markup."""
     return Console(width=None if sys.stdout.isatty() else 180, markup=False)
 
 
 def narrow() -> bool:
-    """Whether the terminal has no room for a whole scorecard."""
+    """Whether the terminal is too narrow for a whole scorecard."""
     return screen().width < 150
 
 
 def program() -> str:
-    """How this program was called, for the commands that it suggests."""
+    """The name of this program, for suggested commands."""
     return sys.argv[0] if Path(sys.argv[0]).stem == "tinyscene" else "tinyscene"
 
 
@@ -142,11 +142,11 @@ def write_json(value: Any, target: str) -> None:
         with write_whole(Path(target)) as partial:
             partial.write_text(text + "\n")
     except OSError as error:
-        raise InputError(f"--json {target}: can't be written ({error.strerror}); accepted: a file, or -") from error
+        raise InputError(f"--json {target}: can't be written ({error.strerror}); accepted: a file or -") from error
 
 
 def joined_numbers(arguments: list[str]) -> list[str]:
-    """`--seeds 0 1 2` and `--threads 1 2` as one value, which is how it reads best and what the parser can't take."""
+    """Join `--seeds 0 1 2` and `--threads 1 2` into one value, since the parser can't take several."""
     for option in ("--seeds", "--threads"):
         if option in arguments:
             first = arguments.index(option) + 1
@@ -157,7 +157,7 @@ def joined_numbers(arguments: list[str]) -> list[str]:
 
 
 def print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Path, json_file: str | None) -> None:
-    """Scorecard, the run's folder, and what to type next."""
+    """The scorecard, the run's folder, and what to type next."""
     from tinyscene.evaluation.tables import legend, score_table, seed_table
     from tinyscene.systems import SYSTEMS
 

@@ -1,4 +1,4 @@
-"""Where the rows of `tinyscene run` go."""
+"""The output of `tinyscene run`."""
 
 import sys
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ STDIN = "-"
 def open_rows(
     model: "Model", out: Path | None, form: str | None, key: str = "", *, streamed: bool = False
 ) -> "Iterator[tuple[Rows, set[str]]]":
-    """Where rows go, and the recordings that are there already."""
+    """The destination of rows, and the recordings that it already has."""
     from tinyscene.listening.rows import FORMS, Rows, columns_of, form_of, resumed
 
     if form not in (None, "text", *FORMS) or (out and form not in (None, form_of(out))):
-        accepted = f".{form_of(out)} of {out} alone" if out else f"{', '.join(FORMS)} or text"
+        accepted = f"only .{form_of(out)} of {out}" if out else f"{', '.join(FORMS)} or text"
         raise InputError(f"--format {form}; accepted: {accepted}")
     columns = columns_of(model.classes, streamed=streamed)
     if out is None:
@@ -33,12 +33,12 @@ def open_rows(
             yield rows, done
     else:
         if out.exists() and out.stat().st_size:
-            raise InputError(f"{out}: is there already, and a stream can't be gone on with; accepted: another name")
+            raise InputError(f"{out}: already exists, and a stream cannot be resumed; try another name")
         out.parent.mkdir(parents=True, exist_ok=True)
         with out.open("w", encoding="utf-8", newline="") as file:
             yield Rows(file, form_of(out), columns), set()
 
 
 def shown(out: Path | None) -> bool:
-    """Whether rows come up on a terminal, where they are progress enough."""
+    """Whether rows appear on a terminal, where they also show progress."""
     return out is None and sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""`tinyscene run --stream` and `--listen`: decisions one after the other, until the sound ends."""
+"""`tinyscene run --stream` and `--listen`: successive decisions, until the sound ends."""
 
 import sys
 from collections import Counter
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Where sound comes from.
+    """A source of sound.
 
     Attributes:
-        name: in what is said of it.
+        name: in messages.
         blocks: at the model's rate, one channel.
-        faults: what went wrong on the way, once it has ended.
-        seconds: its length, where that is known.
-        live: whether it goes on until somebody stops it.
+        faults: what went wrong, once it has ended.
+        seconds: its length, if known.
+        live: whether it continues until it is stopped.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Timing:
-    """Options as they were typed; None where they weren't."""
+    """Options as typed; None where not given."""
 
     clip_s: float | None
     every: float | None
@@ -76,7 +76,7 @@ def source(model: "Model", name: str, rate: int | None, channels: int | None, pc
 
     def faults() -> list[str]:
         frame = f"frame of {piped.channels} channels {piped.encoding}"
-        return [f"{piped.NAME}: {piped.left_over} bytes at the end are no whole {frame}, and were left out"] * bool(
+        return [f"{piped.NAME}: {piped.left_over} bytes at the end are not a complete {frame}, so left out"] * bool(
             piped.left_over
         )
 
@@ -84,7 +84,7 @@ def source(model: "Model", name: str, rate: int | None, channels: int | None, pc
 
 
 def microphone(model: "Model", device: str | None) -> Source:
-    """What the microphone hears."""
+    """The microphone as a source."""
     from tinyscene.listening import Microphone
 
     opened = Microphone(int(device) if device and device.isdecimal() else device)
@@ -101,12 +101,12 @@ def microphone(model: "Model", device: str | None) -> Source:
 
 
 def follow(model: "Model", source: Source, out: Path | None, form: str | None, timing: Timing) -> None:
-    """Write decisions until the source ends, or Ctrl-C ends it; then say what was heard."""
+    """Write decisions until the source ends or Ctrl-C stops it; then print a summary."""
     from tinyscene.listening.decisions import decisions, real_every_s
     from tinyscene.listening.rows import Rows, row_of_decision
 
     made = decisions(model, source.blocks, where=source.name, **timing.settings())
-    # Beside a table that is written to a file, a terminal still shows what is heard now.
+    # While a table goes to a file, a terminal still shows the current decision.
     on_screen = source.live and sys.stdout.isatty() and form is None
     live = [Rows(sys.stdout, "live", ())] if on_screen else []
     counted: Counter[str] = Counter()
@@ -136,7 +136,7 @@ def follow(model: "Model", source: Source, out: Path | None, form: str | None, t
 
 
 def _summary(counted: Counter[str], last_s: float) -> str:
-    """How long was listened, and to what."""
+    """Seconds processed, and the share of every scene."""
     decided = counted.total()
     shares = ", ".join(f"{scene} {count / decided:.0%}" for scene, count in counted.most_common())
-    return f"{last_s:.1f} s heard, {decided} decisions{': ' if shares else ''}{shares}"
+    return f"{last_s:.1f} s processed, {decided} decisions{': ' if shares else ''}{shares}"

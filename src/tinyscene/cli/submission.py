@@ -1,4 +1,4 @@
-"""The verbs of `tinyscene submission`."""
+"""The commands of `tinyscene submission`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Build a challenge submission from trained models, or check one, whoever built it.\n\n"
-    "`docs/submission.md` describes what each edition asks, and where that is taken from.",
+    help="Build a challenge submission from trained models, or check anyone's.\n\n"
+    "`docs/submission.md` describes each edition's requirements and their sources.",
 )
-_Edition = Annotated[str, typer.Option(help="Of the challenge's task 1: 2024 or 2025.")]
+_Edition = Annotated[str, typer.Option(help="Edition of the challenge's task 1: 2024 or 2025.")]
 _Evaluation = Annotated[
     Path | None,
     typer.Option(metavar="LIST", help="The evaluation list [default: evaluation_setup/fold1_test.csv in --audio]."),
@@ -28,25 +28,25 @@ def submission_build(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="One to four systems: a model's folder, or a run with one variant and seed. For 2024 a folder with "
-            "split_5 ... split_100, each of these; for 2025 models of single devices lie in devices/ID of the model's.",
+            help="One to four systems: a model's folder, or a run with one variant and seed. For 2024, a folder with "
+            "one of these in each of split_5 ... split_100; for 2025, models of single devices are in its devices/ID.",
         ),
     ],
     edition: _Edition,
-    audio: Annotated[Path, typer.Option(metavar="DIR", help="The evaluation set's folder, with audio/ in it.")],
+    audio: Annotated[Path, typer.Option(metavar="DIR", help="The evaluation set's folder, which contains audio/.")],
     authors: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="Authors and systems, as YAML; an example is written where there is none."),
+        typer.Option(metavar="FILE", help="Authors and systems, as YAML; if missing, an example is written."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write: the systems' folders, their zip, the inference package.")],
+    out: Annotated[Path, typer.Option(help="Folder for the systems' folders, their zip and the inference package.")],
     evaluation: _Evaluation = None,
     report: Annotated[Path | None, typer.Option(metavar="PDF", help="The technical report, for the zip.")] = None,
     cache: Cache = None,
 ) -> None:
-    """Classify the evaluation set and write what the edition asks for: outputs, meta files, zip, inference package.
+    """Classify the evaluation set and write what the edition requires: outputs, meta files, zip, inference package.
 
-    Complexity is counted from the models by the edition's own convention. At the end `check` looks over what was
-    written; status 1 where it finds a problem.
+    Complexity is counted from the models by the edition's own convention. At the end `check` examines what was
+    written; status 1 if it finds a problem.
     """
     from tinyscene import submission
 
@@ -63,7 +63,7 @@ def submission_check(
     edition: _Edition,
     evaluation: _Evaluation = None,
     audio: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The evaluation set; a package of 2025 predicts some of it.")
+        Path | None, typer.Option(metavar="DIR", help="The evaluation set, of which a 2025 package predicts some.")
     ] = None,
     inference: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The package of 2025 [default: inference/ in or beside PACKAGE].")
@@ -71,12 +71,12 @@ def submission_check(
     python: Annotated[
         str | None, typer.Option(help="Python of the environment to run a package of 2025 in [default: this one].")
     ] = None,
-    run: Annotated[bool, typer.Option(help="Whether to run a package of 2025, which is somebody's code.")] = True,
+    run: Annotated[bool, typer.Option(help="Whether to run a 2025 package, which is someone else's code.")] = True,
     json_file: Json = None,
 ) -> None:
-    """Report everything that is wrong with a submission: layout, labels, rows, probabilities, fields, complexity.
+    """Report every problem of a submission: layout, labels, rows, probabilities, fields, complexity.
 
-    A package of 2025 is code, and is run: in a process of its own, in the environment of `--python`. Status 1 where
+    A 2025 package is code, and is run in its own process, in the environment of `--python`. Status 1 if
     there is a problem.
     """
     from tinyscene import submission
@@ -96,7 +96,7 @@ def submission_check(
 
 
 def _print(found: "Report", json_file: str | None = None) -> None:
-    """One line a problem; status 1 where there is any."""
+    """One line for each problem; status 1 if there is any."""
     if json_file:
         write_json(found._asdict(), json_file)
     else:

@@ -1,4 +1,4 @@
-"""ADMM: training under a constraint that has a projection but no gradient, such as a number of weights that stay.
+"""ADMM: training under a constraint that has a projection but no gradient, such as a number of nonzero weights.
 
 min f(W) subject to W in S becomes training of W with a quadratic pull towards a consensus Z in S (Boyd et al.,
 Foundations and Trends in Machine Learning 2011, sections 3.1.1 and 9.1). Z and the scaled dual U are buffers
@@ -27,7 +27,7 @@ Projection = Callable[[Tensors], Tensors]
 
 SHARE = Numbers(above=0, most=1)
 CONSENSUS, DUAL, SCALE = "_consensus", "_dual", "admm_scale"
-# So many times the norm of the weights at the start, the residual or the dual has no way back.
+# Beyond this multiple of the initial norm of the weights, residual or dual can't recover.
 _DIVERGED = 1e3
 
 
@@ -36,15 +36,15 @@ class ADMM:
     """Move parameters towards a set while they train, in the scaled form of ADMM.
 
     The loss of every batch gains rho / 2 ||W - Z + U||^2; after every step, Z = projection(W + U) and
-    U += dual_rate x (W - Z). At the start Z = W and U = 0: nothing pulls before the first projection.
+    U += dual_rate x (W - Z). At the start Z = W and U = 0: there is no pull before the first projection.
 
-    ADMM's own dual rate is 1, for a W that minimises exactly. One step of gradient descent is far from that: with
-    momentum m, rates near 1 - m and above oscillate without end or diverge at any rho. Rates of the primal are the
-    fit's, and may fall while rho and the dual's stay (Schmidt et al., DCASE 2022 Task 1, section 2.2).
+    The usual dual rate is 1, for a W that minimises exactly. One step of gradient descent is far from that: with
+    momentum m, rates near 1 - m and above oscillate or diverge at any rho. Rates of the primal are the
+    fit's, and may fall while rho and the dual's are constant (Schmidt et al., DCASE 2022 Task 1, section 2.2).
 
     Args:
         parameters: paths in the network.
-        projection: of all of them together, values by path to values by path.
+        projection: of all of them together, from values by path to values by path.
         rho: above 0.
         dual_rate: above 0, at most 1.
     """
@@ -60,7 +60,7 @@ class ADMM:
     def train(self, classifier: SceneClassifier, fit: Fit, clips: Clips, run: Run) -> tuple[SceneClassifier, Tensors]:
         """`classifier` trained by `fit` near the set, not in it, and the last consensus, which is.
 
-        `run.history` tells of every epoch the residuals after its last step, as `update` gives them.
+        `run.history` holds the residuals of `update` after every epoch's last step.
 
         Raises:
             InputError: it diverges, or what `Fit` raises.
@@ -107,7 +107,7 @@ class ADMM:
         The primal one is relative to the larger of ||W|| and ||Z||, the dual one to rho times that.
 
         Raises:
-            InputError: residual or dual are not finite, or beyond all measure.
+            InputError: residual or dual are not finite, or have diverged.
         """
         weights, before, dual = (self._beside(network, suffix) for suffix in ("", CONSENSUS, DUAL))
         consensus = self.projection({path: weight + dual[path] for path, weight in weights.items()})
@@ -121,7 +121,7 @@ class ADMM:
         return {"primal_residual": float(_norm(apart) / size), "dual_residual": float(moved / size)}
 
     def _beside(self, network: nn.Module, suffix: str) -> Tensors:
-        """What stands beside the parameters under `suffix`, themselves without one."""
+        """The tensors beside the parameters under `suffix`; the parameters themselves without one."""
         known = dict(network.named_buffers() if suffix else network.named_parameters())
         missing = [path for path in self.parameters if path + suffix not in known]
         if missing or not self.parameters:
@@ -135,37 +135,37 @@ class ADMM:
         raise InputError(
             f"ADMM diverged after {progress:.1%} of the fit at rho={self.rho:g}, dual_rate={self.dual_rate:g}: the "
             f"primal residual is {residual:.3g} and the dual {dual:.3g}, the weights began at {float(scale):.3g}; "
-            f"accepted: a smaller rho, a smaller dual rate or a smaller learning rate"
+            f"try a smaller rho, dual rate or learning rate"
         )
 
 
 def phases(fit: Fit, updates: float) -> tuple[Fit, Fit]:
-    """One fit as two: the share `updates` of its epochs, at least one, and the rest of them as fine-tuning.
+    """Split a fit in two: the share `updates` of its epochs, at least one, and the rest as fine-tuning.
 
     Raises:
         InputError: the fit doesn't run from its beginning to its end.
     """
     if fit.early_stopping or fit.stop_after is not None or fit.start_after or fit.init is not None:
         raise InputError(
-            "fit=... with early_stopping, stop_after, start_after or init; accepted: one that goes on with the weights "
-            "that it is handed and runs from its beginning to its end"
+            "fit=... with early_stopping, stop_after, start_after or init; accepted: one that continues from the "
+            "weights that it is given and runs from its beginning to its end"
         )
     last = max(1, round(updates * fit.epochs))
     return replace(fit, stop_after=last), replace(fit, start_after=last)
 
 
 def residuals(history: list[dict[str, float]]) -> dict[str, float]:
-    """Those after the last step, from the history of a fit that ADMM was part of."""
+    """The residuals after the last step, from the history of a fit with ADMM."""
     return {name: value for name, value in history[-1].items() if name.endswith("_residual")}
 
 
 def _norm(tensors: Tensors) -> Tensor:
-    """Of all values together, ()"""
+    """The norm of all values together, ()"""
     return torch.stack([tensor.detach().square().sum() for tensor in tensors.values()]).sum().sqrt()
 
 
 def _update(admm: ADMM, network: nn.Module, progress: float) -> dict[str, float]:
-    """`Fit` calls this after every step; a partial of a function, since a checkpoint's key tells no methods apart."""
+    """`Fit` calls this after every step; a partial of a function, which a checkpoint's key can describe."""
     return admm.update(network, progress)
 
 

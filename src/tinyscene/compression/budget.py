@@ -32,12 +32,12 @@ BUDGETS = ("parameters", "macs", "bytes", "peak_ram_bytes")
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a pruning keeps.
+    """The channels that a pruning keeps.
 
     Attributes:
         coupled: the sets of channels that can be pruned.
         kept: for each of them (units,), True for those that stay.
-        threshold: filters of this importance and below go; 0 where the budgets hold without pruning.
+        threshold: filters of this importance and below are removed; 0 where the budgets hold without pruning.
         costs: of the pruned network: parameters, macs, bytes, and peak_ram_bytes where that has a budget.
     """
 
@@ -51,13 +51,13 @@ class Plan:
 class BudgetPruning(Stage):
     """Remove the least important filters of the whole network until every budget holds.
 
-    All filters stand in one list, by their importance. A binary search finds a threshold that keeps the budgets where
-    the next lower one does not; at every step the importance is taken over those inputs that are still reachable, until
-    nothing changes any more. One channel of every layer stays. What the threshold leaves of the budgets is then used up
+    All filters are in one list, by their importance. A binary search finds a threshold that meets the budgets where
+    the next lower one does not; at every step the importance is over the inputs that are still reachable, until
+    nothing changes. One channel of every layer stays. The budgets' unused part is then filled
     by exchanging some channels of one layer for some of another.
 
-    With `fit`, training goes to the widths that come out of this: over the share `updates` of the fit, ADMM moves all
-    but the most important filters of every layer towards zero, which may become others on the way; then these are
+    With `fit`, the network is trained towards these widths: over the share `updates` of the fit, ADMM moves all
+    but the most important filters of every layer, which may change meanwhile, towards zero; then these are
     removed, and the rest of the same fit fine-tunes.
 
     Args:
@@ -65,14 +65,14 @@ class BudgetPruning(Stage):
         macs: multiply-accumulates of a clip of `clip_s`, by torchinfo's count.
         bytes: of everything stored, by the convention "bn4".
         peak_ram_bytes: of the activations, for a clip of `clip_s`.
-        at: "float32" counts the network as it is; "int8" as `Quantize` will store and run it, with folded batch norms,
+        at: "float32" counts the network as it is; "int8" as stored and run by `Quantize`, with folded batch norms,
             scales and zero points.
         by: importance of a filter, (filters, ...) -> (filters,).
         normalise: compare filters by their importance over the mean of their layer, since a norm over more inputs is
-            larger (`Importance`); without it, the report's own.
-        fill: the share of a layer's channels by which its width may leave the threshold's to use the budgets up; 0
+            larger (`Importance`); without it, as in the report.
+        fill: the share of a layer's channels by which its width may leave the threshold's to use up the budgets; 0
             keeps to the threshold. Widths are then chosen by what they cost.
-        clip_s: what MACs and RAM are counted for, in seconds; more where the network needs it.
+        clip_s: length of the clip that MACs and RAM are counted for, in seconds; more where the network needs it.
         fit: update and fine-tuning epochs together; without it, one shot and no training.
         rho, dual_rate: as `ADMM`'s.
         updates: share of the fit's epochs before the cut, rounded to the nearest, at least one.
@@ -112,17 +112,17 @@ class BudgetPruning(Stage):
         return {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Prune by the weights as they are."""
+        """Prune by the current weights."""
         return self._cut(classifier, self.plan(classifier))
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Pruning looks at the weights alone; with `fit`, at those that it trains.
+        """Prune by the weights only; with `fit`, by those that it trains.
 
         Raises:
-            InputError: a test clip is among the clips, ADMM diverges, what `Fit` raises, or what the class says.
+            InputError: a test clip is among the clips, ADMM diverges, what `Fit` raises, or as listed in the class.
         """
         plan = self.plan(classifier)
-        run.figures.update(threshold=plan.threshold, **plan.costs)
+        run.metrics.update(threshold=plan.threshold, **plan.costs)
         if self.fit is None:
             return self._cut(classifier, plan)
         updates, tuning = phases(self.fit, self.updates)
@@ -133,11 +133,11 @@ class BudgetPruning(Stage):
         history = list(run.history)
         tuned = tuning.apply(self._cut(trained, replace(plan, kept=narrow.kept(consensus))), clips, run)
         run.history[:0] = history
-        run.figures.update(residuals(history))
+        run.metrics.update(residuals(history))
         return tuned
 
     def projection(self, classifier: SceneClassifier, plan: Plan) -> Narrow:
-        """What ADMM pulls towards: the values that a network of the plan's widths could hold."""
+        """The target of ADMM: the values that a network of the plan's widths could hold."""
         widths = tuple(int(units.sum()) for units in plan.kept)
         importance = Importance(copy.deepcopy(classifier.network).cpu(), plan.coupled, self.by, self.normalise)
         return Narrow(widths, self.by, self.normalise, importance)
@@ -152,7 +152,7 @@ class BudgetPruning(Stage):
             return candidates.plan(everything, 0.0)
         if not everything:
             raise InputError(
-                f"BudgetPruning: {type(classifier.network).__name__} has no channels that could be pruned: "
+                f"BudgetPruning: {type(classifier.network).__name__} has no channels that can be pruned: "
                 f"{candidates.reasons()}; accepted: a network with channels between features and logits that can go "
                 f"one by one"
             )
@@ -179,7 +179,7 @@ class BudgetPruning(Stage):
 
 
 class _Candidates:
-    """The networks that can be cut out of one, and what each costs."""
+    """The networks that can be cut out of one, and their costs."""
 
     def __init__(self, budget: BudgetPruning, classifier: SceneClassifier) -> None:
         self.budget, self.classifier = budget, classifier
@@ -204,17 +204,17 @@ class _Candidates:
         return count(counted.network, self.example)
 
     def reasons(self) -> str:
-        """Why channels stay, a reason with the first layer of which it holds."""
+        """Why channels stay: each reason with the first layer that it applies to."""
         first = {reason: name for name, reason in reversed(self.exempt.items())}
         return ", ".join(f"those of {name}, since {reason}" for reason, name in reversed(first.items()))
 
     def over(self, kept: Kept) -> str | None:
-        """The first budget that does not hold."""
+        """The first budget that is exceeded."""
         costs = self.costs(kept)
         return next((name for name, limit in self.budget.limits.items() if costs[name] > limit), None)
 
     def filled(self, kept: Kept, scores: Sequence[Tensor]) -> Kept:
-        """The most important units of each set, as many as use the budgets up; `kept` where the RAM has no room."""
+        """The most important units of each set that use up the budgets; `kept` where RAM does not suffice."""
         limits = {name: limit for name, limit in self.budget.limits.items() if name in self.matrices}
         if not limits or not self.budget.fill:
             return kept

@@ -1,4 +1,4 @@
-"""Score calibration by logistic regression on the logits, folded into the layer that makes them."""
+"""Score calibration by logistic regression on the logits, folded into the layer that computes them."""
 
 import copy
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ from tinyscene.training.run import Run, Stage
 Method = Literal["multinomial", "one-vs-rest", "temperature"]
 
 _MOST_STEPS, _TOLERANCE = 10_000, 1e-6
-# The factor of a temperature is sought between e to the minus and e to the plus this.
+# The factor of a temperature is searched between e to the minus and e to the plus this.
 _LOG_FACTOR = 10.0
-# Folding rounds: 32-bit sums of some thousand products, relative to their size.
+# Rounding of folding: 32-bit sums of some thousand products, relative to their size.
 _FOLDED_ALIKE = 1e-5
 
 
@@ -34,16 +34,16 @@ class Calibration(Stage):
 
     All minimise C times the summed log loss plus half the squared factors, without intercept (Byttebier et al., DCASE
     2021 Task 1a, section 2.4; C is scikit-learn's, which the report uses and of which it names no setting). The layer
-    becomes M W and M b: same size, same graph. Clips are heard whole, since training saw crops.
+    becomes M W and M b: same size, same graph. Clips are used whole.
 
     The validation part is held out of the training of weights. Where early stopping chose the epoch on it too, it is
-    a little better known to the classifier than a fresh one: the factors come out slightly too confident.
+    slightly better known to the classifier than a new one, and the factors are slightly too confident.
 
     Args:
         by: "multinomial", classes x classes factors by one regression; "one-vs-rest", a row of factors by each of as
             many binary regressions, whose scores go through the softmax, as in the report (section 4), and not through
             scikit-learn's normalised sigmoids; "temperature", one factor for all (Guo et al., ICML 2017).
-        C: above 0; the larger, the less the factors are pulled towards zero.
+        C: above 0; a larger one pulls the factors less towards zero.
     """
 
     by: Method = "multinomial"
@@ -53,7 +53,7 @@ class Calibration(Stage):
         check(self, by=get_args(Method), C=Numbers(above=0))
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Nothing changes in size; a network that has no such layer is refused."""
+        """Sizes stay the same; a network without such a layer is refused."""
         if not isinstance(classifier.network, Int8Network):
             classifier.require_float("Calibration")
         dense_layer(classifier)
@@ -62,13 +62,13 @@ class Calibration(Stage):
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Fit on `clips.validation`.
 
-        `run.figures` receives log loss and calibration error before and after, on the very clips it was fitted on. An
-        int8 layer is quantized anew, with the range of the calibrated logits for its output, and `run.figures` says
-        how far its logits are from the factors times the old int8 logits, in steps of the new ones, at most and in the
-        mean. Both hold what the old range cut off; the factors are fitted on logits that are neither cut nor rounded.
+        `run.metrics` receives log loss and calibration error before and after, on the very clips it was fitted on. An
+        int8 layer is requantized, with the range of the calibrated logits for its output, and `run.metrics` reports
+        how far its logits are from the factors times the old int8 logits, in steps of the new ones, as maximum and
+        mean. Both include what the old range cut off; the factors are fitted on logits neither cut nor rounded.
 
         Raises:
-            InputError: a test clip is among the clips, there is one class alone, no validation clip, or none of some
+            InputError: a test clip is among the clips, there is only one class, no validation clip, or none of some
                 class, a clip is too short, the weights have 16 bits, or the logits don't come from a dense layer.
         """
         held_out = _held_out(clips, classifier.classes)
@@ -82,12 +82,12 @@ class Calibration(Stage):
         wanted = before @ factors.T
         _fold(calibrated, factors, whole @ factors.T)
         after = logits_of(calibrated, features).double()
-        run.figures.update(_fitted_figures(before, after, labels))
+        run.metrics.update(_fitted_metrics(before, after, labels))
         if isinstance(calibrated.network, Int8Network):
             step = calibrated.network.output_step
             assert step is not None  # a dense layer's, or `shape` would have refused
             steps = (after - wanted).abs() / step
-            run.figures.update(output_steps_largest=float(steps.max()), output_steps_mean=float(steps.mean()))
+            run.metrics.update(output_steps_largest=float(steps.max()), output_steps_mean=float(steps.mean()))
         else:
             _refuse_other(after, wanted, before.abs() @ factors.abs().T)
         return calibrated
@@ -99,7 +99,7 @@ class Calibration(Stage):
         if self.by == "multinomial" and logits.shape[1] > 2:
             return self._regression(logits, labels)
         rows = [self._regression(logits, labels == number) for number in range(logits.shape[1])]
-        # Of two classes, one regression is all there is; half its row each gives the same probabilities.
+        # Two classes have one regression; half its row each gives the same probabilities.
         return np.vstack(rows) / (2 if self.by == "multinomial" else 1)
 
     def _regression(self, logits: Floats, labels: Any) -> Floats:
@@ -125,7 +125,7 @@ class Calibration(Stage):
 
 
 def dense_layer(classifier: SceneClassifier) -> tuple[str, Tensor, Tensor | None]:
-    """Path, weight (classes, inputs) and bias (classes) of the last dense layer with an output a class.
+    """Path, weight (classes, inputs) and bias (classes) of the last dense layer with one output for each class.
 
     Raises:
         InputError: there is none.
@@ -146,13 +146,13 @@ def dense_layer(classifier: SceneClassifier) -> tuple[str, Tensor, Tensor | None
 def _held_out(clips: Clips, classes: tuple[str, ...]) -> Clips:
     clips.require_classes(classes)
     if len(classes) < 2:
-        raise InputError(f"Calibration was handed clips of {', '.join(classes)} alone; accepted: at least two classes")
+        raise InputError(f"Calibration was given clips of {', '.join(classes)} only; accepted: at least two classes")
     clips.require_validation("Calibration")
     return clips.validation.require("validation")
 
 
 def _unrounded_logits(classifier: SceneClassifier, features: Iterable[Tensor]) -> Tensor:
-    """What the dense layer sums up, (clips, classes): int8 logits may be cut off at the ends of their range."""
+    """The dense layer's sums, (clips, classes): int8 logits may be cut off at the ends of their range."""
     if not isinstance(classifier.network, Int8Network):
         return logits_of(classifier, features)
     classifier = copy.deepcopy(classifier)
@@ -191,7 +191,7 @@ def _fold(classifier: SceneClassifier, factors: Tensor, logits: Tensor) -> None:
 
 
 def _refuse_other(after: Tensor, wanted: Tensor, size: Tensor) -> None:
-    """Raise InputError where the folded network's logits are not those of the two steps; `size` scales rounding."""
+    """Raise InputError where the folded logits differ from those of the two steps; `size` scales rounding."""
     apart = float((after - wanted).abs().max())
     if apart > _FOLDED_ALIKE * max(1.0, float(size.max())):
         raise InputError(
@@ -200,11 +200,11 @@ def _refuse_other(after: Tensor, wanted: Tensor, size: Tensor) -> None:
         )
 
 
-def _fitted_figures(before: Tensor, after: Tensor, labels: Labels) -> dict[str, float]:
-    """By name, "fitted" and the stage of it: they flatter, since the factors were fitted on these clips."""
-    figures = {"fitted_clips": float(len(labels))}
+def _fitted_metrics(before: Tensor, after: Tensor, labels: Labels) -> dict[str, float]:
+    """By name, with "fitted": optimistic, since the factors were fitted on these clips."""
+    found = {"fitted_clips": float(len(labels))}
     for when, logits in (("before", before), ("after", after)):
         probabilities = logits.softmax(1).numpy()
-        figures[f"fitted_log_loss_{when}"] = metrics.log_loss(labels, probabilities)
-        figures[f"fitted_ece_{when}"] = metrics.calibration_error(labels, probabilities)
-    return figures
+        found[f"fitted_log_loss_{when}"] = metrics.log_loss(labels, probabilities)
+        found[f"fitted_ece_{when}"] = metrics.calibration_error(labels, probabilities)
+    return found

@@ -1,4 +1,4 @@
-"""Channels that can only go together, and their removal from the layers that hold them."""
+"""Channels that can only be removed together, and their removal from the layers that hold them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Coupled:
-    """Channels that several layers share: what goes from one of them goes from all.
+    """Channels that several layers share: they are removed from all.
 
     Attributes:
         name: path of the first layer that makes them.
         units: how many can go one by one. A unit is one channel, or where a convolution in groups makes or reads them
             one from each of its groups, so that these stay equal.
         members: each layer that makes, normalises or reads them.
-        exempt: why none of them can go; empty where they can.
+        exempt: why none of them can be removed; empty where they can.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Coupled:
     exempt: str = ""
 
     def makers(self) -> list[Member]:
-        """Whatever gives the channels their values: convolutions, dense layers and norms."""
+        """The layers that compute the channels: convolutions, dense layers and norms."""
         return [member for member in self.members if member.side == "out"]
 
     def producers(self, network: nn.Module) -> list[Member]:
@@ -56,23 +56,23 @@ class Coupled:
 
 @torch.no_grad()
 def remove(network: nn.Module, kept: Iterable[tuple[Coupled, Tensor]]) -> None:
-    """Remove channels in place, from weights, biases, batch norms with their statistics, and masks: `cut`, unproved.
+    """Remove channels in place, from weights, biases, batch norms with their statistics, and masks: `cut` unproved.
 
-    What stays is as it was: data type, device, whether it is trained.
+    Data type, device and `requires_grad` stay the same.
 
     Args:
-        network: the one that `coupled_channels` looked at, with its sizes since then unchanged.
+        network: the one given to `coupled_channels`, its sizes unchanged since.
         kept: sets of channels, each with (units,), True for those that stay.
 
     Raises:
-        InputError: none would stay, or the channels are exempt.
+        InputError: none would be left, or the channels are exempt.
     """
     stays: dict[str, dict[Side, Tensor]] = {}
     for coupled, units in kept:
         if coupled.exempt and not units.all():
-            raise InputError(f"{coupled.name}: its channels can't be pruned, {coupled.exempt}; accepted: other layers")
+            raise InputError(f"{coupled.name}: its channels can't be pruned, {coupled.exempt}; try other layers")
         if not units.any():
-            raise InputError(f"{coupled.name}: all {coupled.units} channels would go; accepted: one at least stays")
+            raise InputError(f"{coupled.name}: all {coupled.units} channels would be removed; keep at least one")
         for path, side, unit_of in coupled.members:
             sides = stays.setdefault(path, {})
             # A layer may read the channels of several sets, side by side.
@@ -101,17 +101,17 @@ def _slice(layer: nn.Module, stays: dict[Side, Tensor]) -> None:
 
 
 def known(layer: nn.Module) -> bool:
-    """Whether `remove` takes it apart."""
+    """Whether `remove` can cut it."""
     return isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear | _BatchNorm)
 
 
 def depthwise(layer: nn.Module) -> bool:
-    """Whether each output is made of the input of the same number alone."""
+    """Whether each output depends only on the input of the same number."""
     return isinstance(layer, _ConvNd) and 1 < layer.groups == layer.in_channels == layer.out_channels
 
 
 def groups_of(layer: nn.Module) -> int:
-    """Of a convolution in groups; 1 for all else, depthwise ones included."""
+    """Of a convolution in groups; 1 for all others, depthwise ones included."""
     return int(getattr(layer, "groups", 1)) if not depthwise(layer) else 1
 
 
@@ -120,7 +120,7 @@ def size_of(layer: nn.Module, side: Side) -> int:
 
 
 def along_channels(layer: nn.Module, values: Tensor) -> Tensor:
-    """What a layer that is `known` reads or makes, its channels first: (channels, ...)"""
+    """The input or output of a `known` layer, channels first: (channels, ...)"""
     if isinstance(layer, _BatchNorm):
         return values.movedim(1, 0)
     return values.movedim(-1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1, 0)

@@ -1,7 +1,7 @@
-"""Which channels of a network can only go together.
+"""The channels of a network that can only be removed together.
 
-A residual sum ties the channels of all that is added, a depthwise convolution its outputs to its inputs, a flattening
-many features to one channel, a channel shuffle as many as it has groups. What reads what is found out by running the
+A residual sum ties the channels of all its terms, a depthwise convolution its outputs to its inputs, a flattening
+many features to one channel, a channel shuffle as many as it has groups. These ties are found by running the
 network, and proved.
 """
 
@@ -27,13 +27,13 @@ Edges = list[tuple[Tensor, Tensor]]
 
 @torch.no_grad()
 def coupled_channels(network: nn.Module, example: Tensor) -> tuple[Coupled, ...]:
-    """Every set of channels that are tied together, in the network's order; those that can't be pruned say why.
+    """Every set of tied channels, in the network's order, with the reason where one can't be pruned.
 
-    Exempt are the logits, channels that become another dimension (the height of an image, as AemNet's), those that are
-    the input's own, single ones, and all for which the proof of a cut fails.
+    Exempt are the logits, channels that become another dimension (AemNet's height of an image), those of
+    the input, single ones, and all for which the proof of a cut fails.
 
     Args:
-        network: any; what `known` does not take apart keeps its size.
+        network: any; layers that are not `known` keep their size.
         example: (1, channels, bands, frames), as long as the network needs.
 
     Raises:
@@ -55,11 +55,11 @@ def coupled_channels(network: nn.Module, example: Tensor) -> tuple[Coupled, ...]
 def _proved(twin: nn.Module, group: Coupled, example: Tensor) -> str:
     faults = (fault(twin, [(group, kept)], example) for (kept,) in _drawn([group]))
     operation = next(filter(None, faults), "")
-    return f"{operation} does not pass them on one by one" if operation else ""
+    return f"{operation} does not keep them separate" if operation else ""
 
 
 def _drawn(groups: list[Coupled]) -> Iterator[list[Tensor]]:
-    """Units that stay of every set: the first, the last, and any; how many is drawn, as sets may have to be equal."""
+    """Units to keep of every set: the first, the last, and others, of a random number, as sets may have to be equal."""
     generator = torch.Generator().manual_seed(0)
     for order in (torch.arange, lambda n: torch.arange(n).flip(0), lambda n: torch.randperm(n, generator=generator)):
         numbers = [int(torch.randint(1, group.units, (), generator=generator)) for group in groups]
@@ -67,7 +67,7 @@ def _drawn(groups: list[Coupled]) -> Iterator[list[Tensor]]:
 
 
 class _Ties:
-    """Channels that must go together are nodes that are connected, over the inputs of layers as further nodes."""
+    """Channels that must go together are connected nodes; the inputs of layers are further nodes."""
 
     def __init__(self, twin: nn.Module, probe: Probe) -> None:
         self.twin, self.probe, self.layers = twin, probe, probe.layers
@@ -110,7 +110,7 @@ class _Ties:
             and not mixes
             and any((n.amax(1, keepdim=True) != n).logical_and(n >= 0).any() for n in found.values())
         ):
-            # The channels lie along another axis than those that it scales.
+            # The channels are along another axis than the scaled ones.
             return
         if path not in self.inputs:
             self.inputs[path] = self._new(len(next(iter(found.values()))))
@@ -128,7 +128,7 @@ class _Ties:
         self.edges.append((node + start, channel + self.first[maker]))
 
     def _tie_parts(self, place: Place, labels: Tensor) -> None:
-        """Where channels come to lie along several axes, the same go from every part: all but the last axis tie."""
+        """Where channels end up along several axes, the same go from every part: all but the last axis tie."""
         found = self.probe.origins[place]
         size = next(iter(found.values())).shape
         seen = torch.full(size, -1)
@@ -144,7 +144,7 @@ class _Ties:
                 self._tie(nodes, numbers, maker)
 
     def sets(self) -> list[Coupled]:
-        """Makers whose channels are tied make a set."""
+        """Makers with tied channels form a set."""
         starts = [*self.first.values(), sum(self.probe.makers.values())]
         owner = torch.repeat_interleave(torch.arange(len(starts) - 1), torch.tensor(starts).diff())
         pairs = torch.stack([owner, len(starts) + self.labels[: len(owner)]])
@@ -184,14 +184,14 @@ class _Ties:
             return f"{shared} share a tensor"
         if units == 1:
             if any(m.side == "in" and len(m.unit_of) < self.probe.makers[makers[0]] for m in members):
-                return "they become another dimension of what the next layer reads"
-            return "only one can go at a time, and one has to stay"
+                return "they become another dimension of the next layer's input"
+            return "there is only one unit, and one has to stay"
         if not all(_even(m.unit_of, units, self.layers[m.path]) for m in members):
             return "the units are of unequal size"
         return ""
 
     def _shared(self, paths: list[str]) -> str:
-        """Layers that hold one parameter, one of these among them."""
+        """Layers that share a parameter with one of these."""
         holders = defaultdict(list)
         for path, layer in self.twin.named_modules():
             for parameter in layer.parameters(recurse=False):
@@ -200,7 +200,7 @@ class _Ties:
 
 
 def _even(unit_of: Tensor, units: int, layer: nn.Module) -> bool:
-    """Whether every unit holds as many channels, and the same ones of each of a convolution's groups."""
+    """Whether all units hold equally many channels, and the same ones of each of a convolution's groups."""
     sizes = unit_of[unit_of >= 0].bincount(minlength=units)
     rows = unit_of.view(groups_of(layer), -1)
     return bool((sizes == sizes[0]).all() and (rows == rows[0]).all())

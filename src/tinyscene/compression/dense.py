@@ -1,4 +1,4 @@
-"""A dense layer of another size, begun afresh."""
+"""A dense layer of another size, newly initialised."""
 
 import copy
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from tinyscene.training.run import Run, Stage
 
 @dataclass(frozen=True)
 class ReplaceDense(Stage):
-    """Put a dense layer of `units`, and the one that reads it, in place of the old ones; all else is left untouched.
+    """Replace a dense layer by one of `units`, and the one that reads it; everything else is unchanged.
 
-    Both begin at fresh values: the third level of Singh et al. (DCASE 2021, section 4) keeps only the convolutions.
+    Both are newly initialised: the third level of Singh et al. (DCASE 2021, section 4) keeps only the convolutions.
 
     Args:
         units: outputs of the new layer.
@@ -32,7 +32,7 @@ class ReplaceDense(Stage):
         check(self, units=Numbers(least=1, whole=True))
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Replace with whatever values torch draws next."""
+        """Replace with values from torch's generator."""
         classifier.require_float("ReplaceDense")
         replaced = copy.deepcopy(classifier)
         network = replaced.network
@@ -47,7 +47,7 @@ class ReplaceDense(Stage):
         return replaced.to(old.weight.device)
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Replace with values that the run's seed gives."""
+        """Replace with values from the run's seed."""
         with torch.random.fork_rng(devices=[]):
             run.seed_torch(INITIAL, self.units)
             return self.shape(classifier)

@@ -1,4 +1,4 @@
-"""Filter pruning: remove whole filters, their batch norm channels, and the inputs of whatever reads them."""
+"""Filter pruning: remove whole filters, their batch norm channels, and the inputs of the layers that read them."""
 
 import copy
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def geometric_median(filters: Tensor) -> Tensor:
     """Distance of every filter from the layer's geometric median (He et al., CVPR 2019): (filters, ...) -> (filters,)
 
     The median minimises the sum of Euclidean distances; Weiszfeld's iteration finds it, with Vardi and Zhang's step
-    (PNAS 2000) where it stands on a filter.
+    (PNAS 2000) where it meets a filter.
     """
     points = filters.flatten(1).double()
     median = points.mean(0)
@@ -65,18 +65,18 @@ def geometric_median(filters: Tensor) -> Tensor:
 class FilterPruning(Stage):
     """Remove the share `ratio` of a layer's filters that `by` scores lowest.
 
-    What depends on them goes with them: the tensors get smaller, and the rest of the network computes what it would if
-    nothing read those filters' outputs, which is proved on random inputs (`proof.cut`). Several layers are pruned in
+    What depends on them is removed too: the tensors get smaller, and the rest of the network computes what it would if
+    nothing read those filters' outputs, as proved on random inputs (`proof.cut`). Several layers are pruned in
     one shot; levels are several stages with a `Fit` between.
 
     Args:
         layer: path of a convolution in the network, or of several.
         ratio: between 0 and 1; the number of filters removed is rounded to the nearest.
-        by: a criterion, (filters, ...) -> (filters,): `l1_norm`, `geometric_median`, or one of yours.
+        by: a criterion, (filters, ...) -> (filters,): `l1_norm`, `geometric_median`, or your own.
 
     Raises:
-        InputError: when applied, a path that is no convolution's, a ratio that removes none or all, rounded weights, or
-            filters that can't go; it names what mixes them with others, such as a group norm.
+        InputError: when applied, a path without a convolution, a ratio that removes none or all, rounded weights, or
+            filters that can't be removed; it names what mixes them with others, such as a group norm.
     """
 
     layer: str | tuple[str, ...]
@@ -87,7 +87,7 @@ class FilterPruning(Stage):
         check(self, layer=str | tuple, ratio=Numbers(above=0, below=1), by=Callable)
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Prune by the weights as they are."""
+        """Prune by the current weights."""
         classifier.require_float("FilterPruning")
         masks.refuse_computed_weights(classifier.network, "FilterPruning")
         pruned = copy.deepcopy(classifier)
@@ -96,7 +96,7 @@ class FilterPruning(Stage):
         return pruned
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Pruning looks at the weights alone."""
+        """Prune by the weights only."""
         return self.shape(classifier)
 
     def choose(self, classifier: SceneClassifier, path: str) -> list[int]:
@@ -114,7 +114,7 @@ class FilterPruning(Stage):
 
 
 def convolution(network: nn.Module, path: str) -> nn.Conv1d | nn.Conv2d:
-    """The convolution at `path`. Raises InputError, naming those there are."""
+    """The convolution at `path`. Raises InputError if there is none."""
     layers = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv1d | nn.Conv2d)}
     if path not in layers:
         raise InputError(f"no convolution {path!r}; accepted: {', '.join(layers)}")
@@ -135,12 +135,12 @@ def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -
         if (member.path, member.side) == (path, "out")
     )
     if coupled.exempt:
-        raise InputError(f"{path}: filters {filters} can't go, {coupled.exempt}; accepted: another convolution")
+        raise InputError(f"{path}: filters {filters} can't be cut, {coupled.exempt}; try another convolution")
     gone = torch.zeros(coupled.units, dtype=torch.bool)
     gone[member.unit_of[filters]] = True
     if int(gone[member.unit_of].sum()) != len(set(filters)):
         raise InputError(
-            f"{path}: its filters go {int((member.unit_of == 0).sum())} at a time, or groups would get unequal (of a "
-            f"convolution or a shuffle behind it); accepted: another convolution, or BudgetPruning"
+            f"{path}: its filters go {int((member.unit_of == 0).sum())} at a time, to keep groups equal (of a "
+            f"convolution or a shuffle behind it); try another convolution or BudgetPruning"
         )
     cut(network, [(coupled, ~gone)], example)

@@ -19,7 +19,7 @@ class HalfPrecision(Stage):
     """
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Round the weights as they are."""
+        """Round the current weights."""
         if classifier.precision != "float16":
             classifier.require_float("HalfPrecision")
         halved = copy.deepcopy(classifier)
@@ -28,7 +28,7 @@ class HalfPrecision(Stage):
                 tensor.data = tensor.data.half()
                 if not torch.isfinite(tensor).all():
                     raise InputError(
-                        f"{name} holds values beyond ±65,504, which 16 bits can't; accepted: smaller weights"
+                        f"{name} holds values beyond ±65,504, the limit of 16 bits; accepted: smaller weights"
                     )
         return halved
 

@@ -1,4 +1,4 @@
-"""How important every filter of a network is, among those that are left (Schmidt et al., DCASE 2022, section 2.3)."""
+"""The importance of every filter of a network among the remaining ones (Schmidt et al., DCASE 2022, section 2.3)."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,15 +11,15 @@ Kept = tuple[Tensor, ...]
 
 
 class Importance:
-    """The importance of every unit of channels: what `by` says of the filters that make it.
+    """The importance of every unit of channels: `by` of the filters that make it.
 
-    A filter counts by those of its inputs that are reachable. Where several layers make a channel, it is the norm over
+    A filter is judged by its reachable inputs. Where several layers make a channel, it is the norm over
     their filters' importances. With `normalise` each is divided by the mean over all filters that the layer had, and
-    the root mean square takes the norm's place: a channel is then important beside others of its layers, whatever the
-    number of their inputs, at first and when some have gone, and whatever the number of layers.
+    the root mean square replaces the norm: a channel is then important relative to others of its layers, whatever the
+    number of their inputs, before and after removals, and whatever the number of layers.
 
     Args:
-        network: as the channels were found in it; a later change of its weights counts.
+        network: as given to `coupled_channels`; later changes of its weights count.
         coupled: sets that can be pruned.
         by: (filters, ...) -> (filters,)
         normalise: see above.
@@ -44,13 +44,13 @@ class Importance:
 
     @torch.no_grad()
     def __call__(self, kept: Kept) -> Kept:
-        """(units,) of every set, True for those that are left -> (units,) of every set, their importance."""
+        """(units,) of every set, True for the remaining ones -> (units,) of every set, their importance."""
         return tuple(self._of_set(group, kept) for group in self.coupled)
 
     def survivors(self, threshold: float) -> Kept:
-        """What stays above `threshold`, once that no longer changes what is reachable; the best unit of a set always.
+        """Units above `threshold`, until reachability no longer changes; always the best unit of a set.
 
-        What has gone stays gone, even where a criterion's value rises with fewer inputs.
+        Removed units stay removed, even where a criterion's value rises with fewer inputs.
         """
         kept = self.everything
         while True:
@@ -75,7 +75,7 @@ class Importance:
         layer = self.network.get_submodule(path)
         weight = layer.weight.detach().float().cpu()  # type: ignore[operator]
         for i, unit_of in self.reads[path]:
-            # Of a convolution in groups all groups keep the same of their inputs.
+            # All groups of a convolution keep the same of their inputs.
             reachable = (kept[i][unit_of] | (unit_of < 0))[: weight.shape[1]]
             weight = weight * reachable.view(1, -1, *[1] * (weight.ndim - 2))
         return self.by(weight)

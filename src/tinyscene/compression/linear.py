@@ -1,4 +1,4 @@
-"""The linear model on moments, trained under an l1 norm that leaves some of its inputs alone."""
+"""The linear model on moments, trained under an l1 norm that leaves some of its inputs unused."""
 
 import copy
 import math
@@ -23,11 +23,11 @@ from tinyscene.training.batches import (
 )
 from tinyscene.training.run import Run, Stage
 
-# The share of inputs that stay is met to half a percent, or else the nearest that so many strengths gave counts.
+# The share of kept inputs is met to half a percent, or the nearest of this many strengths is used.
 _CLOSE, _STRENGTHS = 0.005, 20
-# Below this share of the loss without weights every margin is met, and weaker strengths need no more inputs.
+# Below this share of the loss without weights every margin is met, and weaker strengths use no more inputs.
 _MET = 1e-3
-# Proximal gradient steps at most.
+# The most proximal gradient steps.
 _STEPS = 3000
 _CLIPS_A_STEP = 256
 
@@ -37,15 +37,15 @@ class LinearFit(Stage):
     """Train the linear branch under l1 sparsity, so that the share `keep` of its inputs stays.
 
     Minimises the mean multi-class squared hinge loss of the training clips (`torch.nn.functional.multi_margin_loss`,
-    p=2, margin 1) plus strength x sum |W|, over standardized moments, the bias free of charge. Proximal gradient steps
+    p=2, margin 1) plus strength x sum |W|, over standardized moments, the bias unpenalised. Proximal gradient steps
     set weights to true zeros; an input stays where any class has a weight for it. Bisection finds the strength.
 
     Schmidt et al., DCASE 2022 Task 1, section 2.1: "pre-trained with l_1 sparsity and selects approximately half of the
     input features". They call it a support vector classifier and name no loss: the squared hinge is our choice.
 
     Args:
-        keep: share of the 5 x bands inputs that stay, above 0 and at most 1. Where few inputs tell all training clips
-            apart, fewer stay, and no strength keeps more.
+        keep: share of the 5 x bands inputs that stay, above 0 and at most 1. Where few inputs separate all training
+            clips, fewer stay, and no strength keeps more.
     """
 
     keep: float = 0.5
@@ -54,17 +54,17 @@ class LinearFit(Stage):
         check(self, keep=Numbers(above=0, most=1))
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Training changes no structure; a network without the linear branch is refused."""
+        """Structure stays the same; a network without the linear branch is refused."""
         classifier.require_float("LinearFit")
         linear_branch(classifier.network)
         return classifier
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Train on `clips.train`, every clip of the length that `Fit` trains on; other branches stay as they are.
+        """Train on `clips.train`, every clip of the length that `Fit` trains on; other branches are unchanged.
 
-        `run.figures` receives the share of inputs that stayed, the strength, the objective, and the imbalance that is
-        left: about a hundredth, or more where the steps ran out. What an earlier pruning masked stays zero, after the
-        solution was found; share and objective are of what is left, the imbalance is the solution's.
+        `run.metrics` receives the share of kept inputs, the strength, the objective, and the remaining
+        imbalance: about a hundredth, or more where the steps ran out. Weights masked earlier are zeroed after the
+        solution was found; share and objective are of the rest, the imbalance is the solution's.
 
         Raises:
             InputError: a test clip is among the clips, the train split lacks a class, a clip is too short, the weights
@@ -79,12 +79,12 @@ class LinearFit(Stage):
         fit_standardization(classifier, waveforms, run)
         moments = torch.cat(list(_moments(classifier, branch, waveforms, run)))
         variance, mean = torch.var_mean(moments, 0, correction=0)
-        # A moment that no clip changes is centred to 0, so that it needs no weight.
+        # A moment that is constant over clips is centred to 0, so that it needs no weight.
         scale = torch.where(variance > 0, variance, 1.0).sqrt()
         problem = SparseHinge(((moments - mean) / scale).float(), torch.from_numpy(clips.train.labels).to(mean.device))
         weight, bias, strength = problem.search(self.keep, quiet=run.quiet)
         kept_weight, kept_bias = _write(branch, weight, bias, mean, scale)
-        run.figures.update(
+        run.metrics.update(
             inputs_kept=kept_share(kept_weight),
             l1_strength=strength,
             l1_objective=problem.objective(kept_weight, kept_bias, strength),
@@ -107,25 +107,25 @@ class SparseHinge:
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.classes = int(labels.max()) + 1
         self.labels = labels
-        # The bias is the weight of one input more, which costs nothing.
+        # The bias is the weight of one more input, unpenalised.
         self.inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
         gram = self.inputs.T @ self.inputs / len(inputs)
-        # By scores, the loss bends by 2 at most: 2 / classes x the largest eigenvalue, classes, of a star of margins.
+        # The loss's curvature by scores is at most 2: 2 / classes x the largest eigenvalue, classes, of margins' star.
         self.step = 1 / (2 * float(torch.linalg.eigvalsh(gram)[-1]))
 
     def objective(self, weight: Tensor, bias: Tensor, strength: float) -> float:
-        """Of weight (classes, inputs) and bias (classes,)."""
+        """The objective of weight (classes, inputs) and bias (classes,)."""
         return float(self._loss(torch.cat([weight, bias[:, None]], 1)) + strength * weight.abs().sum())
 
     def imbalance(self, weight: Tensor, bias: Tensor, strength: float) -> float:
-        """How far the gradient is from balance, relative to the strength; 0 at the minimum."""
+        """The gradient's distance from balance, relative to the strength; 0 at the minimum."""
         now = torch.cat([weight, bias[:, None]], 1)
         following = self._proximal(now - self.step * self.gradient(now), strength)
-        # Of inputs that never change no strength is above 0.
+        # With constant inputs no strength is above 0.
         return float((following - now).abs().max()) / (self.step * strength or 1.0)
 
     def solve(self, strength: float, start: Tensor | None = None, tolerance: float = 1e-3) -> Tensor:
-        """The minimum, (classes, inputs + 1), the bias last; from `start` on, or from zero.
+        """The minimum, (classes, inputs + 1), the bias last; starting from `start` or zero.
 
         At the end the `imbalance` is about `tolerance`, unless the steps run out first.
         """
@@ -143,8 +143,8 @@ class SparseHinge:
         return now
 
     def search(self, keep: float, *, quiet: bool = False) -> tuple[Tensor, Tensor, float]:
-        """Weight, bias and the strength at which the share of inputs that stays comes nearest to `keep`."""
-        # From nothing downwards, each from the one before: weak strengths take the most steps.
+        """Weight, bias and the strength whose share of kept inputs is nearest to `keep`."""
+        # From no inputs downwards, each from the previous one: weak strengths take the most steps.
         solution = self._zeros()
         high = float(self.gradient(solution)[:, :-1].abs().max())
         best, low = (solution, high), 0.0
@@ -163,7 +163,7 @@ class SparseHinge:
         return best[0][:, :-1], best[0][:, -1], best[1]
 
     def gradient(self, weights: Tensor) -> Tensor:
-        """Of the loss, (classes, inputs + 1)."""
+        """The loss's gradient, (classes, inputs + 1)."""
         margins = self._margins(weights)
         slopes = 2 * margins / (self.classes * len(margins))
         slopes[self._rows, self.labels] = -slopes.sum(1)
@@ -173,7 +173,7 @@ class SparseHinge:
         return self._margins(weights).square().sum() / (self.classes * len(self.labels))
 
     def _margins(self, weights: Tensor) -> Tensor:
-        """By how much every wrong class comes too near, (clips, classes)"""
+        """How far every wrong class violates the margin, (clips, classes)"""
         scores = self.inputs @ weights.T
         margins = (1 - scores[self._rows, self.labels][:, None] + scores).clamp_min(0)
         margins[self._rows, self.labels] = 0
@@ -198,7 +198,7 @@ def kept_share(weight: Tensor) -> float:
 
 
 def linear_branch(network: nn.Module) -> MomentsLinear:
-    """The network itself, or the part of it. Raises InputError where there is none."""
+    """The linear model: the network or a part of it. Raises InputError where there is none."""
     for module in network.modules():
         if isinstance(module, MomentsLinear):
             return module
@@ -210,7 +210,7 @@ def linear_branch(network: nn.Module) -> MomentsLinear:
 
 @torch.no_grad()
 def _moments(classifier: SceneClassifier, branch: MomentsLinear, waveforms: Waveforms, run: Run) -> Iterator[Tensor]:
-    """What the layers read, (clips, 5 x bands), float64, some clips at a time."""
+    """The layers' inputs, (clips, 5 x bands), float64, some clips at a time."""
     length = training_length(waveforms, ())
     some: list[Tensor] = []
     for i, features in enumerate(features_of_clips(classifier, waveforms, run, "train", length), 1):
@@ -224,7 +224,7 @@ def _moments(classifier: SceneClassifier, branch: MomentsLinear, waveforms: Wave
 def _write(branch: MomentsLinear, weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Weight (classes, 5 x bands) into the layers, a moment each, and bias (classes,) into the first.
 
-    Both are of standardized moments, by mean and scale (5 x bands,). Returns what the layers' masks leave of them.
+    Both are for standardized moments, by mean and scale (5 x bands,). Returns them under the layers' masks.
     """
     layers = [layer for layer in branch.layers if isinstance(layer, nn.Linear)]
     removed = masks.removed(branch)
@@ -232,7 +232,7 @@ def _write(branch: MomentsLinear, weight: Tensor, bias: Tensor, mean: Tensor, sc
         layer.weight.copy_(part)
     masks.apply(removed)
     folded = torch.cat([layer.weight for layer in layers], 1).double()
-    # What a masked weight read is missing from the bias too.
+    # The input of a masked weight is missing from the bias too.
     layers[0].bias.copy_(bias - folded @ mean)
     masks.apply(removed)
     return (folded * scale).to(weight), (layers[0].bias + folded @ mean).to(bias)

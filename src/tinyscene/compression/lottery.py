@@ -1,4 +1,4 @@
-"""The lottery ticket: the values that matter after training, at the values that they had before it."""
+"""The lottery ticket: the weights that matter after training, reset to their values before it."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -20,26 +20,26 @@ BY, RANKS = ("magnitude", "random"), ("normalised", "weights", "all")
 
 @dataclass(frozen=True)
 class LotteryTicket(Stage):
-    """Mask the share `ratio` of all trainable values, those of least magnitude after training, and set the others back
-    to what they were before it, bit for bit (Frankle and Carbin, ICLR 2019). A `Fit` trains the ticket.
+    """Mask the share `ratio` of all trainable values, those of least magnitude after training, and reset the others
+    to their values before it, bit for bit (Frankle and Carbin, ICLR 2019). A `Fit` trains the ticket.
 
     The number removed is rounded to the nearest and holds for all trainable values, biases and batch norm included;
-    of equal magnitudes the first go, and what was masked before stays masked and counts. The values before training
+    of equal magnitudes the first go, and values masked before stay masked and count. The values before training
     are those of `Run.initial`, batch norm's statistics and a front end that learns with them; standardization stays
     as fitted.
 
     Args:
         ratio: between 0 and 1.
         by: "magnitude", or "random" for a control: a mask drawn from the run's seed over the same values.
-        ranks: what competes for a place, over the whole network. "normalised": weights of convolutions and dense
+        ranks: the values that are ranked, over the whole network. "normalised": weights of convolutions and dense
             layers, divided by the root mean square of their tensor, which differs with its fan-in; biases and batch
             norm all stay. "weights": the same, not divided: little trained, the dense layer would lose nearly all.
-            "all": every trainable value as it is; of batch norm, folding for int8 fills masked shifts again. By none of
-            them is a small layer safe from losing everything where nine tenths go.
-        fit: how a round trains; for more rounds than one, and for late rewinding.
-        rounds: of pruning, rewinding and training in between, each removing the same share of what is left
+            "all": every trainable value as it is; of batch norm, folding for int8 fills masked shifts again. With
+            none of them a small layer is safe from losing everything where nine tenths go.
+        fit: the training of a round; for more than one round, and for late rewinding.
+        rounds: of pruning, rewinding and training in between, each removing the same share of the rest
             (Frankle and Carbin, section 2). One is the one-shot ticket.
-        rewind_epoch: go back to the values after so many epochs of `fit`, from `Run.initial` on, instead of those
+        rewind_epoch: rewind to the values after this many epochs of `fit`, from `Run.initial` on, instead of those
             before the first (Frankle et al., ICML 2020). The next `Fit` then trains all its epochs.
     """
 
@@ -61,11 +61,11 @@ class LotteryTicket(Stage):
             )
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Mask by the values as they are, which stay."""
+        """Mask by the current values, which stay."""
         return self._ticket(classifier, classifier, self.ratio, torch.Generator().manual_seed(0))
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """From the trained `classifier` to the ticket, not trained yet.
+        """From the trained `classifier` to the untrained ticket.
 
         Raises:
             InputError: a test clip is among the clips, the run's `initial` is not this classifier before training, or
@@ -78,18 +78,19 @@ class LotteryTicket(Stage):
             ticket = self._ticket(classifier, start, ratio, generator)
             if left:
                 assert self.fit is not None
-                # Published weights are where the first training began, and not where a ticket does.
+                # Published weights are where the first training began, but not where a ticket does.
                 classifier = replace(self.fit, init=None).apply(ticket, clips, run)
         if self.fit is not None:
-            # That of its rounds, or of late rewinding: the ticket is not trained yet.
+            # The history of its rounds, or of late rewinding: the ticket is untrained.
             run.history.clear()
         return ticket
 
     def _start(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """The classifier with the values to go back to."""
+        """The classifier with the values to rewind to."""
         if run.initial is None or _shapes(run.initial.network) != _shapes(classifier.network):
+            held = "not set" if run.initial is None else "of another network"
             raise InputError(
-                f"LotteryTicket goes back to Run.initial, which is {'not set' if run.initial is None else 'another'}; "
+                f"LotteryTicket rewinds to Run.initial, which is {held}; "
                 f"accepted: the classifier before its training, as in Run(initial=classifier)"
             )
         start = run.initial
@@ -101,7 +102,7 @@ class LotteryTicket(Stage):
     def _ticket(
         self, classifier: SceneClassifier, start: SceneClassifier, ratio: float, generator: torch.Generator
     ) -> SceneClassifier:
-        """The values of `start` under the masks that `classifier` earns."""
+        """The values of `start` under the masks from `classifier`."""
         classifier.require_float("LotteryTicket")
         masks.refuse_computed_weights(classifier.network, "LotteryTicket")
         kept = self._kept(classifier.network, ratio, generator)
@@ -111,7 +112,7 @@ class LotteryTicket(Stage):
         }
         ticket.network.load_state_dict(before, strict=False)
         ticket.frontend.load_state_dict(start.frontend.state_dict())
-        # What does not compete keeps an earlier pruning's masks.
+        # Unranked tensors keep an earlier pruning's masks.
         masks.apply(masks.removed(ticket.network))
         for name, mask in kept.items():
             masks.attach(ticket.network, name, mask)
@@ -119,7 +120,7 @@ class LotteryTicket(Stage):
 
     @torch.no_grad()
     def _kept(self, network: nn.Module, ratio: float, generator: torch.Generator) -> dict[str, Tensor]:
-        """A mask for every tensor whose values compete."""
+        """A mask for every tensor whose values are ranked."""
         trainable = {name: p.detach().cpu() for name, p in network.named_parameters() if p.requires_grad}
         earlier = {name: mask.cpu() for name, mask in masks.masks_of(network).items()}
         competing = masks.prunable(network, "LotteryTicket", self.ranks != "all")
@@ -130,7 +131,7 @@ class LotteryTicket(Stage):
             score = torch.rand(tensor.shape, generator=generator) if self.by == "random" else tensor.abs()
             if self.by == "magnitude" and self.ranks == "normalised":
                 score = score / tensor[kept].square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny)
-            # Below every score, so that what is masked stays so.
+            # Below every score, so that masked values stay masked.
             scores.append(score.masked_fill(~kept, -1.0).flatten())
         flat = torch.cat(scores)
         values = sum(tensor.numel() for tensor in trainable.values())
@@ -139,7 +140,7 @@ class LotteryTicket(Stage):
         if not 0 < number < len(flat):
             raise InputError(
                 f"LotteryTicket(ratio={self.ratio}): {number:,} of {values:,} values to remove, of which {len(flat):,} "
-                f"compete; accepted: a ratio that removes some of these and leaves some"
+                f"are ranked; accepted: a ratio that removes some of these and leaves some"
             )
         mask = torch.ones(len(flat), dtype=torch.bool)
         mask[torch.argsort(flat, stable=True)[:number]] = False

@@ -1,4 +1,4 @@
-"""The projection of filter pruning: from a network's values to the nearest that a narrower one could hold."""
+"""The projection of filter pruning: from a network's values to the nearest of a narrower one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ from tinyscene.compression.channels import Coupled
 from tinyscene.compression.filters import Criterion
 from tinyscene.compression.importance import Importance, Kept
 
-# Which units stay decides what is reachable, and that which stay; it settles in two or three rounds.
+# The units that stay and what is reachable depend on each other; two or three rounds settle them.
 _ROUNDS = 8
 
 
 @dataclass(frozen=True)
 class Narrow:
-    """Zero all that makes the channels of the least important units, so many of every set that `widths` stay.
+    """Zero everything that makes the channels of the least important units, so that `widths` of every set stay.
 
     The hard threshold of Schmidt et al. (DCASE 2022 Task 1, section 2.3) with the widths that their threshold gives,
-    which keep the budgets whatever training does to the weights. With a filter go its bias and what its norms make of
-    it: a norm would bring a small filter back to its size, and shift a filter of zeros.
+    which meet the budgets however training changes the weights. With a filter go its bias and its norms'
+    scales and shifts: a norm would restore a small filter's size, and shift a filter of zeros.
 
     Args:
         widths: units that stay, of every set.
@@ -61,7 +61,7 @@ class Narrow:
 
 
 def makers_parameters(network: nn.Module, coupled: Sequence[Coupled]) -> tuple[str, ...]:
-    """Paths of all that makes the channels of these sets: weights, biases, and scales and shifts of norms."""
+    """Paths of all that make the channels of these sets: weights, biases, and scales and shifts of norms."""
     layers = dict.fromkeys(path for group in coupled for path, _, _ in group.makers())
     return tuple(
         f"{layer}.{name}"

@@ -1,4 +1,4 @@
-"""Which channel of which layer arrives where: NaN takes its place, and whatever is computed from it is NaN as well."""
+"""Where each layer's channels arrive: a channel is set to NaN, and everything computed from it is NaN as well."""
 
 from collections import Counter, defaultdict
 from typing import Any
@@ -13,18 +13,18 @@ from tinyscene.models.tracing import tensors_in
 
 # The network's input and output among the layers.
 INPUT, OUTPUT = "<input>", "<output>"
-# Where a dimension is parted, it has to be parted alike once channels have gone.
+# A split dimension must be split the same way after removals.
 PARTED = ("view", "reshape", "unflatten", "chunk", "split", "tensor_split", "stack", "channel_shuffle")
 
 Place = tuple[str, int]
 
 
 class Probe(TorchFunctionMode):
-    """Runs a network whose convolutions and dense layers, depthwise ones aside, give what they are told to.
+    """Runs a network whose convolutions and dense layers, except depthwise ones, give prescribed outputs.
 
     Attributes:
         makers: these layers, the input first, with the number of channels that each makes.
-        origins: by place, a layer's input or a tensor that was parted, and by maker: the channel that made each value,
+        origins: by place, a layer's input or a split tensor, and by maker: the channel that made each value,
             -1 for none or several. At a layer the channels come first.
     """
 
@@ -56,7 +56,7 @@ class Probe(TorchFunctionMode):
 
     @torch.no_grad()
     def _learn_outputs(self, mixing: list[str]) -> None:
-        """What each call of a layer gives: values don't matter, shapes do."""
+        """The output of each call of a layer, of which only shapes matter."""
         hooks = [
             self.layers[path].register_forward_hook(lambda *args, path=path: self._outputs[path].append(args[2]))
             for path in mixing
@@ -86,7 +86,7 @@ class Probe(TorchFunctionMode):
 
     @torch.no_grad()
     def _run(self, gone: dict[str, Tensor]) -> dict[Place, Tensor]:
-        """Channels that are gone of each maker, (channels,) -> at every place, True where a value depends on them."""
+        """Removed channels of each maker, (channels,) -> at every place, True where a value depends on them."""
         self._gone, self._seen = gone, {}
         self._times.clear()
         example = self.example.clone()
@@ -98,7 +98,7 @@ class Probe(TorchFunctionMode):
         return self._seen
 
     def _find(self) -> None:
-        """By the bits of the channels' numbers, and of all makers at once that no place sees two of."""
+        """By the bits of the channels' numbers, and at once for makers that never meet."""
         reached = {}
         for maker, channels in self.makers.items():
             seen = self._run({maker: torch.ones(channels, dtype=torch.bool)})

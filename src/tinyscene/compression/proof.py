@@ -1,9 +1,9 @@
-"""The proof of a cut: the smaller network computes what the whole one does without the removed channels.
+"""The proof of a cut: the smaller network computes the same as the whole one without the removed channels.
 
-"Without" is this: in the whole network every removed channel is NaN, and the layers that are known to read it see zero
-in its place. If anything else depends on a removed channel, the logits are NaN; if the smaller network takes a channel
-for another, its logits differ. A gate with sigmoid(0) = 0.5 on the way is no exception, since nobody reads what it
-gives.
+"Without" means: in the whole network every removed channel is NaN, and the layers that are known to read it see zero
+instead. If anything else depends on a removed channel, the logits are NaN; if the smaller network confuses channels,
+its logits differ. A gate with sigmoid(0) = 0.5 in between is no exception, since nothing reads its
+output.
 """
 
 import copy
@@ -24,7 +24,7 @@ _TOLERANCE = 1e-6
 
 
 def cut(network: nn.Module, kept: Iterable[tuple[Coupled, Tensor]], example: Tensor) -> None:
-    """Remove channels in place, once it is proved that the rest computes as before; see `remove`.
+    """Remove channels in place, once the rest is proved to compute as before; see `remove`.
 
     Args:
         network: the one that `coupled_channels` looked at, with its sizes since then unchanged.
@@ -32,7 +32,7 @@ def cut(network: nn.Module, kept: Iterable[tuple[Coupled, Tensor]], example: Ten
         example: (1, channels, bands, frames), as long as the network needs.
 
     Raises:
-        InputError: none would stay, the channels are exempt, or an operation between the layers mixes them.
+        InputError: none would be left, the channels are exempt, or an operation between the layers mixes them.
     """
     kept = [(coupled, units.cpu()) for coupled, units in kept]
     shrinking = [(coupled, units) for coupled, units in kept if not units.all()]
@@ -40,16 +40,16 @@ def cut(network: nn.Module, kept: Iterable[tuple[Coupled, Tensor]], example: Ten
         names = ", ".join(coupled.name for coupled, _ in shrinking)
         raise InputError(
             f"{names}: without these channels the network would compute something else, since {operation} does not "
-            f"pass them on one by one; accepted: layers with nothing of that kind behind them"
+            f"keep them separate; accepted: layers without such an operation behind them"
         )
     remove(network, kept)
 
 
 @torch.no_grad()
 def stand_in(network: nn.Module) -> nn.Module:
-    """A copy in double precision and evaluation mode whose values are drawn, so that no zero hides a dependence.
+    """A copy in double precision and evaluation mode with random values, so that no zero hides a dependence.
 
-    Residual normalization, which takes its statistics over the channels that are there, is left out of the proof.
+    Residual normalization, whose statistics are over the existing channels, is left out of the proof.
     """
     twin = copy.deepcopy(network).double().cpu().eval()
     generator = torch.Generator().manual_seed(0)
@@ -69,13 +69,13 @@ def stand_in(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def fault(twin: nn.Module, kept: list[tuple[Coupled, Tensor]], example: Tensor, lengths: tuple[int, ...] = (1,)) -> str:
-    """The first operation after which the cut network computes something else; empty where it never does.
+    """The first operation after which the cut network differs; empty where it never does.
 
     Args:
         twin: a `stand_in`.
-        kept: as `remove` takes it.
+        kept: as for `remove`.
         example: (1, channels, bands, frames); noise for two clips of its shape goes through both networks.
-        lengths: of the noise, in those of the example; the first is one that the network takes.
+        lengths: of the noise, in lengths of the example; the network takes the first.
     """
     small = copy.deepcopy(twin)
     remove(small, kept)
@@ -102,7 +102,7 @@ def _features(twin: nn.Module, example: Tensor, lengths: tuple[int, ...]) -> Ite
             try:
                 twin(features)
             except (RuntimeError, ValueError, IndexError):
-                # A dense layer behind a flattening takes one length only.
+                # A dense layer behind a flattening takes only one length.
                 return
         yield features
 
@@ -126,7 +126,7 @@ def _marked(layer: nn.Module, values: Tensor, gone: Tensor, mark: float) -> Tens
 
 
 class _Calls(TorchFunctionMode):
-    """Every function that is called outside the layers that a cut takes apart, with the values that are not NaN."""
+    """Every function called outside the layers that a cut changes, with the values that are not NaN."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

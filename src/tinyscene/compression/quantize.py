@@ -1,4 +1,4 @@
-"""int8 weights and activations, after training or quantization-aware."""
+"""int8 weights and activations, after training or by quantization-aware training."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -18,15 +18,15 @@ from tinyscene.training.run import Run, Stage
 class Quantize(Stage):
     """int8 weights with a scale a channel, int32 biases, int8 activations (Jacob et al., CVPR 2018).
 
-    Batch norm is folded first, where a layer feeds it alone; elsewhere it becomes an explicit affine in float. Ranges
+    Batch norm is folded first, where a layer feeds only it; elsewhere it becomes an explicit affine in float. Ranges
     of activations cost some training clips least, each clip's squared error over its own energy; with `fit`, training
-    goes on from there with everything rounded in the forward pass, gradients passing straight through, while ranges
+    continues from there with everything rounded in the forward pass, gradients passing straight through, while ranges
     follow those of the batches by a moving average.
 
     Args:
         fit: quantization-aware training; without it, quantization after training.
-        keep_float: patterns over module paths, such as "blocks.*.se"; what they match stays in float.
-        clips: so many training clips, drawn at random, set the first ranges.
+        keep_float: patterns over module paths, such as "blocks.*.se"; matching modules stay in float.
+        clips: number of training clips, drawn at random, that set the first ranges.
     """
 
     fit: Fit | None = None
@@ -37,16 +37,16 @@ class Quantize(Stage):
         check(self, fit=Fit | None, keep_float=tuple | list, clips=Numbers(least=1, whole=True))
         if self.fit is not None and self.fit.init is not None:
             raise InputError(
-                f"Quantize(fit=...) with init={str(self.fit.init)!r}; accepted: a fit that goes on from the trained "
+                f"Quantize(fit=...) with init={str(self.fit.init)!r}; accepted: a fit that continues from the trained "
                 f"weights"
             )
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Quantize with ranges that say nothing."""
+        """Quantize with meaningless ranges."""
         return self._converted(self._prepared(classifier))
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Set ranges on training clips, train where `fit` says so, convert.
+        """Set ranges on training clips, train if there is a `fit`, convert.
 
         Raises:
             InputError: a test clip is among the clips, there is no training clip or one is too short, or the
@@ -54,8 +54,8 @@ class Quantize(Stage):
         """
         clips.train.require("train")
         if self.fit is not None and not classifier.standardize.fitted:
-            # Ranges would be those of features that `fit` then standardizes.
-            raise InputError("Quantize(fit=...) was handed an untrained classifier; accepted: one that a Fit trained")
+            # Ranges would be of features that `fit` then standardizes.
+            raise InputError("Quantize(fit=...) was given an untrained classifier; accepted: one that a Fit trained")
         prepared = self._prepared(classifier)
         self._set_ranges(prepared, clips.train, run)
         if self.fit is not None:

@@ -1,4 +1,4 @@
-"""Feature selection: mel bands are weighed while training, and the least are removed from the front end on."""
+"""Feature selection: mel bands are weighted during training, and the least important are no longer computed."""
 
 import copy
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ BAND_WEIGHTS = "band_weights"
 class HardThreshold:
     """Set all but the `keep` values of largest magnitude to zero; of equal ones, the first stay.
 
-    The projection on card(w) <= keep, over all tensors together (Parikh and Boyd, Foundations and Trends in
+    The projection onto card(w) <= keep, over all tensors together (Parikh and Boyd, Foundations and Trends in
     Optimization 2014, section 6.1.2).
     """
 
@@ -42,23 +42,23 @@ class HardThreshold:
 
 @dataclass(frozen=True)
 class FeatureSelection(Stage):
-    """Keep the mel bands that the network needs most, so that the others need not be computed.
+    """Keep the most important mel bands, so that the others need not be computed.
 
-    min f(w * X) subject to card(w) <= keep: w weighs the bands in front of the whole network, starts at 1 and trains
+    min f(w * X) subject to card(w) <= keep: w weights the bands in front of the whole network, starts at 1 and trains
     with the rest (Schmidt et al., DCASE 2022 Task 1, section 2.2, equation 1). Over the share `updates` of the fit,
     ADMM moves all but `keep` weights towards zero; then the bands that its consensus has at zero are removed, the
     weights of the others go into the standardization, and the rest of the same fit fine-tunes.
 
-    Zero rows and no rows are the same to a linear model, but not to convolutions, where rows become neighbours that
-    were none. Of a band's moments, the standardized ones don't change with its weight until it is zero: a linear model
+    Zero rows and missing rows are the same to a linear model, but not to convolutions, where other rows become
+    neighbours. Of a band's moments, the standardized ones don't change with its weight until it is zero: a linear model
     on moments loses them at the cut. Weight decay acts on w as on all parameters, on every band alike.
 
     Args:
-        keep: number of bands; what the network accepts.
-        rho: pull of ADMM; the report names none. Far above the loss's gradient by w, the very first steps decide which
-            bands go, and nothing brings them back.
+        keep: number of bands, as the network accepts.
+        rho: pull of ADMM; the report gives none. Far above the loss's gradient by w, the very first steps decide which
+            bands go, irreversibly.
         dual_rate: as `ADMM`'s.
-        mask_rate: the learning rate of w, relative to the fit's. For w to arrive, rho x mask_rate x the sum of all
+        mask_rate: the learning rate of w, relative to the fit's. For w to converge, rho x mask_rate x the sum of all
             steps' learning rates / (1 - momentum) has to be well above 1; at the report's rates and 2,000 steps an
             epoch it is 7 for a rho of 0.1 and a mask rate of 1.
         fit: update and fine-tuning epochs together.
@@ -78,16 +78,16 @@ class FeatureSelection(Stage):
         self._phases()
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Structure alone: bands spread evenly stay."""
+        """Structure only: evenly spread bands stay."""
         self._check(classifier)
         bands = classifier.frontend.bands
         return _select(classifier, [i * bands // self.keep for i in range(self.keep)], None)
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """The kept bands stand in the front end's `arguments`.
+        """Train, cut and fine-tune; the kept bands are in the front end's `arguments`.
 
-        `run.history` holds both phases, residuals with the first; `run.figures` the residuals at its end, and how far
-        the smallest weight that stayed was from the largest that went.
+        `run.history` holds both phases, residuals with the first; `run.metrics` the residuals at its end, the
+        smallest kept weight and the largest removed one.
 
         Raises:
             InputError: a test clip is among the clips, `keep` doesn't fit the front end or the network, these can't
@@ -100,7 +100,7 @@ class FeatureSelection(Stage):
         selected = self._cut(classifier, trained, consensus[BAND_WEIGHTS], run)
         tuned = tuning.apply(selected, clips, run)
         run.history[:0] = history
-        run.figures.update(residuals(history))
+        run.metrics.update(residuals(history))
         return tuned
 
     def _admm(self) -> ADMM:
@@ -118,7 +118,7 @@ class FeatureSelection(Stage):
             raise InputError(f"FeatureSelection: {type(frontend).__name__} computes all bands; accepted: LogMel")
         if not hasattr(network, "select_bands"):
             raise InputError(
-                f"FeatureSelection: {type(network).__name__} has no select_bands(kept); accepted: a network that has, "
+                f"FeatureSelection: {type(network).__name__} has no select_bands(kept); accepted: a network with it, "
                 f"such as Tandem"
             )
         if not 1 <= self.keep <= frontend.bands:
@@ -129,15 +129,15 @@ class FeatureSelection(Stage):
     def _cut(
         self, classifier: SceneClassifier, trained: SceneClassifier, consensus: Tensor, run: Run
     ) -> SceneClassifier:
-        """`classifier` with what it learned and the bands of the consensus alone."""
+        """`classifier` with the learned values and only the bands of the consensus."""
         state = trained.state_dict()
         weights = state.pop(f"network.{BAND_WEIGHTS}")
         learned = copy.deepcopy(classifier).to(weights.device)
         learned.load_state_dict(state)
         order = consensus.abs().argsort(descending=True, stable=True)
         kept, removed = sorted(order[: self.keep].tolist()), order[self.keep :].tolist()
-        run.figures["smallest_weight_kept"] = float(weights[kept].abs().min())
-        run.figures["largest_weight_removed"] = float(weights[removed].abs().max()) if removed else 0.0
+        run.metrics["smallest_weight_kept"] = float(weights[kept].abs().min())
+        run.metrics["largest_weight_removed"] = float(weights[removed].abs().max()) if removed else 0.0
         return _select(learned, kept, weights[kept])
 
 
@@ -146,7 +146,7 @@ def _weighed(classifier: SceneClassifier) -> SceneClassifier:
     weighed = copy.deepcopy(classifier)
     network = weighed.network
     network.register_parameter(BAND_WEIGHTS, nn.Parameter(torch.ones(weighed.frontend.bands)))
-    # A hook, and no module around the network, so that paths in it stay what they are.
+    # A hook instead of a module around the network, so that its paths stay the same.
     network.register_forward_pre_hook(_weigh)
     return weighed
 
@@ -157,7 +157,7 @@ def _weigh(network: nn.Module, inputs: tuple[Tensor]) -> Tensor:
 
 
 def _select(classifier: SceneClassifier, kept: list[int], factors: Tensor | None) -> SceneClassifier:
-    """A copy that computes the bands `kept` alone, times `factors`."""
+    """A copy that computes only the bands `kept`, times `factors`."""
     selected = copy.deepcopy(classifier)
     frontend = selected.frontend
     arguments = frontend.arguments

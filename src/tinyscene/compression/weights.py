@@ -1,4 +1,4 @@
-"""Unstructured pruning: single weights are masked, and stay zero whatever trains them."""
+"""Unstructured pruning: single weights are masked, and stay zero in training."""
 
 import copy
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training.fit import Fit
 from tinyscene.training.run import Run, Stage
 
-# A growing sparsity moves in so many steps over a fit, however many of its own that has.
+# A growing sparsity moves in this many steps over a fit of any length.
 _LEVELS = 100
 
 
@@ -23,20 +23,20 @@ _LEVELS = 100
 class MagnitudePruning(Stage):
     """Set the share `ratio` of all trainable values to zero, those of least magnitude, and mask them.
 
-    Biases and batch norm's scales and shifts are trainable and take part; its running statistics are not. The number is
+    Biases and batch norm's scales and shifts are trainable and included; its running statistics are not. The number is
     rounded to the nearest, half to even, and kept exactly: of equal magnitudes the first go. What an earlier pruning
     masked stays masked and counts.
 
-    With `fit`, the share grows from nothing while that trains, and holds from `end` on:
-    ratio x (1 - (1 - t)^power), t from 0 at `begin` to 1 at `end` (Zhu and Gupta 2017, equation 1). It depends on how
-    much of the fit is done and on nothing else, so that a killed run goes on with the same masks.
+    With `fit`, the share grows from 0 during training, and stays constant from `end` on:
+    ratio x (1 - (1 - t)^power), t from 0 at `begin` to 1 at `end` (Zhu and Gupta 2017, equation 1). It depends only on
+    the progress of the fit, so that a killed run resumes with the same masks.
 
     Args:
-        ratio: between 0 and 1, of the values that take part.
+        ratio: between 0 and 1, of the included values.
         scope: "global" ranks all values together (Byttebier et al., DCASE 2021, section 3.3), "layer" takes the share
             from every tensor.
-        what: "all" values, or "weights", those of convolutions and dense layers alone.
-        fit: training that goes on while the share grows; without it, one shot and no training.
+        what: "all" values, or "weights", only those of convolutions and dense layers.
+        fit: training during which the share grows; without it, one shot and no training.
         begin, end: shares of the fit's steps.
         power: 1 grows in a straight line, 3 fast at first.
     """
@@ -53,7 +53,7 @@ class MagnitudePruning(Stage):
         check(self, ratio=Numbers(above=0, below=1), scope=("global", "layer"), what=("all", "weights"), fit=Fit | None)
         check(self, begin=Numbers(least=0, below=1), end=Numbers(above=0, most=1), power=Numbers(above=0))
         if not self.begin < self.end:
-            raise InputError(f"MagnitudePruning(begin={self.begin}, end={self.end}); accepted: the beginning first")
+            raise InputError(f"MagnitudePruning(begin={self.begin}, end={self.end}); accepted: begin below end")
         if self.fit is not None and (self.fit.early_stopping or self.fit.stop_after is not None):
             raise InputError(
                 "MagnitudePruning(fit=...) with early_stopping or stop_after; accepted: a fit that runs to its end, "
@@ -61,12 +61,12 @@ class MagnitudePruning(Stage):
             )
         if self.fit is not None and self.fit.init is not None:
             raise InputError(
-                f"MagnitudePruning(fit=...) with init={str(self.fit.init)!r}; accepted: a fit that goes on from the "
+                f"MagnitudePruning(fit=...) with init={str(self.fit.init)!r}; accepted: a fit that continues from the "
                 f"trained weights"
             )
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Mask the whole share by the weights as they are."""
+        """Mask the whole share by the current weights."""
         classifier.require_float("MagnitudePruning")
         masks.refuse_computed_weights(classifier.network, "MagnitudePruning")
         pruned = copy.deepcopy(classifier)
@@ -74,34 +74,34 @@ class MagnitudePruning(Stage):
         kept = [mask for name, mask in masks.masks_of(pruned.network).items()]
         if all(bool(mask.all()) for mask in kept):
             raise InputError(
-                f"{self}: removes none of {sum(mask.numel() for mask in kept):,} values; accepted: a larger ratio"
+                f"{self}: removes none of {sum(mask.numel() for mask in kept):,} values; try a larger ratio"
             )
         return pruned
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Pruning looks at the weights alone; with `fit`, at those that it trains.
+        """Prune by the weights only; with `fit`, by those that it trains.
 
         Raises:
-            InputError: a test clip is among the clips, the weights are not float32, the share is no value at all, or
+            InputError: a test clip is among the clips, the weights are not float32, the share is not a single value, or
                 what `Fit` raises.
         """
         pruned = self.shape(classifier)
         if self.fit is None:
             return pruned
         started = copy.deepcopy(classifier)
-        # From the first step on, so that a checkpoint finds them.
+        # From the first step on, so that checkpoints include them.
         self.mask(started.network, 0.0)
         return self.fit.apply(started, clips, run, partial(_grow, self))
 
     def sparsity(self, progress: float) -> float:
-        """The share that is masked after so much of the fit, both from 0 to 1."""
+        """The masked share at this progress of the fit, both from 0 to 1."""
         t = min(max((progress - self.begin) / (self.end - self.begin), 0.0), 1.0)
         share: float = self.ratio * (1 - (1 - t) ** self.power)
         return share
 
     @torch.no_grad()
     def mask(self, network: nn.Module, ratio: float) -> None:
-        """Mask the share `ratio` in place. What is masked stays so, even where that is more."""
+        """Mask the share `ratio` in place. Masked values stay masked, even where that is more."""
         taking_part = masks.prunable(network, "MagnitudePruning", self.what == "weights")
         earlier = masks.masks_of(network)
         kept = {
@@ -114,7 +114,7 @@ class MagnitudePruning(Stage):
             number = round(ratio * len(together))
             if number > int((~together).sum()):
                 magnitudes = torch.cat([taking_part[name].abs().flatten() for name in names])
-                # Below every magnitude, so that what is masked stays so.
+                # Below every magnitude, so that masked values stay masked.
                 order = torch.argsort(magnitudes.masked_fill(~together, -1.0), stable=True)
                 together[order[:number]] = False
                 sizes = [kept[name].numel() for name in names]
@@ -124,6 +124,6 @@ class MagnitudePruning(Stage):
 
 
 def _grow(pruning: MagnitudePruning, network: nn.Module, progress: float) -> None:
-    """`Fit` calls this after every step. Most of them change nothing: sorting all weights takes its time."""
+    """`Fit` calls this after every step. Most calls change nothing, since sorting all weights is slow."""
     level = progress if progress >= pruning.end else int(progress * _LEVELS) / _LEVELS
     pruning.mask(network, pruning.sparsity(level))

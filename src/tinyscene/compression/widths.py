@@ -1,4 +1,4 @@
-"""What a network costs as a function of its widths, and the widths that use budgets up."""
+"""The cost of a network as a function of its widths, and the widths that use up budgets."""
 
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -13,24 +13,24 @@ from tinyscene.compression.channels import Coupled, Side, known, size_of
 Widths = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float64]
 
-# What torchinfo counts of a layer.
+# Tensors of a layer that torchinfo counts.
 _COUNTED = ("weight", "bias", "norm")
-# What may be left of a budget: figures of four digits print alike.
+# The share of a budget that may stay unused: invisible at four printed digits.
 _TOLERANCE = 5e-5
-# So many widths are exchanged for one another at once, in so many ways.
+# The number of widths exchanged at once, and of ways tried.
 _AT_ONCE, _WAYS, _CHUNK = 5, 2**20, 2**16
-# Small exchanges are tried before larger ones.
+# Small exchanges come before larger ones.
 _PARTS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 
 
 def quadratic_costs(ledger: Ledger, network: nn.Module, coupled: Sequence[Coupled]) -> dict[str, Matrix]:
     """Parameters, MACs and bytes at any widths n, in units of each set: v @ matrix @ v with v = (1, *n).
 
-    A weight holds outputs x inputs values, and both are affine in the widths. The figures are those that
-    `tinyscene.count` gives after the cut: parameters by the convention "bn2", bytes by "bn4", MACs by torchinfo.
+    A weight holds outputs x inputs values, and both are affine in the widths. The counts are those of
+    `tinyscene.count` after the cut: parameters by the convention "bn2", bytes by "bn4", MACs by torchinfo.
 
     Args:
-        ledger: of the network, or of the int8 one that is made of it.
+        ledger: of the network, or of its int8 form.
         network: the one with these sets of channels.
     """
     layers = dict(network.named_modules())
@@ -62,7 +62,7 @@ def quadratic_costs(ledger: Ledger, network: nn.Module, coupled: Sequence[Couple
 
 
 def _channels(path: str, layer: nn.Module, side: Side, coupled: Sequence[Coupled]) -> Matrix:
-    """(1 + sets,): the channels of a layer that stay, and those that each unit brings."""
+    """(1 + sets,): the constant channels of a layer, and those of each unit."""
     affine = np.zeros(len(coupled) + 1)
     affine[0] = size_of(layer, side)
     for i, group in enumerate(coupled):
@@ -75,19 +75,19 @@ def _channels(path: str, layer: nn.Module, side: Side, coupled: Sequence[Coupled
 
 
 def value(matrix: Matrix, widths: Widths) -> npt.NDArray[np.int64]:
-    """Of a quadratic cost, at widths (..., sets) -> (...,)"""
+    """A quadratic cost at widths (..., sets) -> (...,)"""
     v = np.concatenate([np.ones((*widths.shape[:-1], 1)), widths], -1)
     costs: npt.NDArray[np.int64] = np.rint(((v @ matrix) * v).sum(-1)).astype(np.int64)
     return costs
 
 
 def fill(costs: Sequence[Matrix], limits: Sequence[int], start: Widths, units: Widths, share: float) -> Widths:
-    """Widths near `start` that keep all limits and leave least of them unused; among such, the nearest.
+    """Widths near `start` that meet all limits and leave the least unused; of equal ones, the nearest.
 
     Args:
         costs: a matrix a limit, of `quadratic_costs`.
-        limits: what each may come to.
-        start: (sets,), widths that keep them.
+        limits: of each cost.
+        start: (sets,), widths that meet them.
         units: (sets,), the widths before pruning.
         share: of the units, how far a width may move.
     """
@@ -108,7 +108,7 @@ def fill(costs: Sequence[Matrix], limits: Sequence[int], start: Widths, units: W
             break
     highest = np.minimum(units, start + np.floor(share * units).astype(np.int64))
     for group in range(len(units)):
-        # Windows and steps may leave room for some of one set alone.
+        # Windows and steps may leave room for more of a single set.
         best = best.copy()
         best[group] = min(highest[group], max(best[group], _most(costs, limits, best[None], group)[0]))
     return best
@@ -117,7 +117,7 @@ def fill(costs: Sequence[Matrix], limits: Sequence[int], start: Widths, units: W
 def _rating(
     costs: Sequence[Matrix], limits: Sequence[int], start: Widths, widths: Widths, units: Widths
 ) -> tuple[Matrix, Matrix]:
-    """(n, sets) -> (n,) twice: what is left of the budgets beyond the tolerance, infinite over them; and the way."""
+    """(n, sets) -> (n,) twice: unused budgets beyond the tolerance, infinite where exceeded; and the distance."""
     left = np.stack([1 - value(cost, widths) / limit for cost, limit in zip(costs, limits, strict=True)])
     unused = np.where((left < 0).any(0), np.inf, np.maximum(left - _TOLERANCE, 0).sum(0))
     return unused, (abs(widths - start) / units).sum(-1)
@@ -131,7 +131,7 @@ def _windows(groups: int) -> list[list[int]]:
 
 
 def _exchanges(best: Widths, low: Widths, high: Widths, groups: list[int], ways: int) -> Iterator[Widths]:
-    """`best` with all widths of `groups` from low to high, nearer to `best` where that is too many ways; in chunks."""
+    """`best` with all widths of `groups` from low to high, or nearer to `best` where those are too many; in chunks."""
     reach = int((ways ** (1 / max(len(groups), 1)) - 1) / 2)
     axes = [np.arange(max(low[g], best[g] - reach), min(high[g], best[g] + reach) + 1) for g in groups]
     sizes = [len(axis) for axis in axes]
@@ -145,12 +145,12 @@ def _exchanges(best: Widths, low: Widths, high: Widths, groups: list[int], ways:
 
 
 def _most(costs: Sequence[Matrix], limits: Sequence[int], widths: Widths, last: int) -> Widths:
-    """(n, sets) -> (n,): the largest width of the set `last` that keeps all limits, negative where there is none."""
+    """(n, sets) -> (n,): the largest width of the set `last` that meets all limits, negative where there is none."""
     v = np.concatenate([np.ones((len(widths), 1)), widths], 1)
     v[:, 1 + last] = 0
     found = []
     for cost, limit in zip(costs, limits, strict=True):
-        # a x^2 + b x = room, of which the last width decides alone.
+        # a x^2 + b x = room, in the last width.
         a, b = cost[1 + last, 1 + last], v @ (cost[1 + last] + cost[:, 1 + last])
         room = limit - ((v @ cost) * v).sum(1)
         root = np.sqrt(np.maximum(b * b + 4 * a * room, 0))

@@ -74,10 +74,10 @@ def load(
 
     Args:
         root: its folder, or a table of files.
-        name: which of DATASETS; recognised by its layout where None.
+        name: one of DATASETS; recognised by its layout where None.
         allow_missing: leave out listed files that are not on disk, with a note.
         strict: False keeps what is wrong among the clips, for `check`.
-        drop_shared: leave recordings out of training that a later split has as well (`Clips.drop_shared`).
+        drop_shared: leave out of training what a later split also holds (`Clips.drop_shared`).
         options: those of the loader, such as `test_fold` or `subset`.
 
     Raises:
@@ -95,7 +95,7 @@ def load(
     if unknown:
         raise InputError(f"{chosen}: no option {', '.join(unknown)}; accepted: {', '.join(accepted)}")
     clips = loader(path, allow_missing=allow_missing, strict=strict, drop_shared=drop_shared, **options)
-    # Figures on the rendered set are called synthetic, whichever reader was asked for.
+    # Results on the rendered set are called synthetic, whichever reader was asked for.
     return replace(clips, name="synthetic") if (path / "synthetic.json").is_file() else clips
 
 

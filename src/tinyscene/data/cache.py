@@ -1,6 +1,6 @@
 """Sound files decoded once, then read as slices of memory-mapped arrays.
 
-The cache is keyed by content, rate and channel: a renamed or copied file is found again, a changed one is decoded
+The cache is keyed by content, rate and channel: a renamed or copied file is reused, a changed one is decoded
 again. It consists of shards, each an array of samples (`.npy`) beside its table of contents (`.json`: where the samples
 of a file begin and end, and their hash), which is written last: a shard without it is never read.
 """
@@ -31,13 +31,13 @@ _LISTED = 5
 
 
 def cache_folder() -> Path:
-    """Where decoded audio is kept: $TINYSCENE_CACHE, or a folder of the user's cache."""
+    """The folder of decoded audio: $TINYSCENE_CACHE, or one in the user's cache."""
     return Path(os.environ.get("TINYSCENE_CACHE") or Path.home() / ".cache" / "tinyscene")
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Where the samples of one file lie."""
+    """The location of one file's samples."""
 
     shard: Path
     start: int
@@ -79,7 +79,7 @@ class Waveforms:
         return {clip.path: where.sound for clip, where in zip(self.clips, self.slices, strict=True)}
 
     def drop_shared(self) -> "Waveforms":
-        """Without what a later split has as well, by recording or by content: as `Clips.drop_shared`."""
+        """Without what a later split also holds, by recording or by content: as `Clips.drop_shared`."""
         clips = self.clips.drop_shared(self.sounds)
         kept = set(clips)
         chosen = [i for i, clip in enumerate(self.clips) if clip in kept]
@@ -181,7 +181,7 @@ def _cut(clip: Clip, whole: Slice, sample_rate: int, clips: Clips) -> Slice:
     stop = whole.stop if clip.duration_s is None else start + round(clip.duration_s * sample_rate)
     if not whole.start <= start < stop <= whole.stop:
         raise InputError(
-            f"{clips.root / clip.path}: asked for {clip.start_s} s on, {clip.duration_s} s long, but the file has "
+            f"{clips.root / clip.path}: asked for {clip.duration_s} s from {clip.start_s} s, but the file has "
             f"{(whole.stop - whole.start) / sample_rate:.3f} s; accepted: a stretch inside the file"
         )
     return replace(whole, start=start, stop=stop)
@@ -239,7 +239,7 @@ def _write(store: Path, waveforms: dict[str, audio.Waveform]) -> dict[str, Slice
         shard.unlink(missing_ok=True)
         raise InputError(
             f"{store}: {stops[-1] * 4 / 1e6:.0f} MB of decoded audio can't be written ({error.strerror or error}); "
-            f"accepted: a folder with room, named by --cache or $TINYSCENE_CACHE"
+            f"name a folder with room by --cache or $TINYSCENE_CACHE"
         ) from error
     return {content: Slice(shard, *extent) for content, extent in contents.items()}
 
@@ -253,7 +253,7 @@ def _read_contents(store: Path, changed_ns: int) -> dict[str, Slice]:
         try:
             contents: dict[str, tuple[int, int, str]] = json.loads(index.read_text())
             whole = np.load(shard, mmap_mode="r").shape == (max(stop for _, stop, _ in contents.values()),)
-        except (OSError, ValueError, EOFError):  # cut short, by a crash of the machine say
+        except (OSError, ValueError, EOFError):  # cut short, by a crash of the machine
             continue
         if whole:
             found |= {content: Slice(shard, *extent) for content, extent in contents.items()}
@@ -261,7 +261,7 @@ def _read_contents(store: Path, changed_ns: int) -> dict[str, Slice]:
 
 
 def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """Content hash of every file; those that were hashed at the same size and time before are not read again."""
+    """Content hash of every file; those of unchanged size and time are not read again."""
     memo_path = folder / f"hashes-{_digest(str(root.resolve()).encode())}.json"
     memo = _remembered(memo_path)
 
@@ -278,7 +278,7 @@ def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> 
 
     new = any(path not in memo for path in paths)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        stamps = list(track(pool.map(one, paths), "looking over the files", len(paths), quiet=quiet or not new))
+        stamps = list(track(pool.map(one, paths), "hashing the files", len(paths), quiet=quiet or not new))
     good = {path: stamp for path, stamp in zip(paths, stamps, strict=True) if not isinstance(stamp, str)}
     if any(memo.get(path) != stamp for path, stamp in good.items()):
         try:
@@ -287,7 +287,7 @@ def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> 
                 partial.write_text(json.dumps(memo | good))
         except OSError as error:
             raise InputError(
-                f"{folder}: can't be written ({error.strerror or error}); accepted: a folder with room, named by "
+                f"{folder}: can't be written ({error.strerror or error}); name a folder with room by "
                 f"--cache or $TINYSCENE_CACHE"
             ) from error
     bad = {path: stamp for path, stamp in zip(paths, stamps, strict=True) if isinstance(stamp, str)}

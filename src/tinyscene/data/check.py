@@ -1,4 +1,4 @@
-"""What is in a data set, and what is wrong with it: every file is decoded once."""
+"""The contents of a data set and its faults: every file is decoded once."""
 
 import hashlib
 import json
@@ -30,8 +30,8 @@ _AHEAD = 1024
 class DataReport:
     """What `check` found. A finding names file, list and row.
 
-    `counts` holds the clips by class, device and city, each by split. `usual` is what most files have (sample_rate in
-    Hz, channels, duration_s), and `odd` tells of the others. `unreadable` holds broken, truncated, silent and
+    `counts` holds the clips by class, device and city, each by split. `usual` is the majority's (sample_rate in
+    Hz, channels, duration_s), and `odd` lists the others. `unreadable` holds broken, truncated, silent and
     non-finite files, and clips that reach beyond the end of theirs.
     """
 
@@ -51,7 +51,7 @@ class DataReport:
 
     @property
     def ok(self) -> bool:
-        """Whether a run can be trusted on this data. Odd and unlisted files, and notes, do not stand against it."""
+        """Whether a run can be trusted on this data. Odd and unlisted files and notes do not matter."""
         return not (self.missing or self.unreadable or self.leaking or self.absent)
 
     def to_json(self) -> str:
@@ -59,10 +59,10 @@ class DataReport:
 
 
 def check(clips: Clips, *, drop_shared: bool = False, quiet: bool = False) -> DataReport:
-    """Decode every file and report what is there and what is wrong. Raises nothing for a bad set.
+    """Decode every file and report contents and faults. Raises nothing for a bad set.
 
     Args:
-        clips: loaded with `strict=False`, so that what is wrong is among them.
+        clips: loaded with `strict=False`, so that faulty ones are among them.
         drop_shared: report on what `Clips.drop_shared` leaves.
         quiet: no progress.
     """
@@ -101,7 +101,7 @@ def tables(report: DataReport) -> "RenderableType":
     from rich.text import Text
 
     usual = ", ".join(f"{key} {value:g}" for key, value in report.usual.items()) or "none"
-    # Text, since brackets in a file's name are no markup.
+    # As text: brackets in a file's name are not markup.
     head = f"{report.name}: {report.clips:,} clips in {report.files:,} files at {report.root}\nusual: {usual}"
     parts: list[RenderableType] = [Text(head)]
     for what, counts in report.counts.items():
@@ -130,7 +130,7 @@ def _findings(what: str, found: tuple[str, ...]) -> Iterator["RenderableType"]:
 def _decoded(
     clips: Clips, paths: list[str], quiet: bool
 ) -> tuple[dict[str, audio.AudioInfo], dict[str, str], dict[str, str]]:
-    """What every file really holds, the reasons why some can't be used, and a hash of the others' content."""
+    """Each file's format and length, why some can't be used, and a hash of the others' content."""
     contents: dict[str, str] = {}
 
     def one(path: str) -> audio.AudioInfo | str:
@@ -154,7 +154,7 @@ def _decoded(
 
 
 def _odd(headers: dict[str, audio.AudioInfo], first: dict[str, Clip]) -> tuple[dict[str, float], tuple[str, ...]]:
-    """What most files have, and the files that differ."""
+    """The majority's format, and the files that differ."""
     if not headers:
         return {}, ()
     facts = {
@@ -191,11 +191,11 @@ def _counts(clips: Clips, key: Callable[[Clip], str]) -> Counts:
 
 
 def _absent(clips: Clips) -> Iterator[str]:
-    # An evaluation list has no labels, so no class can be absent from it.
+    # An evaluation list has no labels, so that no class can be missing.
     if all(clip.scene is None for clip in clips):
         return
     if len(clips.classes) < 2:
-        yield f"there is one class alone, {', '.join(clips.classes)}"
+        yield f"there is only one class, {', '.join(clips.classes)}"
     for split in SPLITS:
         present = {clip.scene for clip in clips if clip.split == split}
         lacking = [scene for scene in clips.classes if scene not in present]
@@ -205,7 +205,7 @@ def _absent(clips: Clips) -> Iterator[str]:
 
 def _unlisted(clips: Clips) -> Iterator[str]:
     listed = {clip.path for clip in clips}
-    # A table of files may stand anywhere: only the folders of its files are its own.
+    # A table of files may lie anywhere: only the folders of its files are its own.
     own = {(clips.root / path).parent for path in listed} if clips.name == "csv" else {clips.root}
     known = SUFFIXES + OTHER_SUFFIXES
     found = (path for top in sorted(own) for path in sound_files(top, deep=clips.name != "csv", suffixes=known))

@@ -53,9 +53,9 @@ class Clips:
     classes: tuple[str, ...]
     rows: tuple[Clip, ...]
     notes: tuple[str, ...] = ()
-    """What a loader left out and why, a sentence each."""
+    """What a loader left out and why, one sentence each."""
     published: bool = False
-    """Whether the test split is that of a published protocol: taken as it is, even if it shares recordings."""
+    """Whether the test split is a published protocol's, which is used as it is, even if it shares recordings."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,7 +77,7 @@ class Clips:
 
     @property
     def development(self) -> "Clips":
-        """Train and validation part together: all that a stage may see."""
+        """Training and validation part together: all that a stage may see."""
         return self.where(lambda clip: clip.split != "test")
 
     @property
@@ -97,11 +97,11 @@ class Clips:
         return np.array([index[clip.scene or ""] for clip in self.rows], np.int64)
 
     def refuse_test(self, who: str) -> None:
-        """Raise InputError if a test clip is among these: what trains, selects or calibrates sees none."""
+        """Raise InputError if a test clip is among these: training, selection and calibration see none."""
         test = next((clip for clip in self.rows if clip.split == "test"), None)
         if test is not None:
             raise InputError(
-                f"{who} was handed the test clip {test.path} ({test.row or self.name}); "
+                f"{who} was given the test clip {test.path} ({test.row or self.name}); "
                 f"accepted: clips.train or clips.development, which hold no test clip"
             )
 
@@ -114,10 +114,10 @@ class Clips:
             )
 
     def require_validation(self, who: str) -> None:
-        """Raise InputError if there is no validation clip for `who` to watch or fit on."""
+        """Raise InputError if there is no validation clip for `who` to monitor or fit on."""
         if not len(self.validation):
             raise InputError(
-                f"{who} was handed no validation clip; accepted: clips.development of a data set with a validation "
+                f"{who} was given no validation clip; accepted: clips.development of a data set with a validation "
                 f"split (clips.with_validation() cuts one by recording)"
             )
 
@@ -145,7 +145,7 @@ class Clips:
         by_class: dict[str, Counter[str]] = {scene: Counter() for scene in self.classes}
         for clip in free:
             by_class.setdefault(clip.scene or "", Counter())[recording_of(clip)] += 1
-        # What a test split is cut from must still give a training and a validation part.
+        # The rest must still give a training and a validation part.
         keep = 2 if split == "test" else 1
         self._need_recordings(by_class, keep + 1, purpose)
         held = hold_out(by_class, fraction, seed, keep)
@@ -166,21 +166,21 @@ class Clips:
 
     @property
     def recording_hashes(self) -> tuple[str, ...]:
-        """A short hash of every clip's recording: what a model remembers of its training clips."""
+        """A short hash of every clip's recording: what a model stores of its training clips."""
         names = map(recording_of, self.rows)
         return tuple(hashlib.sha256(name.encode()).hexdigest()[:10] for name in names)
 
     def shared(self, key: Callable[[Clip], Hashable] = recording_of) -> list[tuple[Clip, ...]]:
-        """The clips of every recording (or of whatever `key` tells apart) that stands in more than one split."""
+        """The clips of every recording (or other `key`) that is in more than one split."""
         groups: dict[Hashable, list[Clip]] = {}
         for clip in self.rows:
             groups.setdefault(key(clip), []).append(clip)
         return [tuple(group) for group in groups.values() if len({clip.split for clip in group}) > 1]
 
     def leaks(self, contents: Mapping[str, str] | None = None) -> list[str]:
-        """What stands on more than one side of the splits and may not.
+        """What is in more than one split and must not be.
 
-        That is a recording, but for those that a published test split shares, and the same sound: one file, or, where
+        That is a recording, except those that a published test split shares, and the same sound: one file, or, where
         the `contents` of files by path are given, two of equal content.
         """
         recordings = (self.development if self.published else self).shared()
@@ -191,17 +191,17 @@ class Clips:
     def refuse_leaks(self, contents: Mapping[str, str] | None = None) -> None:
         """Raise InputError if there are `leaks`."""
         if leaks := self.leaks(contents):
-            what = "recording stands" if len(leaks) == 1 else "recordings stand"
+            what = "recording is" if len(leaks) == 1 else "recordings are"
             raise InputError(
                 f"{self.root} ({self.name}): {len(leaks)} {what} in more than one split, the first is {leaks[0]}; "
                 f"{_SEPARATE}"
             )
 
     def drop_shared(self, contents: Mapping[str, str] | None = None) -> "Clips":
-        """Without what a later split has as well, with a note of what is left out.
+        """Without what a later split also holds, with a note of what is left out.
 
-        Training and validation clips go where their recording or sound (as of `leaks`) is tested on, training clips
-        where it is validated on; test clips never.
+        Training and validation clips go if their recording or sound (see `leaks`) is in the test split, training clips
+        if it is in the validation split; test clips never.
         """
         gone: dict[Clip, None] = {}
         for group in (*self.shared(), *self.shared(_sound_of(contents))):
@@ -211,15 +211,15 @@ class Clips:
             return self
         clips = "1 clip is" if len(gone) == 1 else f"{len(gone):,} clips are"
         names = some([f"{clip.path} ({clip.split}, recording {recording_of(clip)})" for clip in gone])
-        note = f"{clips} left out of training, since their recordings stand in a later split as well: {names}"
+        note = f"{clips} left out of training, since a later split holds their recordings: {names}"
         return replace(self, rows=tuple(clip for clip in self.rows if clip not in gone), notes=(*self.notes, note))
 
     def note_shared(self) -> "Clips":
         """With a note of the recordings that published splits share, if any."""
         if not (self.published and (shared := self.shared())):
             return self
-        what = "1 recording stands" if len(shared) == 1 else f"{len(shared):,} recordings stand"
-        note = f"{what} in development and test alike, as published: {some(list(map(_recording, shared)))}"
+        what = "1 recording is" if len(shared) == 1 else f"{len(shared):,} recordings are"
+        note = f"{what} in both development and test, as published: {some(list(map(_recording, shared)))}"
         return replace(self, notes=(*self.notes, f"{note}; --drop-shared leaves them out of training"))
 
     def require(self, *splits: Split) -> "Clips":
@@ -252,21 +252,21 @@ def _same_sound(group: tuple[Clip, ...]) -> str:
 
 
 def some(names: list[str]) -> str:
-    """The first of several names."""
+    """The first few of several names."""
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def hold_out(by_class: dict[str, Counter[str]], fraction: float, seed: int, keep: int = 1) -> set[str]:
-    """Recordings to set aside: about `fraction` of the clips of every class, at least one recording of it.
+    """Recordings to set aside: about `fraction` of the clips of every class, at least one recording.
 
     Args:
         by_class: how many clips of a class each recording holds.
         fraction: above 0, at most 0.5.
-        seed: of the order in which recordings are looked at.
-        keep: how many recordings of every class stay at least.
+        seed: of the order in which recordings are drawn.
+        keep: the fewest recordings of a class that stay.
 
-    scikit-learn's StratifiedGroupKFold allows no more folds than the poorest class has recordings: one class with two
-    of them, and half of all clips (in trials up to 95 %) would be set aside. So each class is drawn by itself.
+    scikit-learn's StratifiedGroupKFold allows no more folds than the smallest class has recordings: with two in one
+    class, half of all clips (in trials up to 95 %) would be set aside. So each class is drawn separately.
     """
     rng = np.random.default_rng(seed)
     held: set[str] = set()

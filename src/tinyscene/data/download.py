@@ -1,4 +1,4 @@
-"""Fetch the public TAU sets, by soundata (the extra `download`)."""
+"""Download the public TAU sets with soundata (the extra `download`)."""
 
 from importlib import import_module
 from pathlib import Path
@@ -16,9 +16,9 @@ SOURCES = {
 
 
 def download(name: str, folder: Path | str) -> Path:
-    """Fetch a development set into `folder`, unless a whole copy is there. Returns the folder to load it from.
+    """Download a development set into `folder`, unless it is complete there. Returns the folder to load it from.
 
-    The archives stay beside it, so that an interrupted download goes on; they may be deleted afterwards.
+    The archives stay beside it, so that an interrupted download resumes; they may be deleted afterwards.
 
     Raises:
         InputError: another name, soundata is not installed, or the download fails.
@@ -37,8 +37,8 @@ def download(name: str, folder: Path | str) -> Path:
         dataset.download(partial_download=parts)
     except OSError as error:
         raise InputError(
-            f"{home}: the download of {name} failed ({error}); accepted: a connection and a folder with room; "
-            f"the same command goes on with it"
+            f"{home}: the download of {name} failed ({error}); check the connection and the room on the disk: "
+            f"the same command resumes it"
         ) from error
     return home / inner
 
@@ -56,5 +56,5 @@ def _soundata() -> Any:
         return import_module("soundata")
     except ImportError as error:
         raise InputError(
-            "downloads need soundata, which is not installed; accepted: pip install tinyscene[download]"
+            "downloads need soundata, which is not installed; try pip install tinyscene[download]"
         ) from error

@@ -6,8 +6,8 @@
 | ESC-10 as a table | `meta.csv`: filename, fold, category, src_file, take | `audio/1-100032-A.ogg` |
 | ESC-10 before 2015 | none | `001 - Dog bark/1-100032-A.ogg` |
 
-A recording is a source file of freesound.org. Two of ESC-50's (209698, 234879) stand in folds 4 and 5: the
-folds are taken as published, with a note of what they share.
+A recording is a source file of freesound.org. Two of ESC-50's (209698, 234879) are in both folds 4 and 5: the
+folds are used as published, with a note of what they share.
 """
 
 import re
@@ -38,12 +38,12 @@ def load_esc10(
 
     Args:
         root: the folder of the tree.
-        test_fold: which fold is for testing; the highest where None.
+        test_fold: the fold to test on; the highest where None.
         seed: of the cut into training and validation.
         settling: see `Settling`.
 
     Raises:
-        InputError: the tree is not in one of the layouts above, or lacks what they promise.
+        InputError: the tree is not in one of the layouts above, or is incomplete.
     """
     return _load("esc10", 10, root, test_fold, seed, settling)
 
@@ -60,7 +60,7 @@ def load_esc50(
 
 
 def is_esc(root: Path) -> str | None:
-    """Which of the sets a folder holds, by its layout: "esc50", "esc10" or None."""
+    """The set that a folder holds, by its layout: "esc50", "esc10" or None."""
     if (root / TABLE).is_file():
         return "esc50"
     if (root / TABLE_10).is_file():

@@ -34,18 +34,18 @@ def load_folder(
 
     `train`, `test` and perhaps `validation` folders, each with the class folders, are taken as the splits, under the
     usual other names too (Train, training, valid, testing); `fold1`, `fold2` ... as folds. Else a test split is cut,
-    with the classes in proportion. Every file is a recording of its own. Hidden files are passed over; sound files of
+    with the classes in proportion. Every file is its own recording. Hidden files are skipped; sound files in
     other formats are left out, with a note.
 
     Args:
         root: the folder.
-        test_fold: which fold is for testing; the highest where None.
-        test_fraction: of the clips of every class, where the folder names no test split.
+        test_fold: the fold to test on; the highest where None.
+        test_fraction: share of the clips of every class, where the folder names no test split.
         seed: of the cuts.
         settling: see `Settling`.
 
     Raises:
-        InputError: no folder, no class folders, an empty one, some of split or fold folders alone, or a class with too
+        InputError: no folder, no class folders, an empty one, a lone split or fold folder, or a class with too
             few recordings.
     """
     top = folder(root)
@@ -76,10 +76,10 @@ def load_csv(
 
     Args:
         file: the table, tab- or comma-separated.
-        root: the folder that file names start from; the table's where None.
-        test_fold: which fold is for testing; the highest where None.
+        root: the folder that file names are relative to; the table's where None.
+        test_fold: the fold to test on; the highest where None.
         classes: the labels to accept, in this order; those found, sorted, where None.
-        test_fraction: of the clips of every class, where the table names no test split.
+        test_fraction: share of the clips of every class, where the table names no test split.
         seed: of the cuts.
         settling: see `Settling`.
 
@@ -107,14 +107,14 @@ def _listed(path: Path, top: Path, test_fold: str | int | None, classes: Sequenc
 
 
 def sound_files(top: Path, *, deep: bool = True, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Path]:
-    """Sound files at any depth, or beside each other alone, by name; hidden files and folders are passed over."""
+    """Sound files by name, at any depth or of this folder only; hidden files and folders are skipped."""
     for parent, folders, files in os.walk(top):
         folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and name.lower().endswith(suffixes):
                 path = Path(parent, name)
                 if not _is_text(str(path)):
-                    raise InputError(f"{os.fsencode(path)!r}: a name that is not UTF-8; accepted: rename the file")
+                    raise InputError(f"{os.fsencode(path)!r}: a name that is not UTF-8; rename the file")
                 yield path
 
 
@@ -124,7 +124,7 @@ def other_sounds(top: Path) -> tuple[str, ...]:
     if not found:
         return ()
     kinds = ", ".join(f"{number:,} {suffix}" for suffix, number in sorted(found.items()))
-    return (f"sound files of other formats are left out: {kinds}; accepted: {', '.join(SUFFIXES)}",)
+    return (f"sound files in other formats are left out: {kinds}; accepted: {', '.join(SUFFIXES)}",)
 
 
 def _is_text(name: str) -> bool:
@@ -136,12 +136,12 @@ def _is_text(name: str) -> bool:
 
 
 def highest_fold(path: Path, folds: set[str], wanted: str | int | None) -> str:
-    """The fold to test on: `wanted`, or the highest. Raises InputError if it is not there."""
-    # Numbers in order of their value, 9 before 10, and before any name.
+    """The fold to test on: `wanted`, or the highest. Raises InputError if there is no such fold."""
+    # Numbers by value, 9 before 10, and before names.
     ordered = sorted(folds, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
     if wanted is None:
         if len(ordered) < 2:
-            raise InputError(f"{path}: fold {', '.join(ordered)} alone; accepted: at least two, one to test on")
+            raise InputError(f"{path}: only fold {', '.join(ordered)}; accepted: at least two, one to test on")
         return ordered[-1]
     if str(wanted) not in folds:
         raise InputError(f"{path}: test fold {wanted!r}; accepted: {', '.join(ordered)}")
@@ -153,7 +153,7 @@ def _subfolders(top: Path) -> list[Path]:
 
 
 def _parts(top: Path, test_fold: str | int | None) -> dict[Path, Split]:
-    """The folders that hold the class folders, each with its split: those of splits or folds, or else `top`."""
+    """The folders that hold the class folders, each with its split: those of splits or folds, otherwise `top`."""
     folders = _subfolders(top)
     splits = {path: _SPLIT_NAMES[path.name.lower()] for path in folders if path.name.lower() in _SPLIT_NAMES}
     folds = {path: found[1] for path in folders if (found := _FOLD.fullmatch(path.name))}
@@ -167,19 +167,19 @@ def _parts(top: Path, test_fold: str | int | None) -> dict[Path, Split]:
     known = [*splits, *folds]
     if (len(splits) == len(folders) and any(map(_subfolders, folders))) or _same_inside(known, folders):
         raise InputError(
-            f"{top}: holds {', '.join(path.name for path in folders)}{' alone' * (len(folders) == 1)}; accepted: train "
+            f"{top}: holds {'only ' * (len(folders) == 1)}{', '.join(path.name for path in folders)}; accepted: train "
             f"and test, perhaps validation; or fold1, fold2, ...; or class folders"
         )
     return {top: "train"}
 
 
 def _same_inside(known: list[Path], folders: list[Path]) -> bool:
-    """Whether folders named as splits or folds, and the others if there are fewer of those, hold the same folders."""
+    """Whether folders named as splits or folds, and the others if they are fewer, hold the same folders."""
     return bool(_alike(known) or (2 * len(known) >= len(folders) and known and _alike(folders)))
 
 
 def _alike(folders: list[Path]) -> list[str]:
-    """The folders that (nearly) all of several hold, if those are at least two, and no sound files beside them."""
+    """The folders that (nearly) all of several hold, if at least two and without sound files beside them."""
     inside = [
         set() if any(sound_files(path, deep=False)) else {sub.name for sub in _subfolders(path)} for path in folders
     ]
@@ -190,13 +190,13 @@ def _alike(folders: list[Path]) -> list[str]:
 
 
 def _noted(top: Path) -> Iterator[str]:
-    """A note where the class folders hold the same folders, as those of cities or sessions do."""
+    """A note where the class folders hold the same folders, such as cities or sessions."""
     folders = _subfolders(top)
     if inside := _alike(folders):
         yield (
-            f"the folders {some([path.name for path in folders])} are taken for the classes, and all hold "
+            f"the folders {some([path.name for path in folders])} are taken as the classes, and all hold "
             f"{some(inside)}; if those are the classes, list the files in a table with filename, label and city "
-            f"(accepted: a .csv for --data)"
+            f"(--data takes a .csv)"
         )
 
 
@@ -288,6 +288,6 @@ def _no_lone_clips(clips: Clips) -> None:
     lone = next((clip for clip in clips if count[clip.scene] == 1), None)
     if lone is not None:
         raise InputError(
-            f"{lone.row}: class {lone.scene!r} has the single clip {lone.path}, which can't be split; "
+            f"{lone.row}: class {lone.scene!r} has only the clip {lone.path}, which can't be split; "
             f"accepted: at least three a class, one each to train, validate and test on"
         )

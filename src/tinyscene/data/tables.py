@@ -1,4 +1,4 @@
-"""Lists of clips: tables read with care, as published or saved by a spreadsheet; and every loader's end."""
+"""Lists of clips: tables, as published or saved by a spreadsheet; and the last step of every loader."""
 
 import codecs
 import csv
@@ -18,20 +18,20 @@ _SEPARATED = "separated by tabs, semicolons or commas"
 
 
 class Row(NamedTuple):
-    """One row of a table: where it stands ("meta.csv:17") and its cells by column."""
+    """One row of a table: its place ("meta.csv:17") and its cells by column."""
 
     where: str
     cells: dict[str, str]
 
 
 def read_table(path: Path, needed: Collection[str], unique: Sequence[str] = ("filename",)) -> list[Row]:
-    """Read a table with a header, separated by tabs, semicolons or commas, with any line ends, as UTF-8 or, where it
+    """Read a table with a header, separated by tabs, semicolons or commas, with any line ends, in UTF-8 or, where it
     begins with its BOM, UTF-16.
 
     Args:
         path: the table.
-        needed: columns it must have, in small letters, as all columns come out; more are welcome.
-        unique: columns of which no two rows may hold the same values; those the table lacks do not count.
+        needed: columns it must have, in lower case, as all columns are returned; others are allowed.
+        unique: columns in which no two rows may hold the same values; those that the table lacks are ignored.
 
     A `filename` is checked to stay inside its folder, and given forward slashes.
 
@@ -47,7 +47,7 @@ def read_table(path: Path, needed: Collection[str], unique: Sequence[str] = ("fi
             f"accepted: a header with {', '.join(needed)}, {_SEPARATED}"
         )
     if not rows:
-        raise InputError(f"{path}: a header and no row; accepted: at least one row under it")
+        raise InputError(f"{path}: a header without rows; accepted: at least one row")
     if "filename" in header:
         for row in rows:
             row.cells["filename"] = inside(row.cells["filename"], row.where)
@@ -80,7 +80,7 @@ def seconds(row: Row, column: str) -> float | None:
 
 
 def flag(row: Row, column: str) -> bool:
-    """A cell that holds true or false, however written. Raises InputError for anything else."""
+    """A cell that holds true or false, in any spelling. Raises InputError for anything else."""
     value = {"true": True, "1": True, "false": False, "0": False}.get(row.cells[column].lower())
     if value is None:
         raise InputError(f"{row.where}: {column} {row.cells[column]!r}; accepted: True or False, or 1 or 0")
@@ -88,7 +88,7 @@ def flag(row: Row, column: str) -> bool:
 
 
 def folder(root: Path | str) -> Path:
-    """`root` as a path, `~` resolved. Raises InputError if it is no folder."""
+    """`root` as a path, `~` resolved. Raises InputError if it is not a folder."""
     path = Path(root).expanduser()
     if not path.is_dir():
         found = "a file" if path.exists() else "no such folder"
@@ -97,20 +97,20 @@ def folder(root: Path | str) -> Path:
 
 
 class Settling(TypedDict, total=False):
-    """What every loader takes, and `settle` does."""
+    """Settings of every loader, applied by `settle`."""
 
     allow_missing: bool
-    """Leave out what is listed and not on disk, with a note, in place of an error  [default: False]."""
+    """Leave out listed files that are not on disk, with a note instead of an error  [default: False]."""
     strict: bool
-    """False keeps whatever is wrong among the clips, so that `check` can report it  [default: True]."""
+    """False keeps faulty clips, so that `check` can report them  [default: True]."""
     drop_shared: bool
-    """Leave out of training what is tested on as well: `Clips.drop_shared`  [default: False]."""
+    """Leave out of training what a later split also holds: `Clips.drop_shared`  [default: False]."""
 
 
 def settle(
     clips: Clips, *, seed: int = 0, allow_missing: bool = False, strict: bool = True, drop_shared: bool = False
 ) -> Clips:
-    """The end of every loader: listed files are looked for, a validation split is cut unless the source names one.
+    """The last step of every loader: listed files must exist, a validation split is cut unless the source has one.
 
     Arguments as of `Settling`.
 
@@ -120,7 +120,7 @@ def settle(
     """
     if strict and len(clips.classes) < 2:
         raise InputError(
-            f"{clips.root} ({clips.name}): {', '.join(clips.classes)} alone; accepted: at least two classes"
+            f"{clips.root} ({clips.name}): only {', '.join(clips.classes)}; accepted: at least two classes"
         )
     if allow_missing or strict:
         clips = without_missing(clips, allow_missing)
@@ -137,7 +137,7 @@ def settle(
 
 def missing(clips: Clips) -> list[Clip]:
     """Clips whose file is not on disk."""
-    # One listing of each folder: a question for each of 230,000 files is slow on network disks.
+    # One listing of each folder: asking for each of 230,000 files is slow on network disks.
     places = [posixpath.split(clip.path) for clip in clips]
     present = {parent: _names(clips.root / parent) for parent in {parent for parent, _ in places}}
     return [clip for clip, (parent, name) in zip(clips, places, strict=True) if name not in present[parent]]
@@ -152,7 +152,7 @@ def without_missing(clips: Clips, allow_missing: bool) -> Clips:
     if len(gone) == len(clips) or not allow_missing:
         raise InputError(
             f"{clips.root} ({clips.name}): {len(gone):,} of {len(clips):,} listed files are missing: {names}; "
-            f"accepted: all of them on disk, or allow_missing=True (--allow-missing), which leaves out some"
+            f"accepted: all of them on disk, or allow_missing=True (--allow-missing) to leave out some"
         )
     absent = set(gone)
     rows = tuple(clip for clip in clips if clip not in absent)
@@ -190,7 +190,7 @@ def _parse(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def columns(path: Path) -> list[str]:
-    """The columns of a table, in small letters; none of a file that holds no table."""
+    """The columns of a table, in lower case; none where the file holds no table."""
     try:
         with path.open(encoding=_encoding(path), newline="") as file:
             return _header(csv.reader(file, delimiter=_delimiter(file), strict=True))
@@ -199,7 +199,7 @@ def columns(path: Path) -> list[str]:
 
 
 def _delimiter(file: TextIO) -> str:
-    """Of the separators, the one that the header has: the names of columns hold none."""
+    """The separator that the header has: column names hold none."""
     first = file.readline()
     file.seek(0)
     return max(_SEPARATORS, key=first.count)
@@ -226,7 +226,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise InputError(f"{path}: empty; accepted: a header and at least one row, {_SEPARATED}")
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
-        raise InputError(f"{path}:1: column {', '.join(twice)} stands twice; accepted: every column once")
+        raise InputError(f"{path}:1: column {', '.join(twice)} is a duplicate; accepted: every column once")
 
 
 def _row(path: Path, line: int, header: list[str], cells: list[str]) -> dict[str, str]:
@@ -246,6 +246,5 @@ def _no_repeats(rows: list[Row], columns: list[str]) -> None:
         earlier = first.setdefault(key, row.where)
         if earlier is not row.where:
             raise InputError(
-                f"{row.where}: {', '.join(key)} stands already at {earlier}; accepted: every "
-                f"{' with '.join(columns)} once"
+                f"{row.where}: {', '.join(key)} duplicates {earlier}; accepted: every {' with '.join(columns)} once"
             )

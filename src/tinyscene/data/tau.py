@@ -1,8 +1,8 @@
 """TAU Urban Acoustic Scenes: the development sets of 2019, 2020 Mobile, 2020 3Class and 2022 Mobile, as published.
 
-A file name tells scene, city, location, segment and device (`airport-lisbon-1000-40000-a.wav`); that of 2022 also the
+A file name gives scene, city, location, segment and device (`airport-lisbon-1000-40000-a.wav`); in 2022 also the
 second of the segment, before the device (`airport-lisbon-1000-40000-0-a.wav`). The official lists in
-`evaluation_setup/` make the splits: fold1_train for training, fold1_evaluate for testing. What is in neither is left
+`evaluation_setup/` make the splits: fold1_train for training, fold1_evaluate for testing. Files in neither are left
 out, with a note.
 
 A recording is a location of a city. On the official lists (2020 Mobile, 3Class, 2022 with its subsets) no location has
@@ -50,7 +50,7 @@ SUBSETS = (5, 10, 25, 50, 100)
 SETUP = "evaluation_setup"
 TRAIN = "fold1_train.csv"
 EVALUATE = "fold1_evaluate.csv"
-# Where the lists are found: as published, at the root, as in the repository of the 2024 baseline.
+# Places of the lists: as published, at the root, as in the repository of the 2024 baseline.
 PLACES = (SETUP, ".", "split_setup")
 
 
@@ -106,12 +106,12 @@ def load_tau2022_mobile(
     Args:
         root: the folder of the tree.
         subset: percentage of the training list, as in the challenges of 2024 and 2025 (split5.csv ... split50.csv).
-        train_list_2020: fold1_train.csv of 2020 Mobile, of which the whole list is derived where 2022's is not there.
+        train_list_2020: fold1_train.csv of 2020 Mobile, from which the whole list is derived where 2022's is missing.
         seed: of the cut into training and validation.
         settling: see `Settling`.
 
     Raises:
-        InputError: a list is not there or is broken, a name or label does not fit the edition, a file is missing.
+        InputError: a list is missing or broken, a name or label does not fit the edition, a file is missing.
     """
     if subset not in SUBSETS:
         raise InputError(f"subset {subset!r}; accepted: {', '.join(map(str, SUBSETS))} (percent)")
@@ -122,7 +122,7 @@ def load_tau2022_mobile(
 
 
 def load_synthetic(root: Path | str, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
-    """A tree that `tinyscene.data.synthetic` rendered, in the form of 2022 Mobile. Arguments as there."""
+    """A tree that `tinyscene.data.synthetic` rendered, in the layout of 2022 Mobile. Arguments as there."""
     return _load(SYNTHETIC, root, TRAIN, seed, settling)
 
 
@@ -131,11 +131,11 @@ def load_tau_evaluation(
 ) -> Clips:
     """Clips of an evaluation set: a list of file names without labels, perhaps with the device (device_id).
 
-    Every clip is in the test split with the scene None, even where the file name would give it away.
+    Every clip is in the test split with the scene None, even where the file name would reveal it.
 
     Args:
-        root: the folder that file names start from.
-        list_file: the list; a relative name starts from `root`, or from where you are.
+        root: the folder that file names are relative to.
+        list_file: the list; relative to `root` or to the working directory.
         classes: those that a classifier may answer with.
         allow_missing: leave out files that are not on disk, with a note.
     """
@@ -147,7 +147,7 @@ def load_tau_evaluation(
 
 
 def is_tau(root: Path) -> str | None:
-    """Which edition a folder holds, by the names and labels in its test list; None if it has no such list."""
+    """The edition that a folder holds, by the names and labels in its test list; None if it has no such list."""
     path = _find(root, EVALUATE)
     if path is None:
         return None
@@ -231,7 +231,7 @@ def _refuse_shared(clips: list[Clip]) -> None:
     for clip in clips:
         earlier = first.setdefault(clip.path, clip)
         if earlier.split != clip.split:
-            raise InputError(f"{clip.row}: {clip.path} is also listed at {earlier.row}; accepted: in one list alone")
+            raise InputError(f"{clip.row}: {clip.path} is also listed at {earlier.row}; accepted: in one list only")
 
 
 def _unused(top: Path, used: set[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Exported files: written, and checked on their own runtime before they get their names."""
+"""Exported files, checked on their own runtime before they get their names."""
 
 from tinyscene.deployment.artifact import Artifact
 from tinyscene.deployment.certificate import Certificate

@@ -1,4 +1,4 @@
-"""The exported file: written only if it computes what the classifier computes, and run on the runtime it is for."""
+"""The exported file: proved equal to its classifier, and run on its own runtime."""
 
 import json
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ from tinyscene.deployment.stream import Stream, in_whole_steps
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import Prediction, SceneClassifier
 
-# A file for any length hears longer recordings as clips of this one.
+# A file for any length splits longer recordings into clips of this length.
 WHOLE_S = 30.0
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An exported file, with what it says of itself.
+    """An exported file with its metadata.
 
     Attributes:
         path: of the file.
         described: its metadata.
-        threads: that its runtime may take; 0 leaves it to the runtime.
+        threads: for its runtime; 0 leaves it to the runtime.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Artifact:
 
     @classmethod
     def load(cls, path: str | Path, threads: int = 0) -> "Artifact":
-        """Open a file that `export` wrote. Raises InputError for another."""
+        """Open a file that `export` wrote. Raises InputError for any other."""
         path = Path(path)
         metadata = format_of(path).metadata(path)
         try:
@@ -51,23 +51,23 @@ class Artifact:
             return cls(path, metadata, threads)
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(
-                f"{path}: no file of tinyscene ({error!r} in its metadata); accepted: one that export wrote"
+                f"{path}: not a file of tinyscene ({error!r} in its metadata); accepted: one that export wrote"
             ) from error
 
     @property
     def format(self) -> Format:
-        """The kind of file, and its runtime."""
+        """The kind of file and its runtime."""
         return format_of(self.path)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What the classifier was, as `SceneClassifier.describe` says it, and in which form it was written."""
+        """The classifier, as in `SceneClassifier.describe`, and the form that was written."""
         facts: dict[str, Any] = json.loads(self.described[MODEL])
         return facts
 
     @property
     def inside(self) -> bool:
-        """Whether it takes waveforms and gives probabilities, not standardized features and logits."""
+        """Whether it maps waveforms to probabilities, rather than standardized features to logits."""
         return bool(self.facts["front_end"] == "inside")
 
     @property
@@ -78,19 +78,19 @@ class Artifact:
 
     @property
     def step_samples(self) -> int | None:
-        """How many samples a stream takes at a time; None for a file that takes clips."""
+        """Samples in a step of a stream; None for a file that takes clips."""
         samples: int | None = self.facts.get("step_samples")
         return samples
 
     def stream(self, recordings: int = 1) -> Stream:
-        """Begin to listen to so many recordings at once. Raises InputError for a file that takes clips."""
+        """Start a stream of this many recordings at once. Raises InputError for a file that takes clips."""
         if self.step_samples is None:
-            raise InputError(f"{self.path}: takes clips as a whole; accepted: a file exported with step_s")
+            raise InputError(f"{self.path}: takes whole clips; accepted: a file exported with step_s")
         return Stream(self.run, self.step_samples, int(self.facts["state_size"]), recordings)
 
     @property
     def trained_clip_s(self) -> float | None:
-        """Length of the clips that the classifier was trained on, in seconds; None where that is not known."""
+        """Length of the clips that the classifier was trained on, in seconds; None if unknown."""
         seconds: float | None = self.facts["provenance"]["clip_s"]
         return seconds
 
@@ -101,17 +101,17 @@ class Artifact:
 
     @cached_property
     def certificate(self) -> Certificate:
-        """What was found when it was written. Raises InputError where that is missing, or is another file's."""
+        """The results of the check at export. Raises InputError where they are missing, or are another file's."""
         return Certificate.load(self.path)
 
     @property
     def parity(self) -> Parity:
-        """How far it was from the classifier when it was written."""
+        """Its difference from the classifier at export."""
         return self.certificate.parity
 
     @cached_property
     def run(self) -> Runner:
-        """Its inputs in, its outputs out, each (batch, ...)"""
+        """From its inputs to its outputs, each (batch, ...)"""
         return self.format.runner(self.path, self.threads)
 
     @cached_property
@@ -119,11 +119,11 @@ class Artifact:
         """Front end in torch, network on the file's runtime: it predicts and is evaluated like any other.
 
         Raises:
-            InputError: the front end is inside: `probabilities`, `predict` and `evaluate` are all there is.
+            InputError: the front end is inside, which leaves `probabilities`, `predict` and `evaluate`.
         """
         if self.inside:
             raise InputError(
-                f"{self.path}: its front end is inside, and its network can't be run alone; accepted: predict, "
+                f"{self.path}: its front end is inside, and its network can't be run separately; accepted: predict, "
                 f"evaluate of the file itself, or one written with the front end outside"
             )
         network = _Runtime(self.path, self.run, self.facts["shortest_frames"])
@@ -131,32 +131,32 @@ class Artifact:
 
     @cached_property
     def _hears(self) -> SceneClassifier:
-        """Front end and standardization alone."""
+        """Only front end and standardization."""
         return classifier_of(self.described, nn.Identity())
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """In the order of the logits."""
+        """Class names in the order of the logits."""
         return tuple(self.facts["classes"])
 
     @property
     def frontend(self) -> nn.Module:
-        """(batch, samples) -> (batch, channels, bands, frames), as the network was trained with."""
+        """(batch, samples) -> (batch, channels, bands, frames), as in training."""
         return self._hears.frontend
 
     @property
     def sample_rate(self) -> int:
-        """Of what it hears, in Hz."""
+        """Sample rate of its input, in Hz."""
         return self._hears.sample_rate
 
     @property
     def channel(self) -> audio.Channel:
-        """Which channel of a recording it hears: an index from 0, or "mean"."""
+        """The channel of a recording that it takes: an index from 0, or "mean"."""
         return self._hears.channel
 
     @property
     def bytes_on_disk(self) -> int:
-        """Weights, graph and metadata."""
+        """Size of weights, graph and metadata."""
         return self.path.stat().st_size
 
     def logits(self, features: Tensor | Values) -> Values:
@@ -165,9 +165,9 @@ class Artifact:
 
     @torch.inference_mode()
     def probabilities(self, waveforms: Values) -> Values:
-        """(batch, samples) -> (batch, classes); as many samples as `clip_samples` says.
+        """(batch, samples) -> (batch, classes); `clip_samples` samples, if not None.
 
-        A stream hears each clip after silence, step by step to its end.
+        A stream takes each clip after silence, step by step to its end.
         """
         if self.clip_samples is not None and waveforms.shape[-1] != self.clip_samples:
             raise InputError(
@@ -186,7 +186,7 @@ class Artifact:
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
         """Name the scene of a sound file or of samples of shape (samples,) at `sample_rate` Hz.
 
-        A longer recording is heard as `hear` says.
+        A longer recording is split as in `classify_recording`.
 
         Raises:
             InputError: the file or the samples can't be used, or are too short.
@@ -197,14 +197,14 @@ class Artifact:
                 f"{where}: {len(waveform) / self.sample_rate:.2f} s; accepted: at least "
                 f"{self.shortest_samples / self.sample_rate:.2f} s"
             )
-        mean = self.hear(waveform).tolist()
+        mean = self.classify_recording(waveform).tolist()
         best = max(range(len(self.classes)), key=mean.__getitem__)
         return Prediction(self.classes[best], dict(zip(self.classes, mean, strict=True)))
 
-    def hear(self, waveform: audio.Waveform) -> npt.NDArray[np.float64]:
+    def classify_recording(self, waveform: audio.Waveform) -> npt.NDArray[np.float64]:
         """(samples,) at its rate -> probabilities (classes,)
 
-        A file for clips of one length hears a longer recording as clips side by side, the last one up to its end, and
+        A file for clips of one length splits a longer recording into clips, the last one up to its end, and
         the mean of their probabilities counts. One for any length does so beyond 30 s, with clips of 30 s.
         """
         clip = self.clip_samples or min(len(waveform), round(WHOLE_S * self.sample_rate))
@@ -214,12 +214,12 @@ class Artifact:
 
     @property
     def certificate_path(self) -> Path:
-        """The file beside it."""
+        """The certificate's file."""
         return certificate_path(self.path)
 
 
 def clip_starts(length: int, samples: int) -> Iterator[int]:
-    """Where clips side by side begin, the last one up to the end, so that they may overlap."""
+    """Starts of successive clips, the last one up to the end, so that it may overlap."""
     clips = ceil(length / samples)
     step = (length - samples) / max(1, clips - 1)
     return (round(clip * step) for clip in range(clips))
@@ -234,7 +234,7 @@ class _Runtime(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Runtime":
         raise InputError(
-            f"{self.path}: a file's network can be run, and nothing else; accepted: the model that it was exported from"
+            f"{self.path}: a file's network can only be run; accepted: the model that it was exported from"
         )
 
     def forward(self, features: Tensor) -> Tensor:

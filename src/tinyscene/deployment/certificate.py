@@ -1,4 +1,4 @@
-"""What stands beside an exported file: how far it is from the classifier, what it costs, and the hashes of both."""
+"""The certificate beside an exported file: its difference from the classifier, its costs, and the hashes of both."""
 
 import hashlib
 import json
@@ -16,19 +16,19 @@ class Certificate:
     """A file's certificate.
 
     Attributes:
-        file_sha256, bytes_on_disk: of the file that it is for.
+        file_sha256, bytes_on_disk: of the file.
         weights: a hash of the classifier's tensors.
-        runtime: what ran the file, with its version.
+        runtime: that ran the file, with its version.
         precision: of the weights.
         front_end: inside or outside.
-        way: of the ways to write this format, the one that came out right; empty where there is one.
-        refused: the ways that did not, and why.
-        data: the clips that were compared beside the generated sounds; empty where there were none.
-        versions: of what wrote it.
-        parity: what was found.
-        clip_s, ledger: what the classifier costs for a clip of so many seconds, and the file with it: it holds the same
-            tensors and computes the same. Weights of 16 bits count as 32 where the format widens them.
-        step_samples: that a stream takes at a time, compared at the end of sounds; 0 where the file takes clips.
+        way: of the ways to write this format, the one that succeeded; empty where there is only one.
+        refused: the ways that failed, and why.
+        data: the clips compared beside the generated sounds; empty where there were none.
+        versions: of the packages that wrote it.
+        parity: the result of the comparison.
+        clip_s, ledger: the cost of the classifier for clips of this length in s, and of the file, which holds the same
+            tensors and computes the same. 16-bit weights count as 32 bits where the format widens them.
+        step_samples: in a step of a stream, compared at the end of sounds; 0 where the file takes clips.
     """
 
     file_sha256: str
@@ -48,10 +48,10 @@ class Certificate:
 
     @classmethod
     def load(cls, file: Path) -> "Certificate":
-        """Of an exported file. Raises InputError where it is missing, unreadable, or is another file's."""
+        """The certificate of a file. Raises InputError where it is missing, unreadable, or is another file's."""
         path = certificate_path(file)
         if not path.is_file():
-            raise InputError(f"{file}: {path.name} is not beside it; accepted: the two files that export writes")
+            raise InputError(f"{file}: {path.name} is not beside it; accepted: both files that export writes")
         try:
             said = json.loads(path.read_text())
             said |= {"parity": Parity.from_json(said["parity"]), "ledger": Ledger.from_json(said["ledger"])}
@@ -59,7 +59,7 @@ class Certificate:
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: no certificate ({error!r}); accepted: one that export wrote") from error
         if certificate.file_sha256 != sha256(file):
-            raise InputError(f"{path}: not of this {file.name}; accepted: the two files of one export")
+            raise InputError(f"{path}: not the certificate of this {file.name}; accepted: both files of one export")
         return certificate
 
     def to_json(self) -> dict[str, Any]:
@@ -73,5 +73,5 @@ def certificate_path(file: Path) -> Path:
 
 
 def sha256(file: Path) -> str:
-    """Of a file's content."""
+    """The hash of a file's contents."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

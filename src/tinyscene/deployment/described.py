@@ -1,4 +1,4 @@
-"""What a file says of itself: front end, standardization, classes and form, each JSON."""
+"""A file's metadata: front end, standardization, classes and form, each as JSON."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ def describe(classifier: SceneClassifier, form: Form) -> dict[str, str]:
     described: dict[str, Any] = {
         MODEL: {
             **classifier.describe(),
-            # What it was trained on is the model's business: names of thousands of recordings would outweigh weights.
+            # Without training recordings: the names of thousands would outweigh the weights.
             "provenance": replace(classifier.provenance, recordings=()).to_json(),
             "shortest_frames": shortest_frames(classifier.network),
             "shortest_samples": classifier.shortest_samples,
@@ -38,7 +38,7 @@ def describe(classifier: SceneClassifier, form: Form) -> dict[str, str]:
 
 
 def classifier_of(described: dict[str, str], network: nn.Module) -> SceneClassifier:
-    """The classifier that a file was made of, with another network."""
+    """The classifier that a file was made from, with another network."""
     facts = json.loads(described[MODEL])
     standardize = Standardize(**facts["standardize"])
     standardize.mean.copy_(torch.tensor(json.loads(described[MEAN])))
@@ -51,5 +51,5 @@ def classifier_of(described: dict[str, str], network: nn.Module) -> SceneClassif
 
 
 def _numbers(tensor: Tensor) -> Any:
-    """Nested lists, each number with the digits that tell it from its neighbours in float32."""
+    """Nested lists, each number with the digits that identify it in float32."""
     return np.vectorize(lambda value: float(str(np.float32(value))), otypes=[object])(tensor.cpu().numpy()).tolist()

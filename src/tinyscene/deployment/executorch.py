@@ -1,4 +1,4 @@
-"""`.pte` files of ExecuTorch: float32 and int8, on XNNPACK where it has a kernel, on portable kernels elsewhere."""
+"""ExecuTorch's `.pte` files: float32 and int8, on XNNPACK where it has a kernel, otherwise on portable kernels."""
 
 import importlib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ METHOD = "forward"
 class ExecuTorch(Format):
     """One file for one length of clips.
 
-    Weights of 16 bits are widened to 32: XNNPACK's kernels of 16 bits round, and the portable ones are slow. Int8
+    16-bit weights are widened to 32 bits: XNNPACK's 16-bit kernels round, and the portable ones are slow. Int8
     weights stay int8, biases become int32 again.
     """
 
@@ -37,10 +37,10 @@ class ExecuTorch(Format):
         try:
             with silence(native=True), torch.no_grad():
                 content = _content(form, metadata)
-        except Exception as error:  # torch.export and the passes raise what lies beneath them, of any type
+        except Exception as error:  # torch.export and the passes raise errors of any type
             raise InputError(
                 f"{type(form.network).__name__} can't be written as .pte ({_reason(error)}); accepted: a network that "
-                f"torch.export captures, of operations that ExecuTorch has"
+                f"torch.export captures, with operations that ExecuTorch has"
             ) from error
         path.write_bytes(content)
 
@@ -67,7 +67,7 @@ class ExecuTorch(Format):
 class _Runner:
     """Clip by clip: a file has a batch of one."""
 
-    # All methods of a process share one pool of threads, and keep pointing to the one that they were loaded with.
+    # All methods of a process share one thread pool, and keep pointing to the one they were loaded with.
     generation = 0
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -96,12 +96,12 @@ class _Runner:
         for values, shape in zip(given, self.shapes, strict=True):
             if values.shape[1:] != shape[1:]:
                 raise InputError(
-                    f"{self.path}: runs on (any batch, {', '.join(map(str, shape[1:]))}), not on {values.shape}; "
-                    f"accepted: clips of the length that it was exported for"
+                    f"{self.path}: takes (any batch, {', '.join(map(str, shape[1:]))}), not {values.shape}; "
+                    f"accepted: clips of the exported length"
                 )
         if self.loaded != _Runner.generation:
             self._load()
-        # Strides of axes of length one are free in torch; ExecuTorch would take some for another order of axes.
+        # Strides of axes of length one are arbitrary in torch; ExecuTorch would read some as another order of axes.
         inputs = [torch.empty(shape) for shape in self.shapes]
         made = []
         for clip in zip(*given, strict=True):
@@ -120,17 +120,17 @@ class _Runner:
 
 
 def _content(form: Form, metadata: Mapping[str, str]) -> bytes:
-    """The file's bytes."""
+    """The bytes of the file."""
     from tinyscene.deployment.portable import module_of
 
     exir = installed("executorch.exir")
     partitioner = installed("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
-    # Strides of axes of length one are free in torch, and would be taken for another order of axes.
+    # Strides of axes of length one are arbitrary in torch, and would be read as another order of axes.
     fresh = tuple(torch.zeros(example.shape) for example in form.examples)
     edge = exir.to_edge_transform_and_lower(
         torch.export.export(module_of(form, stored=True), fresh),
         partitioner=[partitioner],
-        # It knows no quantized operations, and refuses them.
+        # It refuses quantized operations.
         compile_config=exir.EdgeCompileConfig(_check_ir_validity=False),
         constant_methods=dict(metadata),
     )
@@ -139,7 +139,7 @@ def _content(form: Form, metadata: Mapping[str, str]) -> bytes:
 
 
 def _program(path: Path) -> Any:
-    """Open a file. Raises InputError if there is none, or none of ExecuTorch."""
+    """Open a file. Raises InputError if it is missing or not ExecuTorch's."""
     runtime = installed("executorch.runtime")
     if not path.is_file():
         raise InputError(f"{path}: no such file; accepted: a .pte file")
@@ -151,13 +151,13 @@ def _program(path: Path) -> Any:
 
 
 def installed(module: str) -> Any:
-    """A module of ExecuTorch. Raises InputError, saying how to get it, where it is missing."""
+    """A module of ExecuTorch. Raises InputError with the command to install it where it is missing."""
     try:
         with silence():
             return importlib.import_module(module)
     except ImportError as error:
         raise InputError(
-            f".pte files need the package executorch, which can't be imported here ({error}); accepted: after "
+            f".pte files need the package executorch, which can't be imported here ({error}); run "
             f'pip install "tinyscene[executorch]"'
         ) from error
 

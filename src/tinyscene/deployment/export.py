@@ -1,4 +1,4 @@
-"""A classifier as a file, that gets its name only if it computes what the classifier computes."""
+"""Export of a classifier to a file, which gets its name only if it computes the same."""
 
 import copy
 import json
@@ -37,25 +37,25 @@ def export(
     clip_s: float | None = None,
     step_s: float | None = None,
 ) -> Artifact:
-    """Write a classifier as one file, run the file beside it, and keep the file only if both say the same.
+    """Write a classifier as one file, run both, and keep the file only if they agree.
 
-    The weights are stored as they are: float32, float16 or int8. Beside the file stands its certificate
+    The weights keep their precision: float32, float16 or int8. The file's certificate is written beside it
     (`Certificate`), as JSON.
 
     Args:
-        path: its suffix says for which runtime: .onnx, .tflite, .pte.
-        front_end: inside, the file takes waveforms and gives probabilities; outside, standardized features and logits.
-        clips: recordings to compare on, beside generated sounds; best ones that were held out.
-        clip_s: length of the clips that the file is for; of those that the classifier was trained on where None. ONNX
-            files with the front end outside take any; where the network can't, or would compute something else, those
-            of this length alone, and the certificate has the reason.
-        step_s: the file hears a recording in steps of this length, to the nearest whole hop, and carries a state:
+        path: its suffix selects the runtime: .onnx, .tflite, .pte.
+        front_end: "inside": from waveforms to probabilities; "outside": from standardized features to logits.
+        clips: recordings to compare on, beside generated sounds; preferably held-out ones.
+        clip_s: length of the file's clips; that of the training clips where None. ONNX
+            files with the front end outside take any; where the network can't, or would compute something else, only
+            this length, with the reason in the certificate.
+        step_s: the file takes a recording in steps of this length, to the nearest whole hop, and carries a state:
             probabilities of as many frames as a clip of `clip_s` has, at every step. The front end is inside then. See
-            `StreamingFrontEnd` for what a stream hears otherwise than a clip does.
+            `StreamingFrontEnd` for the differences between streams and clips.
 
     Raises:
-        InputError: another suffix, a length that is needed and not known, a place or a network that can't be written,
-            or a file that differs; none is left then.
+        InputError: another suffix, a required length that is unknown, a path or a network that can't be written,
+            or a file that differs, which is deleted.
     """
     path = Path(path)
     format_ = format_of(path)
@@ -68,17 +68,17 @@ def export(
         return write_checked(wanted.classifier, format_, path, wanted.attempts(format_.any_length), clips)
     except OSError as error:
         raise InputError(
-            f"{path}: can't be written ({error.strerror or error}); accepted: a name in a folder that can be, with room"
+            f"{path}: can't be written ({error.strerror or error}); accepted: a name in a writable folder with room"
         ) from error
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One file that a classifier can be.
+    """One possible file of a classifier.
 
     Attributes:
-        name: what tells it from the others; empty where there are none.
-        given: what it is compared on.
+        name: distinguishes it from the others; empty where there are none.
+        given: the sounds it is compared on.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What `export` was asked for."""
+    """The request to `export`."""
 
     classifier: SceneClassifier
     path: Path
@@ -98,7 +98,7 @@ class _Wanted:
     step_s: float | None
 
     def attempts(self, any_length: bool) -> Iterator[Attempt]:
-        """The files to try in turn: for clips of any length, then for those of one.
+        """The files to try in turn: for clips of any length, then for one length.
 
         Args:
             any_length: whether the format has such files where the front end is outside.
@@ -109,20 +109,20 @@ class _Wanted:
             return
         rate, least = self.classifier.sample_rate, self.classifier.shortest_samples
         samples = max(round((self.clip_s or 1.0) * rate), least)
-        # Captured at a length that the network is known to take.
+        # Captured at a length that the network takes.
         own = max(round((known_s or 1.0) * rate), least)
         form = form_of(self.classifier, self.front_end, own, _step_samples(self, own), any_length=True)
         hop = self.classifier.frontend.hop_length
         yield Attempt(ANY_LENGTH, form, probes.generated(samples, True, hop) + self._of_clips(None))
         if known_s is not None:
-            yield self._one_length(known_s, f"clips of {known_s:g} s alone")
+            yield self._one_length(known_s, f"only clips of {known_s:g} s")
 
     def _one_length(self, clip_s: float | None, name: str) -> Attempt:
-        """Raises InputError where nothing says which length, or the network needs a longer one."""
+        """Raise InputError where the length is unknown, or the network needs a longer one."""
         if clip_s is None:
             raise InputError(
                 f"{self.path}: takes clips of one length, and the model was not trained; "
-                f"accepted: --clip-s SECONDS (clip_s=), best the length of those"
+                f"accepted: --clip-s SECONDS (clip_s=)"
             )
         rate, least = self.classifier.sample_rate, self.classifier.shortest_samples
         samples = round(clip_s * rate)
@@ -142,7 +142,7 @@ class _Wanted:
 
 
 def _step_samples(wanted: _Wanted, samples: int) -> int:
-    """Whole hops; 0 where the file takes clips. Raises InputError for a step that the clip does not hold."""
+    """Whole hops; 0 where the file takes clips. Raises InputError for a step longer than the clip."""
     step_s, front_end, frontend = wanted.step_s, wanted.front_end, wanted.classifier.frontend
     if step_s is None:
         return 0
@@ -165,11 +165,11 @@ def write_checked(
     """Try the attempts in turn, each by the format's ways to write a file.
 
     Raises:
-        InputError: none comes out right, with why each did not.
+        InputError: none succeeds, with the reasons.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if certificate_path(path).is_dir():
-        raise InputError(f"{certificate_path(path)}: is a folder; accepted: a place for the file's certificate")
+        raise InputError(f"{certificate_path(path)}: is a folder, where the certificate goes; try another file name")
     data = "" if clips is None else f"{clips.name}, {len(clips)} clips"
     refused: dict[str, str] = {}
     for attempt in attempts:
@@ -192,14 +192,14 @@ def write_checked(
 
 
 def _certified(classifier: SceneClassifier, format_: Format, file: Path, attempt: Attempt) -> Certificate:
-    """Run a file beside its classifier. Raises InputError, saying what differs."""
+    """Compare a file with its classifier. Raises InputError with the differences."""
     form = attempt.form
-    # One thread: how a sum is split must not depend on the machine.
+    # One thread, so that sums are split the same way on every machine.
     run = format_.runner(file, threads=1)
     found = compare(Reference(classifier, form), run, attempt.given, format_.layers_by_kernel(file))
     if found.faults:
         raise InputError(
-            f"the file does not compute what the classifier computes: {'; '.join(found.faults)}; accepted: a network "
+            f"the file does not compute the same as the classifier: {'; '.join(found.faults)}; accepted: a network "
             f"that {format_.runtime} runs within this bound"
         )
     return Certificate(
@@ -221,7 +221,7 @@ def _certified(classifier: SceneClassifier, format_: Format, file: Path, attempt
 
 
 def _ledger(classifier: SceneClassifier, format_: Format, form: Form) -> Ledger:
-    """What the classifier costs, at the precision that the format stores, with the front end where it is inside."""
+    """The classifier's cost at the format's precision, with the front end where it is inside."""
     counted = classifier
     if not format_.keeps_halves and classifier.precision == "float16":
         counted = copy.deepcopy(classifier)

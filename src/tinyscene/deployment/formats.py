@@ -1,4 +1,4 @@
-"""A file format with the runtime that it is for: written, run and read back."""
+"""A file format with its runtime: written, run and read back."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from tinyscene.deployment.forms import Form
 from tinyscene.errors import InputError
 
 Values = npt.NDArray[np.float32]
-# A batch of each input in, in order; as many of each output out.
+# From a batch of each input, in order, to one of each output.
 Runner = Callable[..., tuple[Values, ...]]
 
 
@@ -28,11 +28,11 @@ class Format(ABC):
 
     Attributes:
         suffix: of the file's name.
-        runtime: what runs it, as its makers write it.
-        extra: of this package, that installs the runtime; empty where it is always there.
+        runtime: in its makers' spelling.
+        extra: of this package, that installs the runtime; empty where it is always installed.
         any_length: whether one file takes clips of any number of frames where the front end is outside.
-        keeps_halves: whether weights of 16 bits are stored as such; else they are widened to 32.
-        ways: to write the same file; where the first does not come out right, the next is tried.
+        keeps_halves: whether 16-bit weights are stored as such, rather than widened to 32 bits.
+        ways: to write the same file; where one fails, the next is tried.
     """
 
     suffix: ClassVar[str]
@@ -52,20 +52,20 @@ class Format(ABC):
 
     @abstractmethod
     def metadata(self, path: Path) -> dict[str, str]:
-        """What `write` was given. Raises InputError for a file of another kind."""
+        """The metadata given to `write`. Raises InputError for a file of another kind."""
 
     @abstractmethod
     def runner(self, path: Path, threads: int = 1) -> Runner:
-        """What runs the file, as users do; 0 threads leaves their number to the runtime.
+        """A runner of the file, as users run it; 0 threads leaves their number to the runtime.
 
         It takes and gives float32, whatever the file's own input and output are. Raises InputError where the runtime
         refuses the file; the runner does where it refuses the input.
         """
 
     def layers_by_kernel(self, path: Path) -> tuple[int | None, int | None]:
-        """How many layers with weights run on integers, and how many in float; None where the runtime doesn't tell."""
+        """Numbers of layers with weights that run on integers and in float; None if not reported by the runtime."""
         return None, None
 
     @abstractmethod
     def version(self) -> str:
-        """Of the runtime."""
+        """Version of the runtime."""

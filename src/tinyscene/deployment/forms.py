@@ -1,4 +1,4 @@
-"""What a file computes: logits from features, or probabilities from a waveform or from its next samples."""
+"""The function of a file: from features to logits, or from a waveform or its next samples to probabilities."""
 
 import copy
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.quantized import Int8Network
 
 Place = Literal["inside", "outside"]
-"""Where the front end is: in the file, or with the caller."""
+"""Where the front end is: in the file or with the caller."""
 STREAM_INPUTS, STREAM_OUTPUTS = ("samples", "state"), ("probabilities", "next_state")
 
 
@@ -33,7 +33,7 @@ class WaveformClassifier(nn.Module):
 
 
 class StreamingClassifier(nn.Module):
-    """The next samples in, with the state; probabilities of the clip that ends with them out, with the next state.
+    """From the next samples and the state to the probabilities of the clip that ends with them, and the next state.
 
     Args:
         frames, step_samples: see `StreamingFrontEnd`.
@@ -51,7 +51,7 @@ class StreamingClassifier(nn.Module):
 
 
 class _Wide(nn.Module):
-    """The same module, weights of 16 bits computed at 32: see `SceneClassifier.classify`."""
+    """The same module, with 16-bit weights computed at 32 bits: see `SceneClassifier.classify`."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -66,15 +66,15 @@ class _Wide(nn.Module):
 
 @dataclass(frozen=True)
 class Form:
-    """A module to be written, and what it is written for.
+    """A module to be written, with its inputs.
 
     Attributes:
-        module: on the CPU, contiguous, in evaluation mode; its tensors stand under `PREFIX`.
+        module: on the CPU, contiguous, in evaluation mode; its tensors are under `PREFIX`.
         examples: inputs of one clip, or of one step.
         front_end: inside takes waveforms (batch, samples) and gives probabilities; outside takes standardized features
             (batch, channels, bands, frames) and gives logits.
         samples: length of the clips, if it is to be one length.
-        step_samples: takes so many samples (batch, step_samples) at a time, with a state; 0 takes clips as a whole.
+        step_samples: takes this many samples (batch, step_samples) at a time, with a state; 0 takes whole clips.
         any_length: takes clips of any number of frames.
     """
 
@@ -89,7 +89,7 @@ class Form:
 
     @property
     def example(self) -> Tensor:
-        """The first of its inputs."""
+        """Its first input."""
         return self.examples[0]
 
     @property
@@ -108,13 +108,13 @@ class Form:
 
     @property
     def network(self) -> nn.Module:
-        """The network, without what stands around it."""
+        """Only the network."""
         held: nn.Module = self.module.module  # type: ignore[assignment]
         return held.network if self.front_end == "inside" else held  # type: ignore[return-value]
 
     @property
     def frontend(self) -> nn.Module | None:
-        """What is inside with the network; None where the front end is outside."""
+        """The front end inside; None where it is outside."""
         held: nn.Module = self.module.module  # type: ignore[assignment]
         return held.frontend if self.front_end == "inside" else None  # type: ignore[return-value]
 
@@ -131,11 +131,11 @@ def form_of(
     *,
     any_length: bool = False,
 ) -> Form:
-    """The form of a classifier for clips of so many samples, or of any; the classifier is left unchanged."""
+    """The form of a classifier for clips of this many samples, or any; the classifier is left unchanged."""
     # A pooling of channels-last tensors would be written as a gather of strides.
     own = copy.deepcopy(classifier).cpu().eval()
     own.network.to(memory_format=torch.contiguous_format)
-    # Nothing reads them, and ExecuTorch would store them.
+    # Unused, but ExecuTorch would store them.
     masks.drop(own.network)
     waveforms = torch.zeros(1, samples)
     if step_samples:

@@ -1,4 +1,4 @@
-"""LiteRT files (.tflite), which phones and microcontrollers run."""
+"""LiteRT files (.tflite) for phones and microcontrollers."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ from tinyscene.deployment.forms import Form
 from tinyscene.errors import InputError
 from tinyscene.progress import silence
 
-# The converter's own rearrangement into channels last is fast, and at times wrong or impossible.
-CHANNELS_LAST, AS_TORCH = "channels last", "as torch lays them out"
-# Of the names under which the file's metadata holds ours.
+# The converter's own rearrangement to channels last is fast, but sometimes wrong or impossible.
+CHANNELS_LAST, AS_TORCH = "channels last", "in torch's layout"
+# Prefix of our names in the file's metadata.
 METADATA_PREFIX = "tinyscene."
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
@@ -38,13 +38,13 @@ class LiteRT(Format):
             from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
             from litert_torch.quantize.quant_config import QuantConfig
 
-            # Says that operators between two roundings are to become integer ones; what is quantized is said by ours.
+            # Makes operators between two roundings integer ones; our own graph decides what is quantized.
             static = PT2EQuantizer().set_global(get_symmetric_quantization_config())
             config = QuantConfig(pt2e_quantizer=static) if form.int8 else None
             try:
                 converted = litert_torch.convert(module, form.examples, quant_config=config)
                 converted.export(str(path))
-            except Exception as error:  # the converter raises what lies beneath it, of any type
+            except Exception as error:  # the converter raises errors of any type
                 raise InputError(
                     f"LiteRT's converter can't take {type(form.network).__name__} ({_first_line(error)}); accepted: a "
                     f"network that it converts"
@@ -52,7 +52,7 @@ class LiteRT(Format):
         _add_metadata(path, metadata)
 
     def _module(self, form: Form) -> nn.Module:
-        """What is converted: an int8 network as the graph that LiteRT's converter reads."""
+        """The module to convert: an int8 network as the graph that LiteRT's converter reads."""
         with silence():
             from tinyscene.deployment.portable import module_of
         return module_of(form, stored=False)
@@ -81,7 +81,7 @@ class LiteRT(Format):
 
 
 def read_model(path: Path) -> Any:
-    """A file as the objects of LiteRT's schema. Raises InputError if there is none, or none of LiteRT."""
+    """A file as objects of LiteRT's schema. Raises InputError if it is missing or not LiteRT's."""
     _require("ai_edge_litert")
     with silence():
         from ai_edge_litert.schema_py_generated import ModelT
@@ -146,12 +146,12 @@ def _interpreter(path: Path, threads: int) -> Any:
             opened = Interpreter(str(path), num_threads=threads or None)
             opened.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"{path}: LiteRT can't run it ({_first_line(error)}); accepted: another file") from error
+            raise InputError(f"{path}: LiteRT can't run it ({_first_line(error)}); try another file") from error
     return opened
 
 
 def _layers(path: Path) -> Iterator[tuple[str, Any]]:
-    """Every operator of the file, and the type of what it reads first."""
+    """Every operator of the file, and the type of its first input."""
     opened = _interpreter(path, threads=1)
     dtypes = {detail["index"]: detail["dtype"] for detail in opened.get_tensor_details()}
     for operator in opened._get_ops_details():
@@ -162,7 +162,7 @@ def _quantized(values: Values, detail: dict[str, Any]) -> Any:
     if detail["dtype"] == np.float32:
         return values
     scale, zero_point = detail["quantization"]
-    # As torch rounds: the reciprocal is multiplied.
+    # Rounds as torch, which multiplies by the reciprocal.
     whole = np.rint(values * (np.float32(1) / np.float32(scale))) + zero_point
     limits = np.iinfo(detail["dtype"])
     return whole.clip(limits.min, limits.max).astype(detail["dtype"])
@@ -199,8 +199,7 @@ def _require(module: str) -> None:
 
     if find_spec(module) is None:
         raise InputError(
-            f"{module} is not installed, and LiteRT files are written and run by it; accepted: pip install "
-            f'"tinyscene[litert]"'
+            f'{module} is not installed, which writes and runs LiteRT files; run pip install "tinyscene[litert]"'
         )
 
 

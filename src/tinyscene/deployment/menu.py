@@ -1,4 +1,4 @@
-"""The formats there are, by suffix."""
+"""The formats by suffix."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ FORMATS: dict[str, Format] = {form.suffix: form for form in (Onnx(), LiteRT(), E
 
 
 def format_of(path: Path) -> Format:
-    """By the name's end. Raises InputError, naming those there are, for another."""
+    """The format of a file name. Raises InputError for an unknown suffix."""
     if path.suffix not in FORMATS:
         raise InputError(f"{path}: accepted: a name that ends in {', '.join(FORMATS)}")
     return FORMATS[path.suffix]

@@ -66,7 +66,7 @@ def _refuse_other_tensors(model: "onnx.ModelProto", form: Form) -> None:
         ours, theirs = held[stored.name].cpu().numpy(), onnx.numpy_helper.to_array(stored)
         if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs, equal_nan=True):
             raise InputError(
-                f"{stored.name} in the file is not the classifier's; accepted: a file that holds its weights unchanged"
+                f"{stored.name} in the file is not the classifier's; accepted: a file with its weights unchanged"
             )
 
 
@@ -74,7 +74,7 @@ def _runner(path: Path, threads: int) -> Runner:
     try:
         opened = session(path, threads=threads)
     except refusals() as error:
-        raise InputError(f"{path}: ONNX Runtime can't run it ({_reason(error)}); accepted: another file") from error
+        raise InputError(f"{path}: ONNX Runtime can't run it ({_reason(error)}); try another file") from error
     names = [value.name for value in opened.get_inputs()]
 
     def run(*given: Values) -> tuple[Values, ...]:

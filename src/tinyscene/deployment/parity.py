@@ -1,4 +1,4 @@
-"""Whether a file computes what the classifier computes: both are run on the same sounds, and their outputs compared."""
+"""Parity of a file and its classifier: both are run on the same sounds, and their outputs compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,31 +11,31 @@ from tinyscene.deployment.probes import Probe
 from tinyscene.deployment.reference import Reference
 from tinyscene.models.quantized import Int8Network
 
-# The largest difference that is accepted. Runtimes sum in another order, and an activation near a rounding's edge may
-# fall on its other side: of trained systems' files, the worst met (results/RESULTS.md) were 3e-4 and 3 steps.
+# The largest accepted difference. Runtimes sum in another order, and an activation near a rounding edge may
+# fall on its other side: the worst files of trained systems (results/RESULTS.md) had 3e-4 and 3 steps.
 FLOAT_BOUND, INT8_BOUND = 1e-3, 4.0
 # Differences of float32 numbers: 4.000001 steps are four.
 _ROUNDED = 1 + 1e-3
-# Clips a step: a large network's maps of more would take gigabytes.
+# Clips a step: more maps of a large network would take gigabytes.
 _A_STEP = 16
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a file is from the classifier, in `unit`s: steps of the int8 output, or shares of the largest logit.
+    """A file's difference from the classifier, in `unit`s: steps of the int8 output, or shares of the largest logit.
 
     Attributes:
         clips: compared.
         unit: "output steps" or "of the largest logit".
-        step: what one unit is worth in logits.
+        step: one unit in logits.
         largest, p999, mean: of the differences.
-        agreement: share of clips with the same decision, ties included.
+        agreement: share of clips with the same decision, including ties.
         ties: clips whose decision differs, but between classes that are within the bound of each other.
-        integer_layers, float_layers: layers with weights, by the kernels that ran; None where the runtime doesn't tell.
+        integer_layers, float_layers: layers with weights, by the kernels that ran; None if not reported.
         by_kind: the largest difference for each kind of sound.
-        front_end: of the logits' largest, how far a front end inside moves an int8 network's where no activation is
+        front_end: how much, of the largest logit, a front end inside moves an int8 network's where no activation is
             rounded; 0 where it is outside, and in float, where it shows in `largest`.
-        accuracy, file_accuracy: on the clips that were compared; None without labelled clips.
+        accuracy, file_accuracy: on the compared clips; None without labelled clips.
     """
 
     clips: int
@@ -59,19 +59,19 @@ class Parity:
 
     @property
     def bound(self) -> float:
-        """The largest difference that is accepted, in `unit`s."""
+        """The largest accepted difference, in `unit`s."""
         return INT8_BOUND if self.int8 else FLOAT_BOUND
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Why the file must be refused; empty where it need not be."""
+        """Reasons to refuse the file; empty where it passes."""
         faults = []
         if not self.largest <= self.bound * _ROUNDED:
-            faults.append(f"it differs by up to {self.largest:.3g} {self.unit}, and at most {self.bound:g} is accepted")
+            faults.append(f"it differs by up to {self.largest:.3g} {self.unit} (at most {self.bound:g} is accepted)")
         if not self.front_end <= FLOAT_BOUND:
             faults.append(
-                f"its front end moves the logits by up to {self.front_end:.3g} of the largest, and at most "
-                f"{FLOAT_BOUND:g} is accepted"
+                f"its front end moves the logits by up to {self.front_end:.3g} of the largest (at most "
+                f"{FLOAT_BOUND:g} is accepted)"
             )
         if self.agreement < 1:
             faults.append(f"{1 - self.agreement:.1%} of {self.clips} decisions differ")
@@ -85,7 +85,7 @@ class Parity:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Parity":
-        """Of `to_json`. Raises TypeError for other values."""
+        """The inverse of `to_json`. Raises TypeError for other values."""
         return cls(**{name: value for name, value in plain.items() if name != "bound"})
 
 
@@ -95,8 +95,8 @@ def compare(
     """Run the classifier and the file on the same inputs.
 
     Args:
-        run: the file as users run it.
-        layers: with weights, run on integers and in float.
+        run: the file, as users run it.
+        layers: with weights, on integers and in float.
 
     Raises:
         InputError: the runtime can't run the file on one of the inputs.
@@ -133,7 +133,7 @@ def compare(
 
 
 def _accuracies(ours: Values, theirs: Values, probes: Sequence[Probe]) -> dict[str, float]:
-    """Of both, on the clips whose class is known."""
+    """Accuracies of both, on labelled clips."""
     targets = np.concatenate([np.array(probe.targets or [-1] * len(probe.kinds)) for probe in probes])
     known = targets >= 0
     if not known.any():
@@ -143,7 +143,7 @@ def _accuracies(ours: Values, theirs: Values, probes: Sequence[Probe]) -> dict[s
 
 
 def _decisions(ours: Values, theirs: Values, accepted: float) -> tuple[float, int]:
-    """Share of equal decisions, and how many of these are ties: theirs is within `accepted` of the best of ours."""
+    """Share of equal decisions, and the number of ties among them: theirs is within `accepted` of our best."""
     chosen = theirs.argmax(1)
     differs = chosen != ours.argmax(1)
     lost = ours.max(1) - np.take_along_axis(ours, chosen[:, None], 1)[:, 0]

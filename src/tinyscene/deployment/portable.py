@@ -1,7 +1,7 @@
-"""An int8 network as a plain graph of PT2E's operations, which runtimes other than ONNX Runtime are made to read.
+"""An int8 network as a plain graph of PT2E's operations, as read by runtimes other than ONNX Runtime.
 
-Scales are numbers and not tensors, biases float (their integers are a division by the scale away), every reader has a
-dequantization of its own, and what merely moves values is followed by the rounding that changes none of them.
+Scales are numbers instead of tensors, biases are float (a division by the scale gives their integers), every reader has
+its own dequantization, and operations that only move values are followed by a rounding that changes nothing.
 """
 
 import copy
@@ -28,8 +28,8 @@ _MOVING = {
     aten.squeeze.dim,
     aten.unsqueeze.default,
 }
-# LiteRT's converter would round a tensor for all its readers where one of them rounds it. It looks through what merely
-# moves values, and removes a product with 1.
+# LiteRT's converter would round a tensor for all its readers where one of them rounds it. It ignores operations that
+# only move values, and removes a product with 1.
 _NEXT_TO_ONE = 1 + 2.0**-23
 
 
@@ -38,13 +38,13 @@ def portable(network: Int8Network, *, stored: bool) -> fx.GraphModule:
 
     Args:
         network: left unchanged.
-        stored: hold the weights as int8; else as what these stand for, followed by a rounding that gives them again.
+        stored: hold the weights as int8; otherwise dequantized, followed by a rounding that restores them.
     """
     return _Rewriter(network, stored).rewritten()
 
 
 def module_of(form: Form, *, stored: bool) -> nn.Module:
-    """A copy of what a form computes, at 32 bits, its int8 network as a plain graph."""
+    """A copy of a form's module at 32 bits, its int8 network as a plain graph."""
     module: Any = copy.deepcopy(form.module).float()
     if form.int8:
         network = portable(form.network, stored=stored)  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ class _Rewriter:
 
 
 def _read_in_float_too(node: fx.Node) -> bool:
-    """Whether what is rounded here, moved or not, is also read as it is."""
+    """Whether the tensor rounded here, moved or not, is also read unrounded."""
     while node.target in _MOVING:
         if len(node.users) > 1:
             return True

@@ -1,4 +1,4 @@
-"""Inputs on which a file is compared with the classifier: sounds at the edges of what a microphone gives, and clips."""
+"""Inputs for comparing a file with the classifier: extreme sounds of a microphone, and clips."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from tinyscene.models.classifier import SceneClassifier
 Samples = npt.NDArray[np.float32]
 
 NOISE_LEVELS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)
-# A clip that is longer than the others shows what depends on the number of frames.
+# A longer clip reveals what depends on the number of frames.
 LONGER = 1.5
-# And lengths of so many frames more: a pooling to several places may be written for one remainder of the frames alone.
+# And lengths of more frames: a pooling to several places may be right for only one remainder of the frames.
 MORE_FRAMES = range(1, 8)
 MOST_CLIPS = 64
 CLIPS = "held-out clips"
@@ -24,14 +24,14 @@ CLIPS = "held-out clips"
 
 @dataclass(frozen=True)
 class Probe:
-    """Waveforms of one length, (batch, samples), what each of them is, and its class where it is a clip."""
+    """Waveforms of one length, (batch, samples), with their kinds, and classes where they are clips."""
 
     waveforms: Samples
     kinds: tuple[str, ...]
     targets: tuple[int, ...] = ()
 
     def part(self, start: int, stop: int) -> "Probe":
-        """Some of them."""
+        """A selection of them."""
         return Probe(self.waveforms[start:stop], self.kinds[start:stop], self.targets[start:stop])
 
 
@@ -41,7 +41,7 @@ def generated(samples: int, any_length: bool, hop: int = 0) -> list[Probe]:
     Args:
         samples: length of a clip.
         any_length: also in batches of other sizes, and with longer clips.
-        hop: samples a frame, for clips of a few frames more.
+        hop: samples a frame, for clips of a few more frames.
     """
     sounds = _sounds(samples)
     if not any_length:
@@ -51,10 +51,10 @@ def generated(samples: int, any_length: bool, hop: int = 0) -> list[Probe]:
 
 
 def of_clips(classifier: SceneClassifier, clips: Clips, samples: int | None) -> list[Probe]:
-    """Up to 64 clips, evenly taken from all, in batches of one length.
+    """Up to 64 clips, evenly spaced over all, in batches of one length.
 
     Args:
-        samples: cut to this length from their start, or with zeros behind them; as they are where None.
+        samples: length to cut or zero-pad them to, at their end; unchanged where None.
 
     Raises:
         InputError: there are no clips, or one can't be used.

@@ -1,4 +1,4 @@
-"""What the classifier makes of a file's input, in torch: what a file is compared with."""
+"""The classifier in torch on a file's input: the reference for the file."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,20 +15,20 @@ from tinyscene.features.streaming import in_one_piece
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.fake_quantize import q
 
-# Probabilities are compared by their logarithms, which are logits but for a constant; float32 ends here.
+# Probabilities are compared by their logarithms, which are logits up to a constant; float32 ends here.
 _LEAST_PROBABILITY = 1e-30
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A classifier, on what a file of `form` takes."""
+    """A classifier on the input of a file of `form`."""
 
     classifier: SceneClassifier
     form: Form
 
     @property
     def inside(self) -> bool:
-        """Whether the file takes waveforms and gives probabilities, not features and logits."""
+        """Whether the file maps waveforms to probabilities, rather than features to logits."""
         return self.form.front_end == "inside"
 
     def given(self, probe: Probe) -> Values:
@@ -47,16 +47,16 @@ class Reference:
 
     @torch.inference_mode()
     def classifies(self, given: Values) -> Values:
-        """The classifier's, of the same."""
+        """The classifier's logits for the same input."""
         features = self._features(given) if self.inside else torch.from_numpy(given)
         logits = self.classifier.classify(features)
         return _logarithms(logits.softmax(-1).numpy()) if self.inside else logits.numpy()
 
     @torch.inference_mode()
     def moved_by_front_end(self, given: Values) -> Values:
-        """How far the front end of the file, in torch, moves an int8 network's logits where no activation is rounded.
+        """How much the file's front end, in torch, moves an int8 network's logits where no activation is rounded.
 
-        (batch, samples) -> (batch, classes). Roundings would hide a fault that is smaller than they are.
+        (batch, samples) -> (batch, classes). Rounding would hide smaller faults.
         """
         network = _Unrounded(self.classifier.network)
         frontend: Any = self.form.frontend
@@ -73,7 +73,7 @@ class Reference:
 
     @torch.inference_mode()
     def _features(self, waveforms: Values) -> Tensor:
-        """By the Fourier transform, a stream in one piece."""
+        """Features by the Fourier transform, a stream in one piece."""
         frontend: Any = self.classifier.frontend
         given = torch.from_numpy(np.ascontiguousarray(waveforms, np.float32))
         if self.form.step_samples:
@@ -85,7 +85,7 @@ class Reference:
 
 
 class _Unrounded(fx.Interpreter):
-    """An int8 network's graph: activations are cut to their range, and not rounded."""
+    """An int8 network's graph: activations are clipped to their range, but not rounded."""
 
     def __init__(self, network: Any) -> None:
         super().__init__(network, graph=network.graph)

@@ -1,4 +1,4 @@
-"""ONNX Runtime: sessions, and which kernels really run."""
+"""ONNX Runtime: sessions, and the kernels that run."""
 
 import tempfile
 from collections import Counter
@@ -16,7 +16,7 @@ FLOAT_LAYERS = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatM
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises for a graph or an input that it can't run."""
+    """The errors of ONNX Runtime for a graph or an input that it can't run."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException
@@ -33,11 +33,11 @@ def session(
     """A session on the CPU, with all graph optimisations, int8 as integers.
 
     Args:
-        model: a file, or its content.
+        model: a file or its contents.
         threads: 0 takes all cores.
         write_to: also write the graph that runs.
         signed: leave int8 activations signed where they would be made `unsigned`.
-        integers: False leaves it to ONNX Runtime which of them it computes in float.
+        integers: False lets ONNX Runtime compute some of them in float.
     """
     import onnxruntime
 
@@ -46,7 +46,7 @@ def session(
     if integers:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     options.intra_op_num_threads = threads
-    # What it can't run is raised as well.
+    # Errors are raised as well.
     options.log_severity_level = 4
     if write_to is not None:
         options.optimized_model_filepath = str(write_to)
@@ -57,11 +57,11 @@ def session(
 
 
 def unsigned(model: Path | bytes) -> bytes:
-    """The file's content with 128 added to every int8 activation, and on x86 without VNNI to every weight.
+    """The file's contents with 128 added to every int8 activation, and on x86 without VNNI to every weight.
 
-    The logits stay the same to the bit. Kernels for x86 are made for unsigned activations: with signed ones, integers
-    come out slower than float (benchmarks/RESULTS.md). Without VNNI those for signed weights add pairs of products in
-    16 bits, and what saturates is tens of output steps off; those for unsigned weights are slower, and exact.
+    The logits stay the same, bit for bit. Kernels for x86 expect unsigned activations: with signed ones, integers
+    are slower than float (benchmarks/RESULTS.md). Without VNNI those for signed weights add pairs of products in
+    16 bits, and saturation causes errors of tens of output steps; those for unsigned weights are slower, but exact.
     """
     import numpy as np
     import onnx
@@ -69,7 +69,7 @@ def unsigned(model: Path | bytes) -> bytes:
     opened = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(model)
     quantizing = [node for node in opened.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     stored = {tensor.name: tensor for tensor in opened.graph.initializer}
-    # Weights are symmetric: where they have a zero point, it is 0 and no initializer.
+    # Weights are symmetric: a zero point, if any, is 0 and not an initializer.
     moved = {node.input[2] for node in quantizing if len(node.input) > 2}
     if torch.cpu._is_avx2_supported() and not torch.cpu._is_vnni_supported():
         for node in quantizing:
@@ -89,7 +89,7 @@ def unsigned(model: Path | bytes) -> bytes:
 
 
 def kernels(path: Path) -> dict[str, int]:
-    """Operators of the optimised graph that ONNX Runtime runs, and how often each stands in it."""
+    """Operators of the optimised graph that ONNX Runtime runs, with their numbers."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
@@ -100,6 +100,6 @@ def kernels(path: Path) -> dict[str, int]:
 
 
 def layers_by_kernel(path: Path) -> tuple[int, int]:
-    """How many layers with weights run on integers, and how many in float."""
+    """Numbers of layers with weights that run on integers and in float."""
     found = kernels(path)
     return sum(found.get(name, 0) for name in INTEGER_LAYERS), sum(found.get(name, 0) for name in FLOAT_LAYERS)

@@ -1,4 +1,4 @@
-"""A recording heard step by step, by a file that carries a state."""
+"""A recording processed step by step, by a file that carries a state."""
 
 import numpy as np
 
@@ -7,25 +7,27 @@ from tinyscene.errors import InputError
 
 
 class Stream:
-    """Samples in as they come, probabilities of the clip that ends with them out; before the first, there was silence.
+    """From the next samples to the probabilities of the clip that ends with them; silence before the first.
 
     Args:
         run: of a file that takes samples and a state.
-        step_samples: that it takes at a time.
-        state_size: numbers in its state.
-        recordings: heard at once, each with its own state.
+        step_samples: in each step.
+        state_size: of its state.
+        recordings: processed at once, each with its own state.
     """
 
     def __init__(self, run: Runner, step_samples: int, state_size: int, recordings: int = 1) -> None:
         if recordings < 1:
-            raise InputError(f"a stream of {recordings} recordings; accepted: from 1 on")
+            raise InputError(f"a stream of {recordings} recordings; accepted: at least 1")
         self.run, self.step_samples = run, step_samples
         self.state: Values = np.zeros((recordings, state_size), np.float32)
 
     def __call__(self, samples: Values) -> Values:
         """(recordings, step_samples) -> (recordings, classes)"""
         if samples.shape != (len(self.state), self.step_samples):
-            raise InputError(f"given {samples.shape} samples; accepted: {(len(self.state), self.step_samples)}, a step")
+            raise InputError(
+                f"given {samples.shape} samples; accepted: {(len(self.state), self.step_samples)}, one step"
+            )
         probabilities, self.state = self.run(samples, self.state)
         return probabilities
 

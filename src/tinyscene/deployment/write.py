@@ -1,4 +1,4 @@
-"""A network as an ONNX graph: the tensors under their module paths, at the precision in which they are stored."""
+"""A network as an ONNX graph: the tensors under their module paths, at their stored precision."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,33 +13,33 @@ from tinyscene.progress import silence
 if TYPE_CHECKING:
     import onnx
 
-# What every current runtime reads; later ones brought nothing that these networks need.
+# Read by every current runtime; later versions add nothing for these networks.
 OPSET = 20
-# Of a network that stands behind a front end: its tensors keep their own names.
+# Path of a network behind a front end: its tensors keep their own names.
 _NETWORK = "network."
 
 
 def onnx_model(form: Form) -> "onnx.ModelProto":
     """Translate `form`: any batch, and any number of frames where the form has them.
 
-    Weights of 16 bits are stored as such and cast to 32 in the graph; int8 ones are dequantized in it.
+    16-bit weights are stored as such and cast to 32 bits in the graph; int8 ones are dequantized in it.
 
     Raises:
-        InputError: the network can't be translated, or runs on one batch size alone.
+        InputError: the network can't be translated, or runs on only one batch size.
     """
     examples, name = list(form.examples), type(form.network).__name__
     free = {0: torch.export.Dim.AUTO}
     if form.any_length:
         free[3] = torch.export.Dim.AUTO
-        # Where poolings leave a single frame, the exporter would take it for a constant. It still does so to
-        # `BCResNetMod` at twice the shortest length, and no more at three times; one to spare.
+        # Where poolings leave a single frame, the exporter would take it as a constant. It still does so for
+        # `BCResNetMod` at twice the shortest length, but not at three times; plus one.
         *shape, frames = form.example.shape
         frames = max(frames, 4 * shortest_frames(form.network))
         examples = [torch.zeros(*shape, frames)]
     batches = tuple(torch.cat([example, example]) for example in examples)
     try:
         with silence(), torch.no_grad():
-            # Captured here: torch.onnx wants lengths of 0 and 1 as well, and can't solve what poolings need for them.
+            # Captured here: torch.onnx also requires lengths of 0 and 1, which poolings rule out.
             with Capturable():
                 captured = torch.export.export(form.module, batches, dynamic_shapes=((free,) * len(batches),))
             program = torch.onnx.export(
@@ -54,7 +54,7 @@ def onnx_model(form: Form) -> "onnx.ModelProto":
             )
             assert program is not None
             _tidy(program.model)
-    except Exception as error:  # torch.export and the exporter raise what lies beneath them, of any type
+    except Exception as error:  # torch.export and the exporter raise errors of any type
         raise InputError(
             f"{name} can't be written as ONNX ({_reason(error)}); accepted: a network that torch.export captures"
         ) from error
@@ -64,7 +64,7 @@ def onnx_model(form: Form) -> "onnx.ModelProto":
 
 
 def _float_table() -> dict[Any, Any]:
-    """torch's exporter would divide a sum by a number of frames that it stores parts of."""
+    """torch's exporter would divide a sum by a partly stored number of frames."""
     from onnxscript import opset20 as op
 
     def var_mean(x: Any, axes: Any, correction: float, keepdim: bool) -> Any:
@@ -78,7 +78,7 @@ def _float_table() -> dict[Any, Any]:
 
 
 def _int8_table() -> dict[Any, Any]:
-    """torch's exporter knows no quantized_decomposed: each is one operator of ONNX."""
+    """torch's exporter lacks quantized_decomposed: each is one ONNX operator."""
     from onnx import TensorProto, helper
     from onnxscript import opset20 as op
 
@@ -91,8 +91,8 @@ def _int8_table() -> dict[Any, Any]:
         return op.DequantizeLinear(q, scale, zero_point)
 
     def dequantize_channels(q: Any, scales: Any, zero_points: Any, axis: int, low: Any, high: Any, dtype: Any) -> Any:
-        # Weights and biases are symmetric. ONNX Runtime runs a dense layer as integers only where its weight has
-        # zero points: they are made in the graph, and cost nothing in the file.
+        # Weights and biases are symmetric. ONNX Runtime runs a dense layer on integers only where its weight has
+        # zero points: they are computed in the graph, and take no space in the file.
         dense = len(q.shape) == 2
         zeros = op.ConstantOfShape(op.Shape(scales), value=zero) if dense else None
         return op.DequantizeLinear(q, scales, zeros, axis=axis)
@@ -106,12 +106,12 @@ def _int8_table() -> dict[Any, Any]:
 
 
 def stored_name(name: str) -> str:
-    """Of a tensor in the file, by its name in the form's module."""
+    """The name of a tensor in the file, by its name in the form's module."""
     return name.removeprefix(Form.PREFIX).removeprefix(_NETWORK)
 
 
 def _tidy(model: Any) -> None:
-    """Fold what shapes alone decide, drop what has no use, and leave every stored tensor as it is."""
+    """Fold what depends only on shapes, drop unused parts, and keep every stored tensor unchanged."""
     from onnx_ir.passes import Sequential
     from onnx_ir.passes import common as passes
     from onnxscript.optimizer import _constant_folding as folding
@@ -144,7 +144,7 @@ def _reads(node: Any, stored: set[str]) -> bool:
 
 
 def _drop_empty_biases(model: Any, stored: set[str]) -> None:
-    """The exporter gives a convolution without bias one of zeros, which would cost bytes in the file."""
+    """The exporter gives a convolution without bias zeros, which would take space in the file."""
     for node in model.graph:
         bias = node.inputs[2] if node.op_type == "Conv" and len(node.inputs) > 2 else None
         if bias is not None and bias.const_value is not None and bias.name not in stored:
@@ -157,7 +157,7 @@ def _name_axes(model: "onnx.ModelProto", network: str) -> None:
     for given in model.graph.input:
         dimensions = given.type.tensor_type.shape.dim
         if not dimensions[0].dim_param:
-            raise InputError(f"{network} runs on batches of {dimensions[0].dim_value} alone; accepted: any batch size")
+            raise InputError(f"{network} runs only on batches of {dimensions[0].dim_value}; accepted: any batch size")
         names[dimensions[0].dim_param] = "batch"
         if len(dimensions) == 4 and dimensions[3].dim_param:
             names[dimensions[3].dim_param] = "frames"
@@ -165,7 +165,7 @@ def _name_axes(model: "onnx.ModelProto", network: str) -> None:
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param:
                 dimension.dim_param = names.get(dimension.dim_param, dimension.dim_param)
-    # Shapes of what lies between still have the exporter's names, and runtimes work them out themselves.
+    # Shapes in between still have the exporter's names; runtimes infer them.
     del model.graph.value_info[:]
 
 

@@ -1,4 +1,4 @@
-"""How well a classifier does, and the scorecard that says so."""
+"""Scores of classifiers, and the scorecard."""
 
 from tinyscene.evaluation.evaluate import Difference, compare, compare_by_device, evaluate, probabilities_of
 from tinyscene.evaluation.pairs import compare_runs

@@ -19,11 +19,11 @@ from tinyscene.training.run import Run
 
 
 def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | None = None) -> Scores:
-    """Score `classifier`, or an exported file, on labelled clips of any length, each heard whole.
+    """Score `classifier`, or an exported file, on labelled clips of any length, each taken whole.
 
-    A file hears each as `Artifact.predict` does: one for a single length as clips side by side, of which the mean
-    counts; a shorter one has zeros behind it, as in training. It does not say on which recordings its classifier was
-    trained, so that its scores are never marked as optimistic.
+    A file takes each as in `Artifact.predict`: one for a single length splits it, and the mean of the probabilities
+    counts; a shorter one is zero-padded, as in training. It does not store its classifier's training recordings,
+    so that its scores are never marked as optimistic.
 
     Raises:
         InputError: there are no clips, a label is unknown to the classifier, or a clip is too short for it.
@@ -31,17 +31,17 @@ def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | No
     clips.require_classes(classifier.classes)
     if not len(clips.labels):
         raise InputError(f"{clips.root} ({clips.name}): no clips to evaluate; accepted: a split with labelled clips")
-    heard, probabilities = probabilities_of(classifier, clips, run)
+    scored, probabilities = probabilities_of(classifier, clips, run)
     if isinstance(classifier, Artifact):
-        return Scores(heard, probabilities, tuple(classifier.facts["provenance"]["devices"]))
+        return Scores(scored, probabilities, tuple(classifier.facts["provenance"]["devices"]))
     known = classifier.provenance
-    return Scores(heard, probabilities, known.devices, frozenset(known.recordings))
+    return Scores(scored, probabilities, known.devices, frozenset(known.recordings))
 
 
 def probabilities_of(
     classifier: SceneClassifier | Artifact, clips: Clips, run: Run | None = None
 ) -> tuple[Clips, npt.NDArray[np.float64]]:
-    """The clips, labelled or not, and the probabilities (clips, classes) that `classifier` gives to each, heard whole.
+    """The clips, labelled or not, and the probabilities (clips, classes) by `classifier` for each, taken whole.
 
     Raises:
         InputError: a clip can't be read, or is too short for the classifier.
@@ -53,8 +53,10 @@ def probabilities_of(
     if own is None:
         refuse_short(classifier.shortest_samples, waveforms)
     if isinstance(classifier, Artifact):
-        heard = track(range(len(waveforms)), f"the file hears the {part} part", len(waveforms), quiet=run.quiet)
-        return waveforms.clips, np.stack([classifier.hear(at_least(waveforms[i], own or 0)) for i in heard])
+        indices = track(range(len(waveforms)), f"the file classifies the {part} part", len(waveforms), quiet=run.quiet)
+        return waveforms.clips, np.stack(
+            [classifier.classify_recording(at_least(waveforms[i], own or 0)) for i in indices]
+        )
     features = features_of_clips(classifier, waveforms, run, part)
     logits = logits_of(classifier, track(features, f"classifying the {part} part", len(waveforms), quiet=run.quiet))
     return waveforms.clips, logits.double().softmax(1).numpy()
@@ -72,8 +74,8 @@ class Difference:
     """Whether one of the two was trained, stopped or calibrated on recordings that it was scored on."""
 
     @property
-    def certain(self) -> bool:
-        """Whether the interval leaves out zero."""
+    def significant(self) -> bool:
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
     def to_json(self) -> dict[str, Any]:
@@ -81,34 +83,36 @@ class Difference:
         return {"clips": self.clips, "difference": self.mean, "interval": interval, "optimistic": self.optimistic}
 
 
-def compare(first: Scores, second: Scores, figure: Literal["accuracy", "log_loss"] = "accuracy") -> Difference:
-    """How much better or worse `second` is than `first` on the same clips.
+def compare(first: Scores, second: Scores, metric: Literal["accuracy", "log_loss"] = "accuracy") -> Difference:
+    """The difference of `second` from `first` on the same clips.
 
     Raises:
         InputError: they were not scored on the same clips.
     """
-    return compare_by_device(first, second, figure)["all"]
+    return compare_by_device(first, second, metric)["all"]
 
 
 def compare_by_device(
-    first: Scores, second: Scores, figure: Literal["accuracy", "log_loss"] = "accuracy"
+    first: Scores, second: Scores, metric: Literal["accuracy", "log_loss"] = "accuracy"
 ) -> dict[str, Difference]:
-    """`compare` overall ("all") and for every device apart, as `first` names them."""
+    """`compare` overall ("all") and for every device, as `first` names them."""
     order = _matched(first, second)
-    values = second.right[order] - first.right if figure == "accuracy" else second.losses[order] - first.losses
+    values = second.right[order] - first.right if metric == "accuracy" else second.losses[order] - first.losses
     devices = np.array([clip.device for clip in first.clips])
     parts = {"all": np.ones(len(devices), bool)} | {d: devices == d for d in sorted(set(devices.tolist()) - {""})}
-    heard = first.optimistic or second.optimistic
-    return {part: _difference(values[members], first.recordings[members], heard) for part, members in parts.items()}
+    optimistic = first.optimistic or second.optimistic
+    return {
+        part: _difference(values[members], first.recordings[members], optimistic) for part, members in parts.items()
+    }
 
 
 def _matched(first: Scores, second: Scores) -> list[int]:
-    """Where each clip of `first` stands in `second`."""
+    """The index in `second` of each clip of `first`."""
     mine, theirs = ([(clip.path, clip.start_s, clip.duration_s) for clip in one.clips] for one in (first, second))
     if apart := set(mine) ^ set(theirs):
         raise InputError(
             f"the two were scored on different clips ({len(mine)} and {len(theirs)}; {min(key[0] for key in apart)} "
-            f"in one alone); accepted: runs over the same test clips"
+            f"in only one); accepted: runs over the same test clips"
         )
     place = {key: i for i, key in enumerate(theirs)}
     return [place[key] for key in mine]

@@ -1,4 +1,4 @@
-"""Compare two runs: which of their predictions belong together, and how they differ."""
+"""Compare two runs: matching predictions and their differences."""
 
 import json
 from collections.abc import Iterator
@@ -11,26 +11,26 @@ from tinyscene.evaluation.evaluate import Difference, compare_by_device
 from tinyscene.evaluation.scores import Scores
 
 TABLE = "predictions.csv"
-FIGURES: tuple[Literal["accuracy", "log_loss"], ...] = ("accuracy", "log_loss")
+METRICS: tuple[Literal["accuracy", "log_loss"], ...] = ("accuracy", "log_loss")
 
 
 def compare_runs(first: str | Path, second: str | Path) -> dict[str, dict[str, dict[str, Difference]]]:
-    """Second minus first, by variant and seed, then figure ("accuracy", "log_loss"), then device ("all" comes first).
+    """Second minus first, by variant and seed, then metric ("accuracy", "log_loss"), then device ("all" comes first).
 
     Args:
-        first, second: folders of models, with predictions.csv, or of runs that have variants in common.
+        first, second: folders of models, with predictions.csv, or of runs with common variants.
     """
     return {
-        name: {figure: compare_by_device(one, other, figure) for figure in FIGURES}
+        name: {metric: compare_by_device(one, other, metric) for metric in METRICS}
         for name, one, other in pairs_of(Path(first), Path(second))
     }
 
 
 def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:
-    """Title and scores of two model folders, or of every variant and seed that two runs have in common.
+    """Title and scores of two model folders, or of every common variant and seed of two runs.
 
     Raises:
-        InputError: a folder holds no predictions, or the runs have no variant in common.
+        InputError: a folder holds no predictions, or the runs have no common variant.
     """
     if (first / TABLE).is_file() and (second / TABLE).is_file():
         yield f"{first} → {second}", _scores(first / TABLE), _scores(second / TABLE)
@@ -47,13 +47,13 @@ def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:
 
 
 def _scores(table: Path) -> Scores:
-    """Those of a table, and what the model beside it heard of their recordings before."""
+    """The scores of a table, with the training recordings of the model beside it."""
     scores, model = Scores.load(table), table.with_name("model.json")
     try:
-        heard = json.loads(model.read_text())["provenance"]["recordings"].split() if model.is_file() else ()
+        recordings = json.loads(model.read_text())["provenance"]["recordings"].split() if model.is_file() else ()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{model}: not a tinyscene model ({error!r}); accepted: one saved by it") from error
-    return replace(scores, heard_recordings=frozenset(heard))
+    return replace(scores, training_recordings=frozenset(recordings))
 
 
 def _variants(run: Path) -> dict[str, Path]:

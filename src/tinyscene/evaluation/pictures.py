@@ -1,4 +1,4 @@
-"""What one looks at rather than reads: training curves, confusion matrix, accuracy by device."""
+"""Pictures: training curves, confusion matrix, accuracy by device."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from tinyscene.rules.rules import UNITS
 
 
 def draw_curves(histories: list[tuple[str, list[dict[str, float]]]], title: str, path: Path) -> None:
-    """Losses and validation accuracy over the epochs of one fit after the other; no picture where none was trained."""
+    """Losses and validation accuracy over the epochs of successive fits; no picture without training."""
     histories = [(stage, history) for stage, history in histories if history]
     if not histories:
         return
@@ -62,7 +62,7 @@ def draw_confusion(scores: Scores, title: str, path: Path) -> None:
 
 
 def draw_devices(scores: Scores, title: str, path: Path) -> None:
-    """Accuracy of every device with its 95 % interval; the line is the accuracy overall."""
+    """Accuracy of every device with its 95 % interval; the line is the overall accuracy."""
     parts = scores.by("device")
     groups = {clip.device: group for group, part in scores.by_device_group().items() for clip in part.clips}
     colours = {"real": "C0", "seen": "C1", "unseen": "C3"}
@@ -104,10 +104,10 @@ def draw_sizes(rows: Sequence[Row], title: str, path: Path) -> None:
 
 
 def draw_pareto(tried: Sequence[tuple[str, Row]], winner: Row, title: str, path: Path) -> None:
-    """Accuracy of all that was tried against what it costs: bytes, and what else its rules limit, a part each.
+    """Accuracy of all candidates against their costs: bytes and the other limited quantities, one panel each.
 
     Args:
-        tried: what each is called in the legend's second half, such as its rung, and its row.
+        tried: each one's name in the legend's second half, such as its rung, and its row.
         winner: one of those rows; it gets a ring.
     """
     limits = {limit.quantity: limit for limit in winner.rules.limits}
@@ -139,7 +139,7 @@ def draw_pareto(tried: Sequence[tuple[str, Row]], winner: Row, title: str, path:
 
 
 def _front(placed: list[tuple[float, Row]]) -> tuple[list[float], list[float]]:
-    """Costs, rising, with the best accuracy in percent that was had for each: what nothing cheaper reaches."""
+    """Costs, rising, with the best accuracy in percent for each: the Pareto front."""
     costs: list[float] = []
     best: list[float] = []
     for cost, row in sorted(placed, key=lambda pair: pair[0]):

@@ -1,4 +1,4 @@
-"""The scorecard: one row a stage, with what the classifier costs, how well it does, and what the report printed."""
+"""The scorecard: one row a stage, with the classifier's costs, its scores, and the report's numbers."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -11,22 +11,22 @@ from tinyscene.deployment.parity import Parity
 from tinyscene.evaluation.scores import Scores
 from tinyscene.rules import Finding, Rules
 
-# Counts MACs where an edition limits none; it is what the later editions use.
+# Counts MACs where an edition has no limit on them; used by later editions.
 USUAL_COUNTER = "torchinfo"
 
 
 @dataclass(frozen=True)
 class Reported:
-    """What a report prints of a system. Each count has its convention, which may differ within one line of a table.
+    """A report's numbers for a system. Each count has its convention, which may differ within one line of a table.
 
     Attributes:
         parameters: counted by `convention`, what masks remove left out; "127.84k" where the report prints thousands,
-            None where it prints a size alone.
+            None where it prints only a size.
         kb: in units of 1024 B, with the decimals as printed, counted by `kb_convention`; None where it prints none.
         accuracy: between 0 and 1, on the report's own data set.
         log_loss: likewise.
-        truncated: the report cuts its figures after the last decimal, and does not round them.
-        mmacs: millions, with the decimals as printed, counted as torchinfo does.
+        truncated: the report truncates its numbers, instead of rounding them.
+        mmacs: millions, with the decimals as printed, by torchinfo's count.
     """
 
     parameters: int | str | None
@@ -39,7 +39,7 @@ class Reported:
     mmacs: str | None = None
 
     def beside(self, ledger: Ledger) -> dict[str, Any]:
-        """The printed figures beside ours; a count that is not printed is None."""
+        """The printed numbers beside ours; a count that is not printed is None."""
         kept = self.convention(ledger.tensors).kept
         kb = None if self.kb_convention is None else in_unit(self.kb_convention(ledger.tensors).kept_bytes, "KB")
         macs = ledger.macs[USUAL_COUNTER]
@@ -67,13 +67,13 @@ class Reported:
         return self.as_printed(ours / 1000 if thousands else ours, printed) == printed.removesuffix("k")
 
     def as_printed(self, ours: float, printed: str) -> str:
-        """Our figure with the decimals of the printed one."""
+        """Our number with the decimals of the printed one."""
         decimals = len(printed.removesuffix("k").partition(".")[2])
         return f"{math.floor(ours * 10**decimals) / 10**decimals if self.truncated else ours:.{decimals}f}"
 
 
 def _number(printed: int | str | None) -> float | None:
-    """A printed figure as a number."""
+    """A printed value as a number."""
     if not isinstance(printed, str):
         return printed
     return round(1000 * float(printed[:-1])) if printed.endswith("k") else float(printed)
@@ -81,11 +81,11 @@ def _number(printed: int | str | None) -> float | None:
 
 @dataclass(frozen=True)
 class StageFile:
-    """The exported file of a stage; or, in `fault`, why there is none.
+    """The exported file of a stage, or in `fault` why there is none.
 
     Attributes:
         bytes: on disk.
-        parity: how far it is from the classifier.
+        parity: its difference from the classifier.
     """
 
     bytes: int = 0
@@ -98,7 +98,7 @@ class StageFile:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "StageFile":
-        """Of `to_json`."""
+        """The inverse of `to_json`."""
         return cls(**{**plain, "parity": plain["parity"] and Parity.from_json(plain["parity"])})
 
 
@@ -118,8 +118,8 @@ class Row:
     dataset: str = ""
     seed: int | None = None
     scores: Scores | None = None
-    figures: dict[str, float] = field(default_factory=dict)
-    """What the stage measured of itself (`Run.figures`)."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The stage's own metrics (`Run.metrics`)."""
     file: StageFile | None = None
     model: str = ""
     """Folder of the saved classifier, relative to the run's."""
@@ -141,7 +141,7 @@ class Row:
 
     @property
     def size_limit(self) -> Finding | None:
-        """The edition's limit on bytes and what it finds, by its own convention; None where it has none."""
+        """The edition's limit on bytes and its verdict, by its own convention; None where it has none."""
         return next((f for f in self.rules.judge(self.ledger).findings if f.limit.quantity == "bytes"), None)
 
     def __str__(self) -> str:
@@ -184,7 +184,7 @@ class Row:
         return {
             **counted,
             **run,
-            "figures": self.figures,
+            "metrics": self.metrics,
             **self.scores.to_json(),
             "file": self.file and self.file.to_json(),
         }
@@ -194,14 +194,14 @@ FLAT = (  # noqa: SIM905 - so many quoted names read worse
     "system variant index stage dataset seed optimistic accuracy accuracy_low accuracy_high macro_accuracy log_loss "
     "ece accuracy_real accuracy_seen accuracy_unseen parameters nonzero convention bytes kb macs mac_counter "
     "clip_s classes peak_ram_bytes rules legal file_bytes file_unit "
-    "file_largest file_p999 file_agreement file_fault figures "
+    "file_largest file_p999 file_agreement file_fault metrics "
     "reported_parameters reported_kb reported_mmacs reported_accuracy reported_log_loss"
 ).split()
 
 
-def figures_text(row: Row) -> str:
-    """What the stage measured of itself, in a line; empty where nothing."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.figures.items())
+def metrics_text(row: Row) -> str:
+    """The stage's own metrics in one line; empty if there are none."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.metrics.items())
 
 
 def flat(row: Row) -> dict[str, Any]:
@@ -216,5 +216,5 @@ def flat(row: Row) -> dict[str, Any]:
         facts["file_bytes"] = row.file.bytes
         facts |= {f"file_{name}": getattr(row.file.parity, name) for name in ("unit", "largest", "p999", "agreement")}
     facts |= {f"reported_{name}": value for name, value in row.reported.items()}
-    facts["figures"] = figures_text(row)
+    facts["metrics"] = metrics_text(row)
     return {name: "" if facts.get(name) is None else facts[name] for name in FLAT}

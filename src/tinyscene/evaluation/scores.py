@@ -1,4 +1,4 @@
-"""How well a classifier does on labelled clips: figures overall, by class, device and city, with their intervals."""
+"""Scores of a classifier on labelled clips: overall, by class, device and city, with intervals."""
 
 import csv
 import math
@@ -22,38 +22,38 @@ _COLUMNS = ("filename", "start_s", "duration_s", "scene", "device", "city", "rec
 
 @dataclass(frozen=True)
 class Scores:
-    """Probabilities that a classifier gave to labelled clips, and every figure that follows from them.
+    """A classifier's probabilities for labelled clips, and every metric derived from them.
 
     Attributes:
         clips: in the order of the rows.
         probabilities: shape (clips, classes).
-        heard_devices: those the classifier was trained on; it tells seen from unseen devices.
-        heard_recordings: hashes of those that the classifier was trained, stopped or calibrated on; None where that is
-            not known.
+        training_devices: those the classifier was trained on, which separates seen from unseen devices.
+        training_recordings: hashes of those that the classifier was trained, stopped or calibrated on; None if
+            unknown.
     """
 
     clips: Clips
     probabilities: npt.NDArray[np.float64]
-    heard_devices: tuple[str, ...] = ()
-    heard_recordings: frozenset[str] | None = None
+    training_devices: tuple[str, ...] = ()
+    training_recordings: frozenset[str] | None = None
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
         return self.clips.labels
 
     @cached_property
-    def clips_heard(self) -> int | None:
-        """How many of the clips are of recordings that, by name, the classifier was trained on; None if not known."""
-        known = self.heard_recordings
+    def training_clips(self) -> int | None:
+        """The number of clips of recordings that, by name, the classifier was trained on; None if unknown."""
+        known = self.training_recordings
         return None if known is None else sum(recording in known for recording in self.clips.recording_hashes)
 
     @property
     def optimistic(self) -> bool:
-        """Whether any clip is: of parts, only those that hold one are."""
-        return bool(self.clips_heard)
+        """Whether any clip is from a training recording; a part only if it holds one."""
+        return bool(self.training_clips)
 
     def marked(self, name: str) -> str:
-        """The name of what was scored, marked where the scores are optimistic."""
+        """The title of the scores, marked where they are optimistic."""
         return f"{name}, *optimistic*" if self.optimistic else name
 
     @property
@@ -70,7 +70,7 @@ class Scores:
 
     @property
     def macro_accuracy(self) -> float:
-        """Mean of the accuracies of the classes: what the DCASE tasks rank."""
+        """Mean of the accuracies of the classes, by which the DCASE tasks rank."""
         return float(np.mean([one.accuracy for one in self.by("scene").values()]))
 
     @property
@@ -96,23 +96,23 @@ class Scores:
 
     @property
     def recordings(self) -> npt.NDArray[np.str_]:
-        """What the bootstrap draws: clips of one recording depend on each other."""
+        """The groups of the bootstrap, since clips of one recording are dependent."""
         return np.array([clip.recording or clip.path for clip in self.clips])
 
-    def interval(self, figure: Literal["accuracy", "log_loss"] = "accuracy") -> tuple[float, float]:
+    def interval(self, metric: Literal["accuracy", "log_loss"] = "accuracy") -> tuple[float, float]:
         """95 % bootstrap interval over recordings."""
-        return metrics.bootstrap_interval(self.right if figure == "accuracy" else self.losses, self.recordings)
+        return metrics.bootstrap_interval(self.right if metric == "accuracy" else self.losses, self.recordings)
 
     def by(self, what: Literal["scene", "device", "city"]) -> "dict[str, Scores]":
-        """The scores of every scene, device or city apart; empty where the data set names none."""
+        """The scores of every scene, device or city; empty where the data set names none."""
         values = [getattr(clip, what) for clip in self.clips]
         return {value: self._part([v == value for v in values]) for value in sorted({v for v in values if v})}
 
     def by_device_group(self) -> "dict[str, Scores]":
-        """Real devices (a, b, c), and of the others those heard in training (seen) and those not (unseen)."""
+        """Real devices (a, b, c), and of the others those in training (seen) and those not (unseen)."""
 
         def group(device: str) -> str:
-            return "real" if device in REAL_DEVICES else "seen" if device in self.heard_devices else "unseen"
+            return "real" if device in REAL_DEVICES else "seen" if device in self.training_devices else "unseen"
 
         groups = [group(clip.device) if clip.device else "" for clip in self.clips]
         return {name: self._part([g == name for g in groups]) for name in ("real", "seen", "unseen") if name in groups}
@@ -122,10 +122,10 @@ class Scores:
         return replace(self, clips=replace(self.clips, rows=rows), probabilities=self.probabilities[keep])
 
     def summary(self) -> dict[str, Any]:
-        """Clips, how many were heard in training, accuracy and log loss with their intervals, calibration error."""
+        """Clips, how many are from training recordings, accuracy and log loss with intervals, calibration error."""
         return {
             "clips": len(self.clips),
-            "clips_heard": self.clips_heard,
+            "training_clips": self.training_clips,
             "accuracy": self.accuracy,
             "accuracy_interval": plain_interval(self.interval("accuracy")),
             "log_loss": self.log_loss,
@@ -134,7 +134,7 @@ class Scores:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure, as plain values."""
+        """Every metric as plain values."""
         return {
             **self.summary(),
             "macro_accuracy": self.macro_accuracy,
@@ -148,14 +148,14 @@ class Scores:
         }
 
     def save(self, path: Path) -> None:
-        """Write one row a clip: what it is, and the probability of every class."""
+        """Write one row a clip: its facts, and the probability of every class."""
         with write_whole(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([*_COLUMNS, *(f"p_{scene}" for scene in self.clips.classes)])
             for clip, row in zip(self.clips, self.probabilities, strict=True):
                 end = "" if clip.duration_s is None else clip.duration_s
                 facts = [clip.path, clip.start_s, end, clip.scene, clip.device, clip.city, clip.recording]
-                # All digits: what is read back gives the same figures to the last bit.
+                # All digits, so that scores read back are equal to the last bit.
                 writer.writerow([*facts, *row.tolist()])
 
     @staticmethod
@@ -164,7 +164,7 @@ class Scores:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         if not rows or not all(name in rows[0] for name in _COLUMNS):
-            raise InputError(f"{path}: not a table of predictions; accepted: predictions.csv as a run writes it")
+            raise InputError(f"{path}: not a table of predictions; accepted: predictions.csv from a run")
         classes = tuple(name[2:] for name in rows[0] if name and name.startswith("p_"))
         clips, probabilities = [], []
         for number, row in enumerate(rows, 2):
@@ -174,7 +174,7 @@ class Scores:
                 clips.append(_clip(row))
                 probabilities.append([float(row[f"p_{scene}"]) for scene in classes])
             except (TypeError, ValueError) as error:
-                raise InputError(f"{path}:{number}: {error}; accepted: predictions.csv as a run writes it") from error
+                raise InputError(f"{path}:{number}: {error}; accepted: predictions.csv from a run") from error
         return Scores(Clips(path.parent.name, path.parent, classes, tuple(clips)), np.array(probabilities))
 
 
@@ -192,7 +192,7 @@ def _clip(row: dict[str, str]) -> Clip:
 
 
 def plain_interval(interval: tuple[float, float]) -> list[float] | None:
-    """As JSON has it: null where one recording alone tells nothing of the spread."""
+    """As JSON: null where there is only one recording, whose spread is unknown."""
     return None if math.isnan(interval[0]) else list(interval)
 
 

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from tinyscene.accounting import CONVENTIONS, in_unit, uncounted_text
-from tinyscene.evaluation.scorecard import FLAT, USUAL_COUNTER, Row, figures_text, flat
+from tinyscene.evaluation.scorecard import FLAT, USUAL_COUNTER, Row, flat, metrics_text
 from tinyscene.evaluation.scores import percent
 from tinyscene.files import write_whole
 from tinyscene.tables import APART, markdown, table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def count_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> "Table":
-    """What every stage costs, with the printed figures beside it and the hits marked; `compact` for 80 columns."""
+    """Every stage's costs beside the printed numbers, matches marked; `compact` for 80 columns."""
     lines: list[Mapping[str, str]] = []
     for row, previous in zip(rows, [None, *rows], strict=False):
         begins = previous is None or row.variant != previous.variant
@@ -44,7 +44,7 @@ def count_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> "T
 
 
 def score_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> "Table":
-    """How well every stage does and what it costs; `compact` for 80 columns."""
+    """Every stage's scores and costs; `compact` for 80 columns."""
     return table(title, _scored(rows, compact), compact=compact)
 
 
@@ -107,12 +107,12 @@ def mean_and_deviation(values: Sequence[float], decimals: int) -> str:
 
 
 def margin_text(row: Row) -> str:
-    """What the edition's size limit leaves, or the excess as a negative number, in KB."""
+    """The margin to the edition's size limit in KB, negative if exceeded."""
     return "" if row.size_limit is None else f"{in_unit(row.size_limit.margin, 'KB'):+.2f}"
 
 
 def file_texts(row: Row) -> dict[str, str]:
-    """Size of the exported file in KB; its largest difference from the classifier, and how many decisions agree."""
+    """Size of the exported file in KB; its largest difference from the classifier, and the share of equal decisions."""
     size, difference = "none", "refused" if row.file else ""
     if row.file and (parity := row.file.parity):
         size = f"{in_unit(row.file.bytes, 'KB'):.2f}"
@@ -122,7 +122,7 @@ def file_texts(row: Row) -> dict[str, str]:
 
 
 def reported_text(row: Row) -> str:
-    """The printed counts, each with its convention and a mark where ours is the same."""
+    """The printed counts, each with its convention and a mark where ours is equal."""
     if not (printed := row.reported):
         return ""
     mark = {True: "✓", False: "✗"}
@@ -153,7 +153,7 @@ def save_scorecard(rows: Sequence[Row], folder: Path, title: str) -> None:
 
 
 def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
-    """What the conventions, the margin and the marks mean."""
+    """The meaning of the conventions, the margin and the marks."""
     names = [row.convention.name for row in rows] + [row.reported["kb_convention"] for row in rows if row.reported]
     lines = [f"{name}: {CONVENTIONS[name].description}" for name in dict.fromkeys(names) if name in CONVENTIONS]
     for edition in {row.rules.name: row.rules for row in rows}.values():
@@ -168,18 +168,18 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
     if any(row.file for row in rows):
         lines.append(
             "file: ONNX, on disk; its difference on ONNX Runtime from the classifier is the largest over up to 64 test "
-            "clips, in steps of an int8 output or as a share of the largest logit; beside it, decisions that agree, "
-            "ties within the accepted difference included"
+            "clips, in steps of an int8 output or as a share of the largest logit; beside it, equal decisions, "
+            "including ties within the accepted difference"
         )
-    lines += dict.fromkeys(f"{row.stage}, seed {row.seed}: {figures_text(row)}" for row in rows if row.figures)
+    lines += dict.fromkeys(f"{row.stage}, seed {row.seed}: {metrics_text(row)}" for row in rows if row.metrics)
     for fault in dict.fromkeys(row.file.fault for row in rows if row.file and row.file.fault):
         lines.append(f"refused: {fault}")
     if any(row.reported for row in rows):
-        lines.append("ticks compare counts; printed accuracies are of the report's own data set")
+        lines.append("ticks compare counts; printed accuracies are on the report's own data set")
     if any(row.optimistic for row in rows):
         lines.append("optimistic: scored on recordings that the model was trained, stopped or calibrated on")
     if compact:
-        lines.append("some columns are left out at this width; a wider terminal and --json have them")
+        lines.append("some columns are left out at this width; use a wider terminal or --json")
     return "\n".join(lines)
 
 

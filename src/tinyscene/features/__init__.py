@@ -1,4 +1,4 @@
-"""Front ends: waveform in, features out."""
+"""Front ends: from waveforms to features."""
 
 from tinyscene.features.front_end import FrontEnd, record_arguments, refuse_taken
 from tinyscene.features.gammatone import Gammatone
@@ -11,7 +11,7 @@ FRONTENDS: dict[str, type[FrontEnd]] = {}
 
 
 def register_frontend(name: str, frontend: type[FrontEnd]) -> None:
-    """Put a front end on the menu, so that a classifier with it is saved and loaded; done by the file that defines it.
+    """Put a front end on the menu, so that classifiers with it can be saved and loaded; call it where it is defined.
 
     Raises InputError where the name is taken.
     """

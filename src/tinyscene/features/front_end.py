@@ -1,4 +1,4 @@
-"""What every front end is: waveforms in, features out."""
+"""The base class of front ends: from waveforms to features."""
 
 import inspect
 from functools import wraps
@@ -12,14 +12,14 @@ from tinyscene.errors import InputError
 class FrontEnd(nn.Module):
     """Waveforms (batch, samples) -> features (batch, channels, bands, frames).
 
-    A front end of one's own derives from it, sets the first three attributes and defines `forward`; its parameters, if
-    it has any, are trained with the network. `register_frontend` makes it one that is saved and loaded.
+    Your own front end derives from it, sets the first three attributes and defines `forward`; its parameters, if
+    any, are trained with the network. With `register_frontend` it can be saved and loaded.
 
     Attributes:
         sample_rate: of the waveforms, in Hz.
         bands: of the features.
         hop_length: samples from one frame to the next.
-        shortest_samples: fewest samples that give a frame.
+        shortest_samples: the fewest samples that give a frame.
         reach_samples: samples on either side of its place that a frame depends on at most; None where it depends on
             the whole clip, so that long recordings can't be taken in chunks.
         channel: which channel of a recording it takes, counted from 0; the mean of all where None.
@@ -32,21 +32,21 @@ class FrontEnd(nn.Module):
     reach_samples: int | None = None
     channel: int | None = None
     arguments: dict[str, Any]
-    """What it was built with: recorded for what is registered."""
+    """The arguments it was built with: recorded for registered classes."""
 
     def frames(self, samples: int) -> int:
-        """Frames that a waveform of so many samples gives."""
+        """Frames of a waveform of that many samples."""
         return 1 + (samples - self.shortest_samples) // self.hop_length
 
 
 def record_arguments(kind: type[nn.Module]) -> None:
-    """From now on, whatever is made of this class holds in `arguments` what it was built with, defaults included."""
+    """From now on, instances of this class record in `arguments` what they are built with, defaults included."""
     init = kind.__init__
 
     @wraps(init)
     def recording(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        if type(self) is not kind:  # one that derives from it takes arguments of its own
+        if type(self) is not kind:  # a subclass has arguments of its own
             return
         signature = inspect.signature(kind)
         bound = signature.bind(*args, **kwargs)
@@ -63,8 +63,8 @@ def record_arguments(kind: type[nn.Module]) -> None:
 
 
 def refuse_taken(name: str, kind: type[nn.Module], there: type[nn.Module] | None) -> None:
-    """Raise InputError where another class has this name on its menu; a file that is run again replaces its own."""
+    """Raise InputError where another class has this name on its menu; a file that is run again replaces its class."""
     if there is None or there is kind:
         return
     if there.__module__.startswith("tinyscene.") or there.__qualname__ != kind.__qualname__:
-        raise InputError(f"{name!r} is {there.__module__}.{there.__qualname__} already; accepted: another name")
+        raise InputError(f"{name!r} is already {there.__module__}.{there.__qualname__}; try another name")

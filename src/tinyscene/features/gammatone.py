@@ -1,4 +1,4 @@
-"""Gammatone-like spectrogram: bins of a Fourier transform weighted as gammatone filters weigh them."""
+"""Gammatone-like spectrogram: bins of a Fourier transform weighted by gammatone filters."""
 
 import math
 from typing import Literal
@@ -20,15 +20,15 @@ _DB_OF_MAGNITUDE = 20 / np.log(10)
 class Gammatone(BandSpectrogram):
     """The fast gammatonegram of Ellis (2009): magnitudes of a Fourier transform, weighted by gammatone filters.
 
-    A band sums up the magnitudes of all bins, divided by `n_fft`, each times the filter's gain there; the levels are in
+    A band sums the magnitudes of all bins, divided by `n_fft`, each times the filter's gain there; the levels are in
     decibels, 20 log10(sum + floor). Centre frequencies are equally spaced on the ERB scale, `f_min_hz` the lowest and
-    one step under `f_max_hz` the highest. A tone at a band's centre is highest in that band wherever the window can
-    tell neighbours apart: in all but the two lowest of the report's 128.
+    one step under `f_max_hz` the highest. A tone at a band's centre is highest in that band wherever the window
+    resolves neighbours: in all but the two lowest of the report's 128.
 
     Pham et al. (DCASE 2020 Task 1b, table 1) have a window of 2048, a hop of 1024, an FFT of 4096 points, 128 bands and
     a lowest frequency of 10 Hz. Their table 2 prints 428 frames for 10 s. At 48 kHz, centred frames are 469 (and 467
-    where none reaches over an end; 429 to 431 at 44.1 kHz), so that where 428 comes from can't be told. Here
-    `frames_per_s=42.8` cuts off the last frames: 428 of 10 s, which are its first 9.1 s, and as many in proportion of a
+    where none reaches over an end; 429 to 431 at 44.1 kHz), so that the origin of 428 is unknown. Here
+    `frames_per_s=42.8` cuts off the last frames: 428 of 10 s, its first 9.1 s, and in proportion of a
     clip of any other length.
 
     Args:
@@ -40,8 +40,8 @@ class Gammatone(BandSpectrogram):
         f_min_hz, f_max_hz: range of the centre frequencies; half the sample rate where None.
         log: "db", or None for magnitudes.
         floor: added before the logarithm; a full-scale tone has about 0.1 in its band.
-        frames_per_s: at most so many frames for each second, at least one; all where None.
-        channel: which channel of a recording is heard, counted from 0; the mean of all where None.
+        frames_per_s: the most frames a second, at least one frame; all where None.
+        channel: the channel of a recording to use, counted from 0; the mean of all where None.
 
     Raises:
         InputError: a setting outside these.
@@ -91,7 +91,7 @@ class Gammatone(BandSpectrogram):
         self.weigh(np.stack([gammatone_gain(hz, centre, sample_rate) for centre in centres]) / n_fft)
 
     def frames(self, samples: int) -> int:
-        """Frames that a waveform of so many samples gives."""
+        """Frames of a waveform of that many samples."""
         whole = super().frames(samples)
         if self.frames_per_s is None:
             return whole
@@ -102,7 +102,7 @@ def erb_centres(bands: int, f_min_hz: float, f_max_hz: float) -> Floats:
     """Centre frequencies in Hz, rising, equally spaced on the ERB scale (Slaney 1993, ERBSpace): (bands,)
 
     Raises:
-        InputError: no band, or a range that is none.
+        InputError: no band, or an empty range.
     """
     if bands < 1:
         raise InputError(f"bands={bands}; accepted: at least 1")

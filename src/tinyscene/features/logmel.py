@@ -32,7 +32,7 @@ class LogMel(BandSpectrogram):
         center: frames centred on multiples of the hop, the ends padded with zeros.
         drop_last_frame: leave out the frame that centring adds: 500 frames instead of 501 for 10 s.
         subtract_mean: each band's mean over the frames subtracted; with a logarithm, a gain changes nothing then.
-        kept: bands of the `n_mels` that are computed, counted from 0, rising; all where None.
+        kept: bands of the `n_mels` to compute, counted from 0, rising; all where None.
 
     Warns where bands are so narrow that no bin of the transform lies in them, as librosa does.
 
@@ -98,7 +98,7 @@ class LogMel(BandSpectrogram):
             )
 
     def frames(self, samples: int) -> int:
-        """Frames that a waveform of so many samples gives."""
+        """Frames of a waveform of that many samples."""
         return super().frames(samples) - int(self.drop_last_frame)
 
     def levels(self, sums: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ def _htk_to_hz(mel: Floats) -> Floats:
 
 
 def _samples(name: str, length: int | None, seconds: float | None, sample_rate: int) -> int:
-    """One length in samples from the two ways to give it."""
+    """One length in samples from either way to give it."""
     long = "window_s" if name == "win" else "hop_s"
     if length is not None and seconds is not None:
         raise InputError(f"LogMel({long}={seconds}, {name}_length={length}); accepted: one of the two")

@@ -1,12 +1,12 @@
-"""Moments over time of every band: what is left of a clip when its order in time is thrown away."""
+"""Moments over time of every band, which ignore the order in time."""
 
 import torch
 from torch import Tensor, nn
 
 MOMENTS = ("mean", "variance", "skewness", "kurtosis", "hyperskewness")
-# Of the mean's magnitude: a smaller standard deviation is the rounding of 32-bit values that never change.
+# Of the mean's magnitude: a smaller standard deviation is rounding of constant 32-bit values.
 _FLAT = 1e-5
-# Of standardized features. Below, rounding outgrows all else in the gradient by a band's scale, which should be 0.
+# Of standardized features. Below, rounding dominates the gradient by a band's scale, which should be 0.
 _STILL = 1e-3
 
 
@@ -27,7 +27,7 @@ class Moments(nn.Module):
         """(batch, channels, bands, frames) -> five tensors (batch, channels x bands), in the order of `MOMENTS`"""
         variance, mean = torch.var_mean(features, 3, correction=0, keepdim=True)
         flat = (variance <= (_FLAT * mean).square()) | (variance <= _STILL**2)
-        # The root of another number where the variance is zero: its gradient would be infinite.
+        # The root of another number where the variance is zero, since its gradient would be infinite.
         scale = torch.where(flat, 1.0, variance).rsqrt()
         z = torch.where(flat, 0.0, (features - mean) * scale)
         square = z * z

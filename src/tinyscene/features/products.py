@@ -1,4 +1,4 @@
-"""Spectrograms by matrix products alone, for runtimes that have no Fourier transform."""
+"""Spectrograms by matrix products only, for runtimes without a Fourier transform."""
 
 import copy
 import math
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tinyscene.features.spectrogram import BandSpectrogram
 
-# Bands whose weights are stored together, from the lowest bin that any of them hears to the highest.
+# Bands whose weights are stored together, from the lowest bin that any of them reads to the highest.
 _BANDS_A_BLOCK = 16
 
 
@@ -20,7 +20,7 @@ def as_products(frontend: nn.Module) -> nn.Module:
 
 
 class SpectrogramByProducts(nn.Module):
-    """What a `BandSpectrogram` gives for clips of one length, within the rounding of its sums.
+    """The output of a `BandSpectrogram` for clips of one length, within the rounding of its sums.
 
     The transform of n_fft = rows x columns points is that of all columns, a rotation, and that of all rows (Cooley and
     Tukey, 1965), each a product with a small matrix. A real signal's bins mirror each other: half the columns'
@@ -35,19 +35,19 @@ class SpectrogramByProducts(nn.Module):
         n_fft, window = frontend.n_fft, frontend.win_length
         self.frontend, self.hop = copy.deepcopy(frontend), frontend.hop_length
         self.hops = math.ceil(window / self.hop)
-        # A file would hold them unused, and for many bands they outweigh the network.
+        # A file would hold them unused, and with many bands they outweigh the network.
         for unused in ("window", "weights"):
             self.frontend.register_buffer(unused, None, persistent=False)
         rows = min((n for n in range(1, n_fft + 1) if n_fft % n == 0), key=lambda n: n + 2 * (n_fft // n))
         self.columns = n_fft // rows
         half = rows // 2 + 1
-        heard = math.ceil(window / self.columns)
+        used = math.ceil(window / self.columns)
         self.window = self._constant("window", frontend.window)
         # Sample n = columns x r + c; bin k = a + rows x b.
-        angles = np.outer(np.arange(half), np.arange(heard)) * (2 * np.pi / rows)
+        angles = np.outer(np.arange(half), np.arange(used)) * (2 * np.pi / rows)
         self.over_rows = self._constant("over_rows", np.concatenate([np.cos(angles), -np.sin(angles)]))
         angles = np.outer(np.arange(self.columns), np.arange(half)) * (2 * np.pi / n_fft)
-        # A constant each: some runtimes would take a part of a larger one for a product of two activations.
+        # One constant each: some runtimes would take part of a larger one for a product of two activations.
         self.turn_by_cosine = self._constant("turn_by_cosine", np.cos(angles))
         self.turn_by_sine = self._constant("turn_by_sine", -np.sin(angles))
         angles = np.outer(np.arange(self.columns), np.arange(self.columns)) * (2 * np.pi / self.columns)
@@ -76,17 +76,17 @@ class SpectrogramByProducts(nn.Module):
         """(batch, samples) -> (batch, 1, bands, frames)"""
         length, frames = waveforms.shape[-1], self.frontend.frames(waveforms.shape[-1])
         before, total = self.frontend.lead, self.samples(frames)
-        # ExecuTorch has no padding by less than nothing.
-        heard = waveforms[..., max(0, -before) : total - before]
+        # ExecuTorch has no negative padding.
+        samples = waveforms[..., max(0, -before) : total - before]
         around = max(0, before), max(0, total - before - length)
-        return self.scaled(self.sums(F.pad(heard, around)))
+        return self.scaled(self.sums(F.pad(samples, around)))
 
     def samples(self, frames: int) -> int:
-        """Samples that `sums` takes for so many frames: whole hops."""
+        """Samples that `sums` takes for that many frames: whole hops."""
         return (frames + self.hops - 1) * self.hop
 
     def sums(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, frames, bands): see `BandSpectrogram.sums`; the first frame begins at once"""
+        """(batch, samples) -> (batch, frames, bands): see `BandSpectrogram.sums`; the first frame begins at sample 0"""
         spectrum = self._spectrum(self._framed(waveforms))
         spectrum = spectrum if self.frontend.power == 2 else spectrum.sqrt()
         bands = [
@@ -108,9 +108,9 @@ class SpectrogramByProducts(nn.Module):
 
     def _spectrum(self, frames: Tensor) -> Tensor:
         """(batch, frames, window) -> (batch, frames, bins), energies"""
-        heard = self.over_rows.shape[1]
-        padded = F.pad(frames, (0, heard * self.columns - frames.shape[-1]))
-        columns = padded.reshape(*frames.shape[:2], heard, self.columns).transpose(-1, -2)
+        used = self.over_rows.shape[1]
+        padded = F.pad(frames, (0, used * self.columns - frames.shape[-1]))
+        columns = padded.reshape(*frames.shape[:2], used, self.columns).transpose(-1, -2)
         real, imaginary = F.linear(columns, self.over_rows).chunk(2, -1)
         cosine, sine = self.turn_by_cosine, self.turn_by_sine
         turned = torch.cat([real * cosine - imaginary * sine, real * sine + imaginary * cosine], -1).transpose(-1, -2)

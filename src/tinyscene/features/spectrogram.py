@@ -1,4 +1,4 @@
-"""Bands of a short-time Fourier transform: what front ends that weigh its bins have in common."""
+"""Bands of a short-time Fourier transform, shared by the front ends that weight its bins."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from tinyscene.errors import InputError
 from tinyscene.features.front_end import FrontEnd
 
 WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
-# Points of the transform times bands; the mel matrix of more would not be one for sound.
+# Points of the transform times bands; no sensible mel matrix is larger.
 _MOST_WEIGHTS = 1 << 26
-# Clips a step: torch.stft is bound by memory, and more would leave the processor's cache.
+# Clips a step: torch.stft is memory-bound, and more would leave the processor's cache.
 _CLIPS_A_STEP = 8
 
 
 def check_kept(kept: Sequence[int], bands: int) -> None:
-    """Raise InputError unless `kept` are bands out of that many, rising."""
+    """Raise InputError unless `kept` are some of `bands` bands, rising."""
     if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= bands:
         raise InputError(
             f"bands {tuple(kept)} of {bands}; accepted: at least one of 0 to {bands - 1}, rising, each once"
@@ -42,8 +42,8 @@ class BandSpectrogram(FrontEnd):
         bands: number of them.
         win_length, hop_length: in samples; the window is `n_fft` long where None.
         window: "hann" or "hamming", periodic.
-        power: 2 sums up energies, 1 magnitudes.
-        log_factor: on the natural logarithm; None for no logarithm.
+        power: 2 sums energies, 1 magnitudes.
+        log_factor: multiplies the natural logarithm; None for no logarithm.
         floor: added before the logarithm.
         center: frames centred on multiples of the hop, the ends padded with zeros.
 
@@ -82,7 +82,7 @@ class BandSpectrogram(FrontEnd):
                 f"{name}: {bands} bands over n_fft={n_fft} points; accepted: at most {_MOST_WEIGHTS:,} of both together"
             )
         if log_factor and not floor > 0:
-            raise InputError(f"{name}(floor={floor}); accepted: above 0, since silence has a logarithm then")
+            raise InputError(f"{name}(floor={floor}); accepted: above 0, so that silence has a logarithm")
         if not 1 <= self.win_length <= n_fft:
             raise InputError(f"{name}: a window of {self.win_length} samples; accepted: 1 to n_fft={n_fft}")
         self.shortest_samples, self.reach_samples = max(1, n_fft - self._padding), n_fft
@@ -95,13 +95,13 @@ class BandSpectrogram(FrontEnd):
         self.register_buffer("weights", torch.from_numpy(weights.astype(np.float32)), persistent=False)
 
     def frames(self, samples: int) -> int:
-        """Frames that a waveform of so many samples gives."""
+        """Frames of a waveform of that many samples."""
         return 1 + (samples + self._padding - self.n_fft) // self.hop_length
 
     @property
     def lead(self) -> int:
-        """Samples that the first frame's window begins before the waveform; below 0 where it begins within it."""
-        # A window shorter than the transform stands in its middle.
+        """Samples by which the first frame's window precedes the waveform; negative where it begins within it."""
+        # A window shorter than the transform is centred in it.
         return (self.n_fft // 2 if self.center else 0) - (self.n_fft - self.win_length) // 2
 
     @property
@@ -118,7 +118,7 @@ class BandSpectrogram(FrontEnd):
     def sums(self, waveforms: Tensor, frames: int | None = None) -> Tensor:
         """(batch, samples) -> (batch, bands, frames), weighted sums over the bins, not yet on the front end's scale
 
-        Of the first `frames` frames; of those that the front end keeps of a clip where None.
+        Of the first `frames` frames; where None, of those that the front end keeps of a clip.
         """
         stft = torch.stft(
             waveforms,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tinyscene.errors import InputError
 from tinyscene.features.spectrogram import check_kept
 
-# A band that never changes (nothing above the bandwidth of the recordings) is centred, and not blown up.
+# A constant band (above the bandwidth of the recordings) is centred, and not amplified.
 _SMALLEST_STD = 1e-3
 
 
@@ -30,14 +30,14 @@ class Standardize(nn.Module):
 
     @classmethod
     def identity(cls, bands: int, channels: int = 1) -> "Standardize":
-        """One that stays the identity: no stage fits it any more."""
+        """One that stays the identity: no stage fits it."""
         standardize = cls(bands, channels)
         standardize.fitted.fill_(True)
         return standardize
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Take mean and standard deviation of every band over batches of shape (batch, channels, bands, frames)."""
+        """Fit mean and standard deviation of every band over batches of shape (batch, channels, bands, frames)."""
         frames = 0
         total, squares = (
             torch.zeros_like(self.mean, dtype=torch.float64),
@@ -55,14 +55,14 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def select(self, kept: list[int], factors: Tensor | None = None) -> None:
-        """Keep some bands, in place, and multiply what comes out of each by its factor.
+        """Keep some bands, in place, and multiply the output of each by its factor.
 
         Args:
             kept: bands that stay, counted from 0, rising.
-            factors: (len(kept),), none of them zero; 1 where None.
+            factors: (len(kept),), nonzero; 1 where None.
 
         Raises:
-            InputError: none is kept, one that there isn't, or factors that don't fit.
+            InputError: no bands, a band that doesn't exist, or factors that don't fit.
         """
         check_kept(kept, int(self.mean.shape[1]))
         factors = torch.ones(len(kept)) if factors is None else factors
@@ -75,6 +75,6 @@ class Standardize(nn.Module):
         self.arguments["bands"] = len(kept)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, channels, bands, frames) -> the same shape, float32 whatever comes in"""
+        """(batch, channels, bands, frames) -> the same shape, in float32"""
         standardized = (features - self.mean) / self.std
         return standardized if standardized.dtype == self.mean.dtype else standardized.to(self.mean.dtype)

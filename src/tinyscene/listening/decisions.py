@@ -1,4 +1,4 @@
-"""A decision every second over the last clip of a recording that goes on, and their exponential mean."""
+"""A decision every second over the last clip of a continuing recording, and their exponential mean."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tinyscene.listening.tape import Tape
 
 Probabilities = npt.NDArray[np.float64]
 MeanOf = Literal["log", "probability"]
-# Below this a probability counts as this much, so that a single zero does not rule out a class for good.
+# The least probability, so that a single zero does not rule out a class permanently.
 FLOOR = 1e-6
 
 
@@ -25,12 +25,12 @@ class Smoothing:
     """The exponential mean of decisions.
 
     With x the probabilities p, or log(max(p, 1e-6)), a = 1 - exp(-every_s / time_s), and k counting decisions from 0:
-    s[0] = x[0], s[k] = s[k-1] + a (x[k] - s[k-1]). Smoothed probabilities are s, or softmax(s). What lies `time_s`
-    back weighs 1/e of what is heard now.
+    s[0] = x[0], s[k] = s[k-1] + a (x[k] - s[k-1]). Smoothed probabilities are s, or softmax(s). A decision `time_s`
+    ago has 1/e of the current weight.
 
     Attributes:
-        time_s: time constant in seconds; 0 smooths nothing.
-        of: "log" takes the mean of logarithms, which one confident decision moves further; "probability" of
+        time_s: time constant in seconds; 0 for no smoothing.
+        of: "log" averages logarithms, which one confident decision moves further; "probability"
             probabilities.
     """
 
@@ -44,7 +44,7 @@ class Smoothing:
             raise InputError(f"smoothing of {self.of!r}; accepted: {', '.join(get_args(MeanOf))}")
 
     def every(self, every_s: float) -> Callable[[Probabilities], Probabilities]:
-        """A function to be called every `every_s` seconds: probabilities (classes,) -> smoothed ones (classes,)"""
+        """A function to call every `every_s` seconds: probabilities (classes,) -> smoothed ones (classes,)"""
         weight = 1 - exp(-every_s / self.time_s) if self.time_s else 1.0
         state: Probabilities | None = None
 
@@ -65,13 +65,13 @@ class Smoothing:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was heard in one clip, and smoothed with those before.
+    """The decision on one clip, alone and smoothed with earlier ones.
 
     Attributes:
-        time_s: end of the clip, from the beginning of the recording; the clip is what came before it.
-        label: of the clip alone.
+        time_s: end of the clip, from the beginning of the recording.
+        label: of this clip.
         smoothed: of the smoothed probabilities.
-        probabilities: of every class, of the clip alone.
+        probabilities: of every class, for this clip.
         smoothed_probabilities: of every class.
     """
 
@@ -91,37 +91,37 @@ def decisions(
     smoothing: Smoothing | None = None,
     where: str = "the recording",
 ) -> Iterator[Decision]:
-    """A decision over every clip that ends `every_s` later than the one before, the first as soon as one is full.
+    """A decision over every clip that ends `every_s` after the previous one, the first as soon as one is full.
 
-    Each is what the model says of these samples alone. What is kept of the recording is one clip and one block. A file
-    exported with `step_s` keeps its state instead, and hears every sample once: its decisions come after whole steps,
-    the number of them nearest to `every_s`, and its frames are not padded where a clip begins and ends.
+    Each is the model's result for these samples only. One clip and one block of the recording are kept. A file
+    exported with `step_s` keeps its state instead, and takes every sample once: its decisions come after whole steps,
+    of the number nearest to `every_s`, and its frames are not padded at the ends of a clip.
 
     Args:
-        model: what listens.
+        model: the listener.
         blocks: the recording at the model's rate, each block of shape (samples,).
-        clip_s: length of the clips, where the model takes any; that of those it was trained on where None.
+        clip_s: length of the clips, where the model takes any; the training clips' where None.
         every_s: from one decision to the next.
         smoothing: `Smoothing()` where None.
-        where: what the recording is called in errors.
+        where: the recording's name in errors.
 
     Raises:
-        InputError: no clip is full when the recording ends; or the lengths can't be used.
+        InputError: no clip is full when the recording ends, or the lengths can't be used.
     """
     rate, clip = model.sample_rate, clip_of(model, clip_s) or clip_of(model, model.trained_clip_s)
     if clip is None:
         raise InputError(
-            "the model takes clips of any length, and does not say on which it was trained; accepted: --clip-s "
-            "SECONDS, best the length of those"
+            "the model takes clips of any length, and its training length is unknown; accepted: --clip-s "
+            "SECONDS, preferably the training clips' length"
         )
     if not (isfinite(every_s) and every_s * rate >= 1):
-        raise InputError(f"a decision every {every_s} s; accepted: more than 0, such as 1")
+        raise InputError(f"a decision every {every_s} s; accepted: above 0, such as 1")
     each = _step_by_step if model.step_samples else _clip_by_clip
     return each(model, Tape(blocks), clip, every_s, smoothing or Smoothing(), where)
 
 
 def real_every_s(model: Model, every_s: float) -> float:
-    """From one decision to the next: as asked for, or the nearest whole number of a stream's steps."""
+    """Seconds between decisions: as requested, or the nearest whole number of a stream's steps."""
     if model.step_samples is None:
         return every_s
     step_s = model.step_samples / model.sample_rate

@@ -1,4 +1,4 @@
-"""The microphone, by sounddevice (PortAudio)."""
+"""The microphone, with sounddevice (PortAudio)."""
 
 import queue
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ import numpy as np
 from tinyscene import audio
 from tinyscene.errors import InputError
 
-# What a model that is too slow may lag behind; then sound is lost, and counted.
+# The most that a slow model may lag behind; then sound is lost, and counted.
 _LAG_S = 30.0
 _SILENT_FOR_S = 5.0
 
 
 @dataclass
 class Microphone:
-    """Sound as it is heard, until the caller stops asking.
+    """Sound as it comes in, until the caller stops.
 
     Attributes:
-        device: PortAudio's number of the device, or part of its name; the default one where None.
-        lost_blocks: of 0.05 s, that came while the model was too far behind.
+        device: PortAudio's number or part of the name; the default device where None.
+        lost_blocks: of 0.05 s, lost while the model was too far behind.
         overflows: how often PortAudio itself lost sound.
     """
 
@@ -35,28 +35,28 @@ class Microphone:
         """One channel at `sample_rate` Hz, block by block; resampled where the device does not offer the rate.
 
         Raises:
-            InputError: sounddevice or PortAudio is missing, or the device can't be opened or falls silent.
+            InputError: sounddevice or PortAudio is missing, or the device can't be opened or stops delivering.
         """
         sounddevice = _sounddevice()
         rate, channels = self._settings(sounddevice, sample_rate, channel)
-        heard = (audio.pick(block, channel) for block in self._captured(sounddevice, rate, channels))
-        return audio.resample_blocks(audio.finite(heard, "the microphone"), rate, sample_rate)
+        blocks = (audio.pick(block, channel) for block in self._captured(sounddevice, rate, channels))
+        return audio.resample_blocks(audio.finite(blocks, "the microphone"), rate, sample_rate)
 
     def _settings(self, sounddevice: Any, sample_rate: int, channel: audio.Channel) -> tuple[int, int]:
         """Rate in Hz and number of channels to open the device with."""
         try:
             facts = sounddevice.query_devices(self.device, "input")
         except (ValueError, sounddevice.PortAudioError) as error:
-            listed = str(sounddevice.query_devices()).strip() or "none at all"
+            listed = str(sounddevice.query_devices()).strip() or "none"
             raise InputError(
                 f"microphone {'' if self.device is None else self.device}: {error}; accepted: --device with the number "
-                f"or part of the name of one with inputs, of these:\n{listed}"
+                f"or part of the name of a device with inputs:\n{listed}"
             ) from error
         there = int(facts["max_input_channels"])
         if isinstance(channel, int) and channel >= there:
             raise InputError(
-                f"microphone {facts['name']}: {there} channels, the model hears number {channel} (from 0); accepted: a "
-                f"device that has it"
+                f"microphone {facts['name']}: {there} channels, the model takes number {channel} (from 0); accepted: a "
+                f"device with that channel"
             )
         channels = channel + 1 if isinstance(channel, int) else min(2, there)
         try:
@@ -66,13 +66,13 @@ class Microphone:
         return sample_rate, channels
 
     def _captured(self, sounddevice: Any, rate: int, channels: int) -> Iterator[audio.Waveform]:
-        """(frames, channels), as the device hands them over"""
+        """(frames, channels), as delivered by the device"""
         waiting: queue.Queue[audio.Waveform] = queue.Queue(round(_LAG_S / self.BLOCK_S))
 
         def take(block: audio.Waveform, frames: int, time: Any, status: Any) -> None:
             self.overflows += bool(status.input_overflow)
             try:
-                waiting.put_nowait(np.array(block, np.float32))  # PortAudio uses its buffer again
+                waiting.put_nowait(np.array(block, np.float32))  # PortAudio reuses its buffer
             except queue.Full:
                 self.lost_blocks += 1
 
@@ -80,14 +80,14 @@ class Microphone:
         try:
             stream = sounddevice.InputStream(**settings, blocksize=round(self.BLOCK_S * rate), callback=take)
         except sounddevice.PortAudioError as error:
-            raise InputError(f"microphone: can't be opened ({error}); accepted: one that is free") from error
+            raise InputError(f"microphone: can't be opened ({error}); accepted: one that is not in use") from error
         with stream:
             while True:
                 try:
                     yield waiting.get(timeout=_SILENT_FOR_S)
                 except queue.Empty:
                     raise InputError(
-                        f"microphone: nothing came for {_SILENT_FOR_S:g} s; accepted: a device that stays connected"
+                        f"microphone: no samples for {_SILENT_FOR_S:g} s; accepted: a device that stays connected"
                     ) from None
 
 
@@ -96,11 +96,11 @@ def _sounddevice() -> Any:
         import sounddevice
     except ModuleNotFoundError as error:
         raise InputError(
-            "listening needs sounddevice, which is not installed; accepted: pip install 'tinyscene[listen]'"
+            "listening needs sounddevice, which is not installed; run pip install 'tinyscene[listen]'"
         ) from error
     except OSError as error:
         raise InputError(
-            f"listening needs PortAudio, which sounddevice did not find ({error}); accepted: a system with it, as by "
+            f"listening needs PortAudio, which sounddevice did not find ({error}); install it, for example by "
             f"apt install libportaudio2"
         ) from error
     return sounddevice

@@ -1,4 +1,4 @@
-"""What can listen: an exported file or a saved model, which look alike from here."""
+"""Listeners: exported files and saved models, with one interface."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from tinyscene.models.classifier import SceneClassifier
 
 
 class Model(Protocol):
-    """What names the scene of a waveform; an `Artifact` is one.
+    """A classifier of waveforms; an `Artifact` is one.
 
     Attributes:
-        sample_rate: of what it hears, in Hz.
-        channel: which channel of a recording it hears: an index from 0, or "mean".
+        sample_rate: of its input, in Hz.
+        channel: the channel of a recording that it takes: an index from 0, or "mean".
         classes: in the order of its probabilities.
         clip_samples: the length of the clips that it takes; None where it takes any.
-        shortest_samples: fewest samples that it takes.
-        step_samples: that a stream takes at a time; None for a model that takes clips.
-        trained_clip_s: length of the clips that it was trained on, in seconds; None where that is not known.
+        shortest_samples: the fewest samples that it takes.
+        step_samples: in a step of a stream; None for a model that takes clips.
+        trained_clip_s: length of the clips that it was trained on, in seconds; None if unknown.
     """
 
     @property
@@ -46,7 +46,7 @@ class Model(Protocol):
     def step_samples(self) -> int | None: ...
 
     def stream(self) -> Stream:
-        """Begin to listen to a recording step by step."""
+        """Start a stream of a recording, step by step."""
         ...
 
     def probabilities(self, waveforms: Values) -> Values:
@@ -64,8 +64,8 @@ class SavedModel:
     step_samples = None
 
     def stream(self) -> Stream:
-        """Raises InputError: a saved model takes clips."""
-        raise InputError("a saved model takes clips as a whole; accepted: a file exported with step_s")
+        """Raise InputError: a saved model takes clips."""
+        raise InputError("a saved model takes whole clips; accepted: a file exported with step_s")
 
     @property
     def sample_rate(self) -> int:
@@ -96,7 +96,7 @@ class SavedModel:
 
 
 def open_model(path: str | Path) -> Model:
-    """An exported file, or a folder that `SceneClassifier.save` wrote. Raises InputError for anything else."""
+    """An exported file, or a folder from `SceneClassifier.save`. Raises InputError for anything else."""
     path = Path(path)
     if path.is_dir():
         return SavedModel(SceneClassifier.load(path).eval())
@@ -116,10 +116,10 @@ def fingerprint(path: Path) -> str:
 
 
 def clip_of(model: Model, clip_s: float | None) -> int | None:
-    """The length of the clips to hear, in samples; None for any, where `clip_s` is None.
+    """The length of clips in samples; None for any, where `clip_s` is None.
 
     Raises:
-        InputError: `clip_s` is another length than the one that the model takes, or too short for it.
+        InputError: `clip_s` is not the length that the model takes, or too short for it.
     """
     rate = model.sample_rate
     if clip_s is None:
@@ -129,7 +129,7 @@ def clip_of(model: Model, clip_s: float | None) -> int | None:
     samples = round(clip_s * rate)
     if model.clip_samples not in (None, samples):
         own = (model.clip_samples or 0) / rate
-        raise InputError(f"clips of {clip_s:g} s for a file made for {own:g} s; accepted: {own:g}, or none given")
+        raise InputError(f"clips of {clip_s:g} s for a file made for {own:g} s; accepted: {own:g}, or no clip length")
     if samples < model.shortest_samples:
         least = model.shortest_samples / rate
         raise InputError(f"clips of {clip_s:g} s; accepted: at least {least:.3g} s, the shortest that the model takes")

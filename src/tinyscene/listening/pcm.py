@@ -9,7 +9,7 @@ import numpy as np
 from tinyscene import audio
 from tinyscene.errors import InputError
 
-# Type of a sample as it stands in the stream, and what stands for 1.0.
+# Sample type in the stream, and its value of 1.0.
 ENCODINGS = {"s16le": ("<i2", 32_768.0), "f32le": ("<f4", 1.0)}
 _AT_ONCE = 1 << 16
 _HEADERS = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF"}
@@ -26,11 +26,11 @@ class Pcm:
     """Raw PCM: interleaved samples without a header.
 
     Attributes:
-        stream: where bytes come from.
+        stream: the source of bytes.
         rate: in Hz.
         channels: interleaved in the stream.
         encoding: s16le or f32le.
-        left_over: bytes at the end of the stream that are no whole frame (a sample of every channel); known once all
+        left_over: bytes at the end of the stream short of a frame (a sample of every channel); known once all
             blocks are read.
     """
 
@@ -51,15 +51,15 @@ class Pcm:
             )
 
     def blocks(self, sample_rate: int, channel: audio.Channel) -> Iterator[audio.Waveform]:
-        """One channel at `sample_rate` Hz, block by block, as soon as the bytes are there.
+        """One channel at `sample_rate` Hz, block by block, as soon as the bytes arrive.
 
         Raises:
-            InputError: the channel is not there, a sample is not finite, or the stream begins with a file's header.
+            InputError: the channel is missing, a sample is not finite, or the stream begins with a file's header.
         """
         if isinstance(channel, int) and channel >= self.channels:
             raise InputError(
-                f"{self.NAME}: {self.channels} channels, the model hears number {channel} (from 0); accepted: a stream "
-                f"that has it, and --channels"
+                f"{self.NAME}: {self.channels} channels, the model takes number {channel} (from 0); accepted: a stream "
+                f"with that channel, and --channels"
             )
         own = audio.finite((audio.pick(frames, channel) for frames in self._frames()), self.NAME)
         return audio.resample_blocks(own, self.rate, sample_rate)
@@ -69,7 +69,7 @@ class Pcm:
         dtype, full = ENCODINGS[self.encoding]
         frame = np.dtype(dtype).itemsize * self.channels
         held = self._start()
-        # A pipe hands over any number of bytes: a frame may come in two pieces.
+        # A pipe delivers any number of bytes: a frame may be cut in two.
         while True:
             whole = len(held) // frame * frame
             if whole:
@@ -83,7 +83,7 @@ class Pcm:
         self.left_over = len(held)
 
     def _start(self) -> bytes:
-        """The first four bytes, which tell a file from samples."""
+        """The first four bytes, which distinguish a file from samples."""
         start = b""
         while len(start) < 4 and (piece := self.stream.read1(4 - len(start))):
             start += piece

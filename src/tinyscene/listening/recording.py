@@ -20,13 +20,13 @@ Mean = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a recording was taken for, and how.
+class RecordingResult:
+    """The result for a recording.
 
     Attributes:
         prediction: the scene and the probability of every class.
         seconds: length of the recording.
-        clips: how many clips were heard side by side; 1 for a recording heard in one piece.
+        clips: number of clips it was split into; 1 for a recording in one piece.
     """
 
     prediction: Prediction
@@ -34,18 +34,18 @@ class Heard:
     clips: int
 
 
-def predict(model: Model, path: Path, clip_s: float | None = None) -> Heard:
-    """Name the scene of a sound file of any length, as `Artifact.predict` and `SceneClassifier.predict` do.
+def predict(model: Model, path: Path, clip_s: float | None = None) -> RecordingResult:
+    """Classify a sound file of any length, as `Artifact.predict` and `SceneClassifier.predict` do.
 
-    A model for clips of one length hears clips side by side, the last one up to the recording's end, and the mean of
-    their probabilities counts. One for any length hears the recording in one piece; beyond 30 s chunk by chunk, to the
-    same result, where it is a saved model that streams (`models/streaming.py`), and else as clips of 30 s side by
-    side, which of the two `SceneClassifier.predict` alone does not do.
+    A model for clips of one length takes successive clips, the last one up to the recording's end, and the mean of
+    their probabilities counts. One for any length takes the recording in one piece; beyond 30 s chunk by chunk, to the
+    same result, where it is a saved model that streams (`models/streaming.py`), and otherwise as clips of 30 s,
+    which `SceneClassifier.predict` does not do.
 
     Args:
-        model: what listens.
+        model: the classifier.
         path: a sound file of any rate and channel count.
-        clip_s: hear clips of so many seconds side by side, where the model takes any length and the recording is
+        clip_s: split into clips of this many seconds, where the model takes any length and the recording is
             longer.
 
     Raises:
@@ -55,26 +55,26 @@ def predict(model: Model, path: Path, clip_s: float | None = None) -> Heard:
     info = audio.probe(path)
     length = audio.resampled_length(info.frames, info.sample_rate, model.sample_rate)
     try:
-        return _hear(model, path, clip, length)
-    except _OtherLengthError as other:  # the header of an MP3 is an estimate
+        return _predict(model, path, clip, length)
+    except _OtherLengthError as other:  # an MP3's header is an estimate
         length = other.length
     try:
-        return _hear(model, path, clip, length)
+        return _predict(model, path, clip, length)
     except _OtherLengthError as other:
         raise InputError(
             f"{path}: {length / model.sample_rate:.2f} s at first, then {other.length / model.sample_rate:.2f} s; "
-            f"accepted: a file that nobody is writing"
+            f"accepted: a file that is not being written"
         ) from None
 
 
 class _OtherLengthError(Exception):
-    """A recording is not as long as was thought; where clips begin depends on that."""
+    """A recording has another length than assumed, on which the clips' starts depend."""
 
     def __init__(self, length: int) -> None:
         self.length = length
 
 
-def _hear(model: Model, path: Path, clip: int | None, length: int) -> Heard:
+def _predict(model: Model, path: Path, clip: int | None, length: int) -> RecordingResult:
     rate = model.sample_rate
     tape = Tape(audio.read_blocks(path, rate, model.channel))
     least = max(model.shortest_samples, round(audio.SHORTEST_S * rate))
@@ -85,11 +85,13 @@ def _hear(model: Model, path: Path, clip: int | None, length: int) -> Heard:
         raise InputError(f"{path}: {length / rate:.2f} s; accepted: at least {least / rate:.2f} s")
     audio.check_sound(tape.sounding, str(path))
     best = model.classes[int(found.argmax())]
-    return Heard(Prediction(best, dict(zip(model.classes, found.tolist(), strict=True))), length / rate, clips)
+    return RecordingResult(
+        Prediction(best, dict(zip(model.classes, found.tolist(), strict=True))), length / rate, clips
+    )
 
 
 def _probabilities(model: Model, tape: Tape, clip: int | None, length: int) -> tuple[Mean | None, int]:
-    """(classes,), and from how many clips; None where the recording turned out to be shorter than `length`."""
+    """(classes,), and the number of clips; None where the recording is shorter than `length`."""
     most = round(WHOLE_S * model.sample_rate)
     if clip is None and length > most and isinstance(model, SavedModel) and model.classifier.streams:
         return _chunk_by_chunk(model, tape, length), 1
@@ -111,7 +113,7 @@ def _chunk_by_chunk(model: SavedModel, tape: Tape, length: int) -> Mean | None:
 
 
 class _AsTensor:
-    """A tape as waveforms of shape (1, length), of which stretches are asked for in order."""
+    """A tape as waveforms of shape (1, length), read in order."""
 
     def __init__(self, tape: Tape, length: int) -> None:
         self._tape, self._length = tape, length

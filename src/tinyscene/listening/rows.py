@@ -1,4 +1,4 @@
-"""What was heard as rows: CSV or JSON lines, written through one by one, and taken up again after a stop."""
+"""Results as rows: CSV or JSON lines, flushed one by one, and resumed after a stop."""
 
 import csv
 import io
@@ -10,23 +10,23 @@ from typing import Any, TextIO
 
 from tinyscene.errors import InputError
 from tinyscene.listening.decisions import Decision
-from tinyscene.listening.recording import Heard
+from tinyscene.listening.recording import RecordingResult
 
 FORMS = ("csv", "jsonl")
 Row = dict[str, Any]
-# A table's columns have no depth: p_park stands for the "park" of "probabilities".
+# Table columns are flat: p_park is the "park" of "probabilities".
 _PREFIXES = {"probabilities": "p_", "smoothed_probabilities": "s_"}
 
 
-def row_of(file: str, heard: Heard, model: str) -> Row:
-    """A recording's row; `model` says which model heard it, and how."""
-    found = heard.prediction
+def row_of(file: str, result: RecordingResult, model: str) -> Row:
+    """A recording's row; `model` identifies the model and its settings."""
+    found = result.prediction
     return {
         "file": file,
         "label": found.label,
         "probabilities": _rounded(found.probabilities),
-        "seconds": round(heard.seconds, 6),
-        "clips": heard.clips,
+        "seconds": round(result.seconds, 6),
+        "clips": result.clips,
         "model": model,
     }
 
@@ -43,7 +43,7 @@ def row_of_decision(decision: Decision) -> Row:
 
 
 def columns_of(classes: Sequence[str], *, streamed: bool) -> tuple[str, ...]:
-    """Of a table of recordings, or of decisions."""
+    """The columns of a table of recordings or decisions."""
     alone, smooth = (tuple(prefix + name for name in classes) for prefix in _PREFIXES.values())
     if streamed:
         return ("time_s", "label", "smoothed", *alone, *smooth)
@@ -51,13 +51,13 @@ def columns_of(classes: Sequence[str], *, streamed: bool) -> tuple[str, ...]:
 
 
 class Rows:
-    """Rows on their way to a stream; each is there when `write` returns, whatever happens then.
+    """Rows to a stream, each of which is flushed when `write` returns.
 
     Args:
-        stream: where they go.
-        form: csv, jsonl, text (a line for people) or live (a line in the place of the one before).
+        stream: their destination.
+        form: csv, jsonl, text (a readable line) or live (a line that replaces the last one).
         columns: of the table, for the header of a CSV.
-        begun: whether the header is there already.
+        begun: whether the header is already written.
     """
 
     def __init__(self, stream: TextIO, form: str, columns: Sequence[str], *, begun: bool = False) -> None:
@@ -66,7 +66,7 @@ class Rows:
 
     def write(self, row: Row) -> None:
         lines = {"csv": _csv_line_of, "jsonl": _json_line, "text": _text_line, "live": _live_line}
-        # Where no row comes, the header would hide that nothing was heard.
+        # Without rows, a header would hide that there was no input.
         self._put(self._header + lines[self._form](row))
         self._header = ""
 
@@ -76,7 +76,7 @@ class Rows:
 
 
 def form_of(path: Path) -> str:
-    """Raises InputError, naming those there are, for another suffix."""
+    """Raise InputError for an unknown suffix."""
     form = path.suffix.lower().removeprefix(".")
     if form not in FORMS:
         raise InputError(f"{path}: accepted: a name that ends in {' or '.join('.' + form for form in FORMS)}")
@@ -85,12 +85,12 @@ def form_of(path: Path) -> str:
 
 @contextmanager
 def resumed(path: Path, columns: Sequence[str], model: str) -> Iterator[tuple[Rows, set[str]]]:
-    """The rows of a file that may be there already, to be gone on with, and the recordings that they name.
+    """The rows of a file, which is resumed if it exists, and the recordings that they name.
 
     A last line that was cut off is removed.
 
     Raises:
-        InputError: the file has other columns, or rows of another model; it is left as it is.
+        InputError: the file has other columns, or rows of another model; it is left unchanged.
     """
     form = form_of(path)
     end, done = _kept(path, form, columns, model) if path.exists() else (0, set())
@@ -101,7 +101,7 @@ def resumed(path: Path, columns: Sequence[str], model: str) -> Iterator[tuple[Ro
 
 
 def _kept(path: Path, form: str, columns: Sequence[str], model: str) -> tuple[int, set[str]]:
-    """Where the whole rows of a file end, in bytes, and which recordings they name."""
+    """The end of a file's complete rows, in bytes, and the recordings that they name."""
     header = _csv_line(columns).encode() if form == "csv" else b""
     end, done = 0, set()
     with path.open("rb") as file:
@@ -113,19 +113,19 @@ def _kept(path: Path, form: str, columns: Sequence[str], model: str) -> tuple[in
             end += len(record)
         file.seek(end)
         rest = file.read(len(header) or 9)
-    # A header or row that was cut off may go; what somebody else wrote may not.
+    # A header or row that was cut off may be removed; anything else may not.
     ours = (header or b'{"file": ').startswith(rest) if not end else True
     _check(path, ours, f"content begins with {rest.decode(errors='replace')!r}")
     return end, done
 
 
 def _file_of(path: Path, record: bytes, form: str, columns: Sequence[str], model: str) -> str:
-    """The recording that a row names, if it is a row of ours."""
+    """The recording that a row names, if it is one of our rows."""
     try:
         row = _flat(json.loads(record)) if form == "jsonl" else dict(zip(columns, _cells(record), strict=True))
     except (ValueError, AttributeError):
         row = {}
-    _check(path, list(row) == list(columns), f"rows have others than the columns {', '.join(columns)}")
+    _check(path, list(row) == list(columns), f"rows do not have the columns {', '.join(columns)}")
     _check(path, row["model"] == model, f"rows are of model {row['model']}, not {model}")
     return str(row["file"])
 
@@ -133,13 +133,13 @@ def _file_of(path: Path, record: bytes, form: str, columns: Sequence[str], model
 def _check(path: Path, fits: bool, found: str) -> None:
     if not fits:
         raise InputError(
-            f"{path}: can't be gone on with, its {found}; accepted: what the same model wrote with the same options, "
-            f"or a name that is not there yet"
+            f"{path}: cannot be resumed, its {found}; accepted: a table by the same model with the same options, "
+            f"or a new name"
         )
 
 
 def _records(file: Any, form: str) -> Iterator[bytes]:
-    """Whole records: a line of JSON; of CSV, as many lines as close every quote."""
+    """Complete records: a line of JSON, or lines of CSV until every quote is closed."""
     record = b""
     for line in file:
         record += line
@@ -175,7 +175,7 @@ def _text_line(row: Row) -> str:
 
 
 def _live_line(row: Row) -> str:
-    """In the place of the one before."""
+    """A line that replaces the last one."""
     return f"\r\x1b[K{_text_line(row).rstrip()}"
 
 
@@ -190,5 +190,5 @@ def _flat(row: Row) -> Row:
 
 
 def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
-    """To the digits that float32 has."""
+    """Rounded to the digits of float32."""
     return {name: float(f"{value:.8g}") for name, value in probabilities.items()}

@@ -1,4 +1,4 @@
-"""A recording as it comes in, of which no more is kept than is still to be heard."""
+"""A recording as it comes in, of which only what is still needed is kept."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from tinyscene.audio import Waveform
 
 
 class Tape:
-    """Stretches of a recording, one after the other; each may overlap the one before.
+    """Stretches of a recording in order; each may overlap the previous one.
 
     Args:
         blocks: the recording, in order, each of shape (samples,).
 
     Attributes:
-        most_held: the largest number of samples that it kept at a time.
+        most_held: the largest number of samples kept at a time.
         sounding: whether a sample so far differed from zero.
     """
 
@@ -29,12 +29,12 @@ class Tape:
         self.sounding = False
 
     def cut(self, start: int, end: int) -> Waveform:
-        """Samples `start` to `end`, as soon as they are there; fewer where the recording ends.
+        """Samples `start` to `end`, as soon as they arrive; fewer where the recording ends.
 
-        What lies before `start` is forgotten: no later stretch may begin before it.
+        Samples before `start` are dropped: no later stretch may begin before it.
         """
         if start < self._first:
-            raise ValueError(f"samples from {start} on, but those before {self._first} are gone")
+            raise ValueError(f"samples from {start} on, but those before {self._first} were dropped")
         self._forget(start)
         while self.length < end and self._pull():
             self._forget(start)
@@ -42,7 +42,7 @@ class Tape:
         return held[max(0, start - self._first) : max(0, end - self._first)]
 
     def run_out(self) -> int:
-        """Let the rest go by; gives the length of the whole in samples."""
+        """Skip the rest; return the total length in samples."""
         while self._pull():
             self._forget(self.length)
         return self.length

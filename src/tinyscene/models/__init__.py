@@ -1,4 +1,4 @@
-"""Networks: features to logits, one file a family."""
+"""Networks: from features to logits, one file a family."""
 
 from tinyscene.models.aemnet import AemNet
 from tinyscene.models.bc_resnet_mod import BCResNetMod

@@ -1,9 +1,9 @@
 """AemNet as Galindo-Meza et al. use it (DCASE 2021 Task 1a, section 2.1): 319,093 parameters, from the waveform.
 
-Two 1-D convolutions and a pooling make 10 ms frames of a waveform at 16 kHz; their channels are then seen as the bands
+Two 1-D convolutions and a pooling make 10 ms frames of a waveform at 16 kHz; their channels then serve as the bands
 of an image, which nine depthwise-separable blocks read. Source: Lopez-Meyer et al., "Efficient end-to-end audio
-embeddings generation for audio classification on target applications", ICASSP 2021; what neither text says (padding,
-the pooling's size, the block that starts from one channel) is read so that the report's 319,093 parameters come out.
+embeddings generation for audio classification on target applications", ICASSP 2021; what neither text states (padding,
+the pooling's size, the block that starts from one channel) is chosen to give the report's 319,093 parameters.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ HALVINGS = 5
 
 
 class AemNet(Network):
-    """Two 1-D convolutions on the waveform, nine separable blocks on what they make of it, embedding, dense layer.
+    """Two 1-D convolutions on the waveform, nine separable blocks on their output, embedding, dense layer.
 
     Args:
         classes: number of scenes.
@@ -62,7 +62,7 @@ class AemNet(Network):
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, 1, samples) -> (batch, classes), logits; at least `shortest_frames` samples, 5,120 as published.
 
-        With its padding, three samples fewer would do as well.
+        With its padding, three samples fewer would also do.
         """
         return self.classify_map(self.local(features))
 

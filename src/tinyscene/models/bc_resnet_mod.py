@@ -29,8 +29,8 @@ class SubSpectralNorm(nn.Module):
     """Batch norm of every channel in each of `sub_bands` equal parts of the frequency axis (Chang et al., ICASSP 2021).
 
     One batch norm over channels x sub_bands: `norm` holds sub-band s of channel c at index c x sub_bands + s, so that a
-    channel's values lie together, as those of a channel that is flattened. No convolution can take them all in, and
-    without batch norm it is a scale and a shift.
+    channel's values lie together, as in a flattened channel. No convolution can absorb them all, and
+    without batch norm they are a scale and a shift.
     """
 
     def __init__(self, channels: int, sub_bands: int = SUB_BANDS) -> None:
@@ -50,7 +50,7 @@ class SubSpectralNorm(nn.Module):
 
 
 class ResidualNorm(nn.Module):
-    """Every clip's bands brought to mean 0 and deviation 1, plus `share` of what came in (Kim et al., DCASE 2021, 2.2).
+    """Every clip's bands brought to mean 0 and deviation 1, plus `share` of the input (Kim et al., DCASE 2021, 2.2).
 
     Mean and deviation are those of a band over channels and time. Nothing is learned.
     """
@@ -68,7 +68,7 @@ class ResidualNorm(nn.Module):
 class BroadcastBlock(nn.Module):
     """A convolution along frequency; one along time, of the mean over frequency, added to every band.
 
-    A transition block has a 1x1 convolution in front, which changes the width; a normal one adds what came in, and its
+    A transition block has a 1x1 convolution in front, which changes the width; a normal one adds its input, and its
     convolution along frequency has a bias.
     """
 
@@ -109,7 +109,7 @@ class BCResNetMod(Network):
     Under quantization the inputs and outputs of all convolutions are int8, and the SiLU. Sub-spectral norm (a scale and
     a shift), the sums behind it and residual normalization are computed in float: neither folds into a convolution.
 
-    Residual normalization hears the whole clip: `predict` takes a long recording in one piece.
+    Residual normalization depends on the whole clip: `predict` takes a long recording in one piece.
 
     Args:
         classes: number of scenes.
@@ -145,7 +145,7 @@ class BCResNetMod(Network):
         return torch.flatten(self.pool(mapped), 1)
 
     def select_bands(self, kept: list[int]) -> None:
-        """Nothing here is tied to a band; raise InputError for a number of them that 32 doesn't divide."""
+        """Nothing here depends on single bands; raise InputError for a number of them that 32 doesn't divide."""
         check_bands(len(kept))
 
 

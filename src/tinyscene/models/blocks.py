@@ -1,4 +1,4 @@
-"""What several networks are built of."""
+"""Building blocks that several networks share."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ def conv_bn(
     relu: bool = True,
     bias: bool = False,
 ) -> nn.Sequential:
-    """Convolution with same padding, batch norm and, unless told otherwise, ReLU.
+    """Convolution with same padding, batch norm and, by default, ReLU.
 
     The bias is left out by default, since the batch norm that follows subtracts any constant.
     """
@@ -30,7 +30,7 @@ def conv_bn(
 
 
 class MaxPoolAllFrames(nn.Module):
-    """Maximum over `bands` neighbouring bands and over all frames, however many there are."""
+    """Maximum over `bands` neighbouring bands and over all frames, of any number."""
 
     def __init__(self, bands: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class SqueezeExcite(nn.Module):
 class StatisticsPooling(nn.Module):
     """Mean and standard deviation over time, of every channel and band; any number of frames."""
 
-    # Keeps the gradient of the square root finite where nothing changes over time.
+    # Keeps the gradient of the square root finite where a band is constant.
     eps = 1e-5
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class StatisticsPooling(nn.Module):
 
 
 def initialise_as_keras(module: nn.Module) -> None:
-    """Glorot uniform and zero biases, which Keras draws by default, for a convolution or dense layer."""
+    """Glorot uniform weights and zero biases, the default of Keras, for a convolution or dense layer."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

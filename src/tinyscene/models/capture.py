@@ -1,4 +1,4 @@
-"""What torch.export can't capture at any length, by what it can."""
+"""Replacements for what torch.export can't capture at any length."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ _Size = int | Sequence[int]
 
 
 class Capturable(TorchFunctionMode):
-    """max_pool1d as the max_pool2d that it equals: its own kernel takes the length of its input for a constant."""
+    """max_pool1d as the equal max_pool2d: its own kernel takes the length of its input as a constant."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         options = dict(kwargs or {})

@@ -1,4 +1,4 @@
-"""Front end, standardization, network and class names: what takes a recording and names its scene."""
+"""A scene classifier: front end, standardization, network and class names."""
 
 import copy
 import hashlib
@@ -44,11 +44,11 @@ from tinyscene.models.saved import (
 from tinyscene.models.streaming import Waveforms, stream, streams
 from tinyscene.models.tensors import laid_out, memory_format, set_memory_format, set_tensor
 
-# What torch calls a module's own state beside its tensors.
+# torch's name for a module's state beside its tensors.
 _EXTRA_STATE = "_extra_state"
-# What PyTorch says where a dense layer, or what stands beside another map, has other sizes.
+# PyTorch's messages where a dense layer, or a map beside another one, has other sizes.
 _MISMATCHES = ("shapes cannot be multiplied", "must match the size", "expected input")
-# Longer recordings are heard in chunks of this length, where the network can.
+# Longer recordings are processed in chunks of this length, where the network can.
 _CHUNK_S = 30.0
 
 
@@ -65,12 +65,12 @@ class SceneClassifier(nn.Module):
 
     Args:
         frontend: (batch, samples) -> (batch, channels, bands, frames).
-        network: features -> logits (batch, classes); a `Network`, or any module that does this.
+        network: features -> logits (batch, classes); a `Network` or any such module.
         classes: names, in the order of the logits.
         standardize: fitted by the first stage that trains; made for the front end where None.
 
     Raises:
-        InputError: the front end is no `FrontEnd`, or gives other features or frames than it tells.
+        InputError: the front end is not a `FrontEnd`, or gives other features or frames than it reports.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class SceneClassifier(nn.Module):
         _refuse_old_norms(network)
         if not isinstance(frontend, FrontEnd):
             raise InputError(
-                f"{type(frontend).__name__} is no front end; accepted: a class that derives from tinyscene.FrontEnd"
+                f"{type(frontend).__name__} is not a front end; accepted: a class that derives from tinyscene.FrontEnd"
             )
         self.frontend = frontend
         self.standardize = standardize or Standardize(frontend.bands, _channels(frontend))
@@ -89,7 +89,7 @@ class SceneClassifier(nn.Module):
         self.network = laid_out(network)
         self.classes = tuple(classes)
         self.provenance = Provenance()
-        """What it was trained on. Part of its state: `state_dict` holds it, and every stage adds to it."""
+        """Its training recordings and devices. Part of its state: `state_dict` holds it, and every stage adds to it."""
 
     @property
     def sample_rate(self) -> int:
@@ -98,12 +98,12 @@ class SceneClassifier(nn.Module):
 
     @property
     def channel(self) -> audio.Channel:
-        """Which channel of a recording it takes: an index from 0, or "mean"."""
+        """The channel of a recording that it takes: an index from 0, or "mean"."""
         return "mean" if self.frontend.channel is None else self.frontend.channel
 
     @property
     def _second(self) -> int:
-        """Samples of one second, or of the shortest clip that gives a frame."""
+        """Samples of one second, or of the shortest clip that gives a frame if longer."""
         return max(self.sample_rate, self.frontend.shortest_samples)
 
     @property
@@ -118,7 +118,7 @@ class SceneClassifier(nn.Module):
 
     @property
     def trained_clip_s(self) -> float | None:
-        """Length of the clips that it was last trained on, in seconds; None where that is not known."""
+        """Length of the clips that it was last trained on, in seconds; None if unknown."""
         return self.provenance.clip_s
 
     def get_extra_state(self) -> Tensor:
@@ -136,7 +136,7 @@ class SceneClassifier(nn.Module):
     def short_example(self) -> Tensor:
         """Features of one silent clip of a second, or as long as the network needs.
 
-        As long as those of training where the network takes no other, as with a dense layer behind a flatten.
+        Where the network takes only the training length, as with a dense layer behind a flatten, of that length.
         """
         short = self.example(max(1.0, self.shortest_samples / self.sample_rate))
         if self.trained_clip_s is None:
@@ -157,10 +157,10 @@ class SceneClassifier(nn.Module):
         return "float16" if half else "float32"
 
     def require_float(self, stage: str) -> None:
-        """Raise InputError where the weights are rounded already."""
+        """Raise InputError where the weights are already rounded."""
         if self.precision != "float32":
             raise InputError(
-                f"{stage} was handed {self.precision} weights; accepted: float32 ones (what rounds them comes last)"
+                f"{stage} was given {self.precision} weights; accepted: float32 ones (stages that round them come last)"
             )
 
     @property
@@ -175,7 +175,7 @@ class SceneClassifier(nn.Module):
         return standardized
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SceneClassifier":
-        """`half()` and the like round the network; what computes features stays at 32 bits, on the same device."""
+        """`half()` and the like round the network; features are still computed at 32 bits, on the same device."""
 
         def keeping(tensor: Tensor) -> Tensor:
             made = fn(tensor)
@@ -200,7 +200,7 @@ class SceneClassifier(nn.Module):
                 raise
             raise InputError(
                 f"{type(self.network).__name__} can't take features of shape {tuple(features.shape)} "
-                f"({str(error).splitlines()[0]}); accepted: clips as long as those that it was made for, or a network "
+                f"({str(error).splitlines()[0]}); accepted: clips as long as those it was made for, or a network "
                 f"that pools over time before its dense layers"
             ) from error
 
@@ -210,7 +210,7 @@ class SceneClassifier(nn.Module):
         return streams(self.frontend, self.network)
 
     def stream(self, waveforms: Waveforms, most_s: float) -> Tensor:
-        """(batch, samples) -> (batch, classes), in chunks of at most so many seconds, where it `streams`."""
+        """(batch, samples) -> (batch, classes), in chunks of at most `most_s` seconds, where it `streams`."""
         device = self.standardize.mean.device
 
         def features(waveforms: Tensor) -> Tensor:
@@ -220,11 +220,11 @@ class SceneClassifier(nn.Module):
         return stream(features, self.frontend, self.network, waveforms, frames)
 
     def arranged(self, features: Tensor) -> Tensor:
-        """The same values, in memory as the network has its maps."""
+        """The same values, in the memory order of the network's maps."""
         return features.contiguous(memory_format=memory_format(self.network))
 
     def checked(self, output: Any, features: Tensor) -> Tensor:
-        """What the network gave for features (batch, ...). Raises InputError unless that is logits (batch, classes)."""
+        """The network's output for features (batch, ...). Raises InputError unless it is logits (batch, classes)."""
         wanted = (features.shape[0], len(self.classes))
         if isinstance(output, Tensor) and output.is_floating_point() and output.shape == wanted:
             return output
@@ -244,10 +244,10 @@ class SceneClassifier(nn.Module):
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
         """Name the scene of a sound file, or of samples of shape (samples,) at `sample_rate` Hz.
 
-        Samples are floats from -1 to 1, or integers as sound files hold them (`audio.as_waveform`).
+        Samples are floats from -1 to 1, or integers as in sound files (`audio.as_waveform`).
 
-        A recording is decoded as a whole. Beyond 30 s, what it takes besides these samples does not grow with them
-        where the classifier `streams` (`models/streaming.py`); elsewhere the recording is heard in one piece.
+        A recording is decoded as a whole. Beyond 30 s, memory other than these samples does not grow with them
+        where the classifier `streams` (`models/streaming.py`); elsewhere the recording is processed in one piece.
 
         Raises:
             InputError: the file or the samples can't be used, or are too short for the network.
@@ -260,7 +260,7 @@ class SceneClassifier(nn.Module):
             )
         self.eval()
         device = self.standardize.mean.device
-        # A copy only of what torch can't share: a view backwards, memory that can't be written.
+        # A copy only of what torch can't share: a reversed view, read-only memory.
         batch = torch.from_numpy(np.require(waveform, requirements=["C", "W"]))[None]
         whole = not self.streams or len(waveform) <= _CHUNK_S * self.sample_rate
         logits = self(batch.to(device)) if whole else self.stream(batch, _CHUNK_S)
@@ -269,11 +269,11 @@ class SceneClassifier(nn.Module):
         return Prediction(self.classes[best], dict(zip(self.classes, probabilities, strict=True)))
 
     def waveform_of(self, source: str | Path | audio.Waveform, sample_rate: int | None) -> tuple[str, audio.Waveform]:
-        """A sound file, or samples (samples,) at `sample_rate` Hz, as it hears them, and their name in errors."""
+        """A sound file, or samples (samples,) at `sample_rate` Hz, as its input, and their name in errors."""
         if isinstance(source, str | Path):
             return str(source), audio.read(Path(source), self.sample_rate, self.channel)
         if sample_rate is None:
-            raise InputError("predict was given samples without sample_rate; accepted: samples and their rate in Hz")
+            raise InputError("predict was given samples without sample_rate; accepted: samples with their rate in Hz")
         given = audio.as_waveform(source, "the samples")
         audio.check_waveform(given, sample_rate, "the samples")
         return "the samples", audio.resample(given, sample_rate, self.sample_rate)
@@ -291,21 +291,21 @@ class SceneClassifier(nn.Module):
         }
 
     def written(self) -> tuple[str, bytes]:
-        """The contents of `model.json` and `weights.safetensors`, from which the same classifier was built again.
+        """The contents of `model.json` and `weights.safetensors`, proved to rebuild the same classifier.
 
         Raises:
-            InputError: it can't be, or computes something else: its front end or network is on no menu, or does not
-                tell all that it was built with.
+            InputError: they don't: the front end or network is on no menu, or does not
+                record everything it was built with.
         """
         origin = self.network.origin.network if isinstance(self.network, Int8Network) else self.network
         network = describe(origin, kinds())
         built = build(Part(**network), kinds())
         tensors, tied, names = {}, {}, dict[int, str]()
         for name, tensor in self.state_dict(keep_vars=True).items():
-            if name == _EXTRA_STATE:  # stands in model.json, for people to read
+            if name == _EXTRA_STATE:  # in model.json, readable
                 continue
             if names.setdefault(id(tensor), name) == name:
-                # A clone: safetensors takes no two tensors that share memory.
+                # A clone: safetensors refuses tensors that share memory.
                 tensors[name] = tensor.detach().cpu().contiguous().clone()
             else:
                 tied[name] = names[id(tensor)]
@@ -317,23 +317,23 @@ class SceneClassifier(nn.Module):
             again = self._built(Described.read(text, "model.json"), weights)
             same = self._equals(again)
         except InputError as error:
-            raise InputError(f"this classifier would not load again: {error}") from error
+            raise InputError(f"this classifier could not be loaded: {error}") from error
         if not same:
-            found = differences(origin, built) or "nothing tells which argument differs"
+            found = differences(origin, built) or "the differing argument is unknown"
             raise InputError(
-                f"{network['name']} built with {network['arguments']} is another function than the network to be saved "
-                f"({found}); accepted: a network whose `arguments` hold all that it was given"
+                f"{network['name']} built with {network['arguments']} is not the function of the network to be saved "
+                f"({found}); accepted: a network whose `arguments` hold everything it was given"
             )
         return text, weights
 
     @torch.inference_mode()
     def _equals(self, other: "SceneClassifier") -> bool:
-        """Whether both give the same logits for noise, where this one takes a clip as short as that."""
+        """Whether both give the same logits for noise, where this one takes such a short clip."""
         mine = copy.deepcopy(self).cpu().eval()
         features = torch.randn(mine.short_example().shape, generator=torch.Generator().manual_seed(0))
         try:
             logits = mine.classify(features)
-        except InputError:  # not trained yet, and for clips of one length that nobody knows
+        except InputError:  # not trained yet, and for clips of one, unknown length
             return True
         return torch.allclose(other.classify(features), logits, 1e-4, 1e-5, True)
 
@@ -341,7 +341,7 @@ class SceneClassifier(nn.Module):
         """Write `weights.safetensors` and `model.json` into `folder`. No pickle.
 
         Raises:
-            InputError: what would be written does not build the same classifier again; see `written`.
+            InputError: the files would not rebuild the same classifier; see `written`.
         """
         folder, (text, weights) = Path(folder), self.written()
         folder.mkdir(parents=True, exist_ok=True)
@@ -353,7 +353,7 @@ class SceneClassifier(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path) -> "SceneClassifier":
-        """Rebuild a saved classifier, pruned ones with their own sizes.
+        """Load a saved classifier, pruned ones with their own sizes.
 
         Raises:
             InputError: the folder lacks a file, one is damaged, or the two do not belong together.
@@ -363,35 +363,34 @@ class SceneClassifier(nn.Module):
             if not (folder / name).is_file():
                 below = ", ".join(str(path.parent) for path in sorted(folder.glob("*/seed-*/model.json"))[:5])
                 raise InputError(
-                    f"{folder}: has no {name}; accepted: a folder with model.json and weights.safetensors"
+                    f"{folder}: no {name}; accepted: a folder with model.json and weights.safetensors"
                     + (f", such as {below}" if below else "")
                 )
         weights = (folder / "weights.safetensors").read_bytes()
         described = Described.read((folder / "model.json").read_text(errors="replace"), f"{folder}/model.json")
         if described.weights_sha256 != hashlib.sha256(weights).hexdigest():
             raise InputError(
-                f"{folder}: weights.safetensors is not the file that model.json was written with; "
-                f"accepted: the two files of one model"
+                f"{folder}: weights.safetensors was not written with model.json; accepted: the two files of one model"
             )
         try:
             classifier = cls._built(described, weights)
             classifier.classify(classifier.short_example())
         except Exception as error:
-            # Where settings contradict one another, torch says so, in whatever way.
-            reason = error if isinstance(error, InputError) else f"{error!r}; accepted: a model as it was saved"
+            # Contradictory settings raise any kind of error in torch.
+            reason = error if isinstance(error, InputError) else f"{error!r}; accepted: an unchanged saved model"
             raise InputError(f"{folder}/model.json: {reason}") from error
         return classifier
 
     @classmethod
     def _built(cls, described: Described, weights: bytes) -> "SceneClassifier":
-        """Raises InputError where the two do not fit."""
+        """Raise InputError where the two do not fit."""
         network = build_sized(described, kinds(), len(weights))
         if int8 := described.int8:
             try:
                 set_memory_format(network, torch.zeros(2, *int8.example[1:]))
                 network = prepare(network.eval(), torch.zeros(int8.example), int8.keep_float).convert()
             except Exception as error:
-                raise InputError(f"int8: {error}; accepted: what the model was saved with") from error
+                raise InputError(f"int8: {error}; accepted: values of the saved model") from error
         frontend = build(described.frontend, FRONTENDS)
         standardize = Standardize(described.standardize.bands, described.standardize.channels)
         classifier = cls(frontend, network, described.classes, standardize)
@@ -409,22 +408,22 @@ class SceneClassifier(nn.Module):
         except (SafetensorError, RuntimeError, AttributeError, KeyError) as error:
             raise InputError(
                 f"model.json and weights.safetensors do not belong together ({error}); "
-                f"accepted: the two files of one model, saved by a version of tinyscene that builds it alike"
+                f"accepted: the two files of one model, saved by a version of tinyscene that builds it the same way"
             ) from error
         laid_out(classifier.network)
         return classifier.eval()
 
 
 def _channels(frontend: FrontEnd) -> int:
-    """Of its features. Raises InputError unless they are what it tells."""
+    """Of its features. Raises InputError unless they are as it reports."""
     samples = max(frontend.sample_rate, frontend.shortest_samples)
     with torch.no_grad():
         shape = tuple(frontend(torch.zeros(1, samples)).shape)
-    told = frontend.bands, frontend.frames(samples)
-    if len(shape) != 4 or shape[2:] != told:
+    reported = frontend.bands, frontend.frames(samples)
+    if len(shape) != 4 or shape[2:] != reported:
         raise InputError(
-            f"{type(frontend).__name__} gives {shape} for {samples} samples; accepted: (batch, channels, {told[0]} "
-            f"bands, {told[1]} frames), by its `bands` and `frames`"
+            f"{type(frontend).__name__} gives {shape} for {samples} samples; accepted: (batch, channels, {reported[0]} "
+            f"bands, {reported[1]} frames), by its `bands` and `frames`"
         )
     return int(shape[1])
 

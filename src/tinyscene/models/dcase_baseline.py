@@ -34,7 +34,7 @@ class _Baseline(Network):
         return self.classify_map(self.local(features))
 
     def classify_map(self, mapped: Tensor) -> Tensor:
-        """What `local` gives -> (batch, classes), logits"""
+        """The output of `local` -> (batch, classes), logits"""
         x = self.dropout(self.pool2(mapped))
         x = self.dropout(self.relu(self.dense(torch.flatten(x, 1))))
         logits: Tensor = self.output(x)

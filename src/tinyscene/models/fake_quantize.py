@@ -1,4 +1,4 @@
-"""Fake quantization that turns itself into integers: the modules that PT2E puts into a graph."""
+"""Fake quantization that converts itself to integers: the modules that PT2E puts into a graph."""
 
 from typing import Any
 
@@ -18,18 +18,18 @@ from tinyscene.models.tensors import get_tensor, set_tensor
 
 aten, q = torch.ops.aten, torch.ops.quantized_decomposed
 INT8, INT32 = (-128, 127), (-(2**31), 2**31 - 1)
-# A filter of tiny weights would have so small a scale that its bias does not fit 32 bits.
+# A filter of tiny weights would have so small a scale that its bias would not fit 32 bits.
 _SMALLEST_WEIGHT_SCALE = 2.0**-20
-# Zeros are zeros at any scale: one that leaves room for the bias of a filter that is masked throughout.
+# Zeros are zeros at any scale: this one leaves room for the bias of a fully masked filter.
 _SCALE_OF_ZEROS = 2.0**-10
-# Nor may an activation that was always zero have one.
+# The same for an activation that was always zero.
 _SMALLEST_ACTIVATION_SCALE = 2.0**-16
-# Of each clip of a batch, in every step.
+# Values of each clip of a batch, in every step.
 _TRAINING_VALUES = 1 << 9
 
 
 class RangeObserver(MovingAverageMinMaxObserver):  # type: ignore[misc]
-    """The range that costs least (`models/ranges.py`) for what was seen; in training, a moving average."""
+    """The range of least cost (`models/ranges.py`) for the observed values; in training, a moving average."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -44,7 +44,7 @@ class RangeObserver(MovingAverageMinMaxObserver):  # type: ignore[misc]
         return x
 
     def settle(self) -> None:
-        """Choose the range for all that was seen since the last time."""
+        """Choose the range for everything observed since the last call."""
         low, high = cheapest(torch.cat(self.seen))
         self.min_val.copy_(low)
         self.max_val.copy_(high)
@@ -52,7 +52,7 @@ class RangeObserver(MovingAverageMinMaxObserver):  # type: ignore[misc]
 
 
 class UnitObserver(RangeObserver):
-    """From 0 to almost 1, whatever is seen: the only range of a sigmoid for which LiteRT has integer kernels."""
+    """From 0 to almost 1 for any values: the only range of a sigmoid for which LiteRT has integer kernels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same tensor"""
@@ -61,29 +61,29 @@ class UnitObserver(RangeObserver):
         return x
 
     def settle(self) -> None:
-        """There is nothing to choose."""
+        """Nothing to choose."""
 
 
 class ActivationQuantize(FakeQuantize):  # type: ignore[misc]
-    """Fake quantization of one activation tensor; conversion puts quantize and dequantize in its place."""
+    """Fake quantization of one activation tensor; conversion replaces it by quantize and dequantize."""
 
     path: str
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same shape; where ranges are being set, nothing is known to round with."""
+        """Any shape -> the same shape; not rounded while ranges are being set."""
         if self.training or self.fake_quant_enabled[0]:
             return super().forward(x)  # type: ignore[no-any-return]
         return self.activation_post_process(x)  # type: ignore[no-any-return]
 
     def settle(self) -> None:
-        """Take the range that costs least for all that passed."""
+        """Take the range of least cost for everything that passed."""
         self.activation_post_process.settle()
         scale, zero_point = self.calculate_qparams()
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
 
     def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
-        """PT2E calls this for every place in the graph that this quantizer stands in."""
+        """PT2E calls this for every place of this quantizer in the graph."""
         scale, zero_point = self.scale.squeeze(0), self.zero_point.squeeze(0).to(torch.int8)
         held = _hold(model, node, {f"{self.path}_scale": scale, f"{self.path}_zero_point": zero_point})
         with model.graph.inserting_before(node):
@@ -95,12 +95,12 @@ class ActivationQuantize(FakeQuantize):  # type: ignore[misc]
 
 
 class PerChannelWeightQuantize(FakeQuantize):  # type: ignore[misc]
-    """Fake quantization of a weight tensor, by the range that it has right now."""
+    """Fake quantization of a weight tensor, by its current range."""
 
     path: str
 
     def enable_observer(self, enabled: bool = True) -> None:
-        """Weights are at hand at any time, so that their ranges never go stale."""
+        """Weights are always available, so that their ranges are never stale."""
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         """Scales and zero points, (channels,)"""
@@ -111,7 +111,7 @@ class PerChannelWeightQuantize(FakeQuantize):  # type: ignore[misc]
     def whole(self, weight: Tensor) -> Tensor:
         """(channels, ...) -> the same shape, int8; sets the scales."""
         self(weight)
-        # As `torch.fake_quantize_per_channel_affine` rounds: the reciprocal is multiplied.
+        # Rounds as `torch.fake_quantize_per_channel_affine`, which multiplies by the reciprocal.
         inverse = (1.0 / self.scale).view(-1, *[1] * (weight.ndim - 1))
         return torch.round(weight * inverse).clamp(-127, 127).to(torch.int8)
 
@@ -126,13 +126,13 @@ class PerChannelWeightQuantize(FakeQuantize):  # type: ignore[misc]
 
 
 class BiasQuantize(FakeQuantizeBase):  # type: ignore[misc]
-    """Fake quantization of a bias to int32, at the product of the scales of what the layer multiplies."""
+    """Fake quantization of a bias to int32, at the product of the scales of the layer's input and weight."""
 
     path: str
 
     def __init__(self, activation: ActivationQuantize, weight: PerChannelWeightQuantize) -> None:
         super().__init__()
-        # Kept out of the module tree: they stand in it already.
+        # Kept out of the module tree, which holds them already.
         self.__dict__["read"] = activation, weight
 
     @property
@@ -152,16 +152,16 @@ class BiasQuantize(FakeQuantizeBase):  # type: ignore[misc]
             return bias
         with torch.no_grad():
             restored = quantize_bias(bias, self.scale) * self.scale
-        # The value of the one, the gradient of the other.
+        # The value of one, the gradient of the other.
         return restored + (bias - bias.detach())
 
     def convert(self, model: fx.GraphModule, node: fx.Node) -> None:
-        """Store the bias as int32; its scale is computed from the two that are stored already."""
+        """Store the bias as int32; its scale is computed from the two stored ones."""
         whole = quantize_bias(get_tensor(model, node.args[0]).detach(), self.scale)
         if int(whole.max()) == INT32[1] or int(whole.min()) == INT32[0]:
             raise InputError(
-                f"{self.path}: a bias does not fit 32 bits at the scale of what the layer adds up; accepted: a layer "
-                f"whose inputs and weights are not next to zero, or keep_float for it"
+                f"{self.path}: a bias does not fit 32 bits at the scale of the layer's sums; accepted: a layer "
+                f"whose inputs and weights are not almost zero, or keep_float for it"
             )
         activation, weight = self.__dict__["read"]
         paths = {self.path: whole, f"{activation.path}_scale": None, f"{weight.path}_scale": None}
@@ -187,7 +187,7 @@ ACTIVATION, UNIT = _activation(RangeObserver), _activation(UnitObserver)
 WEIGHT = QuantizationSpec(
     dtype=torch.int8,
     observer_or_fake_quant_ctr=PerChannelWeightQuantize.with_args(
-        # A moving average with all the weight on the newest value: the range as it is now.
+        # A moving average with all the weight on the newest value: the current range.
         observer=MovingAveragePerChannelMinMaxObserver,
         averaging_constant=1.0,
         eps=_SMALLEST_WEIGHT_SCALE,
@@ -225,7 +225,7 @@ def activation_qparams(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _hold(model: fx.GraphModule, node: fx.Node, tensors: dict[str, Tensor | None]) -> list[fx.Node]:
-    """Register buffers by path, unless None says that they are there, and give the nodes that read them."""
+    """Register buffers by path, except None for existing ones, and return the nodes that read them."""
     found = []
     for path, tensor in tensors.items():
         if tensor is not None:

@@ -1,4 +1,4 @@
-"""Batch norm merged into the layer that feeds it, or made an explicit affine where none does."""
+"""Batch norm merged into the layer that feeds it, or made an explicit affine where there is none."""
 
 import copy
 from collections import Counter
@@ -13,9 +13,9 @@ from tinyscene.models.tracing import ModuleCall, Trace, trace_forward
 
 
 def foldable(trace: Trace) -> dict[str, str]:
-    """Batch norms that can merge into the layer before them, and that layer: it runs once and feeds nothing else.
+    """Batch norms that can merge into the layer before them, and that layer, which runs once and feeds nothing else.
 
-    The norm is over the layer's outputs, and folding is proved: a convolution of one's own may do more with its weight.
+    The norm is over the layer's outputs, and folding is proved: a custom convolution may do more with its weight.
     """
     calls = [call for call in trace.calls if isinstance(call, ModuleCall)]
     times = Counter(call.layer for call in calls)
@@ -34,7 +34,7 @@ def foldable(trace: Trace) -> dict[str, str]:
 
 
 def _outputs_at(call: ModuleCall) -> int | None:
-    """The dimension of a convolution's or dense layer's outputs, which a norm has to scale: its own is 1."""
+    """The dimension of a convolution's or dense layer's outputs, which a norm must scale: a norm's own is 1."""
     if isinstance(call.module, _ConvNd) and not isinstance(call.module, _ConvTransposeNd):
         return len(call.output) - 1 - len(call.module.kernel_size)
     return len(call.output) - 1 if isinstance(call.module, nn.Linear) else None
@@ -52,7 +52,7 @@ def _folds_exactly(call: ModuleCall, norm: _BatchNorm) -> bool:
     norm.running_var.uniform_(0.5, 2, generator=generator)
     shape = list(call.input)
     if isinstance(layer, _ConvNd):
-        # Two outputs a dimension are as good as all.
+        # Two outputs a dimension are enough.
         spans = [each * (kernel - 1) + 2 for each, kernel in zip(layer.dilation, layer.kernel_size, strict=True)]
         shape[2:] = map(min, shape[2:], spans)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -66,7 +66,7 @@ def _folds_exactly(call: ModuleCall, norm: _BatchNorm) -> bool:
 
 
 class Affine(nn.Module):
-    """A scale and a shift a channel: a batch norm that no layer can take in."""
+    """A scale and a shift a channel: a batch norm that no layer can absorb."""
 
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__()
@@ -84,11 +84,11 @@ class Affine(nn.Module):
 def fold_batch_norm(network: nn.Module, example: Tensor, keep: tuple[str, ...] = ()) -> nn.Module:
     """A copy that computes the same in evaluation mode, without batch norm outside the modules that `keep` matches.
 
-    What a weight mask removed stays zero: a channel's factor can't bring it back. A bias made by folding has no mask.
+    Weights that a mask removed stay zero at any factor. A bias made by folding has no mask.
 
     Args:
-        example: (1, ...), runs through the network once to see which layer feeds which norm.
-        keep: patterns over module paths, such as "blocks.*.se"; what stands below them stays as it is.
+        example: (1, ...), run through the network once to find which layer feeds which norm.
+        keep: patterns over module paths, such as "blocks.*.se"; modules below them stay as they are.
     """
     folded = copy.deepcopy(network)
     pairs = {norm: into for norm, into in foldable(trace_forward(network, example)).items() if not inside(into, keep)}
@@ -118,7 +118,7 @@ def _fold(layer: nn.Module, norm: _BatchNorm) -> None:
     masks = dict(layer.named_buffers(recurse=False)), dict(norm.named_buffers(recurse=False))
     if "bias_mask" in masks[0]:
         del layer.bias_mask
-    # A factor that a mask removed takes its whole filter with it.
+    # A masked factor removes its whole filter.
     if "weight_mask" in masks[1]:
         kept = masks[0].get("weight_mask", torch.ones_like(weight, dtype=torch.bool))
         layer.register_buffer("weight_mask", kept & masks[1]["weight_mask"].view(-1, *[1] * (weight.ndim - 1)))
@@ -126,7 +126,7 @@ def _fold(layer: nn.Module, norm: _BatchNorm) -> None:
 
 @torch.no_grad()
 def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """y = scale x + shift, what `norm` computes in evaluation mode."""
+    """y = scale x + shift, the function of `norm` in evaluation mode."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = (norm.running_var + norm.eps).rsqrt()

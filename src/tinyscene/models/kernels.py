@@ -1,7 +1,7 @@
-"""What one kernel multiplies: by a formula, nothing by convention, or nobody knows.
+"""The products in one kernel: by a formula, none by convention, or unknown.
 
 Formulas are those of `torch.utils.flop_counter`, two operations a multiply-accumulate (MAC), and a few for what it
-lacks. Nothing is free for being unknown: a kernel that is neither in `FORMULAS` nor free by convention has None.
+lacks. Unknown kernels are not free: one that is neither in `FORMULAS` nor free by convention has None.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from torch.utils.flop_counter import flop_registry
 
 
 def _matrix(first: int) -> Callable[..., int]:
-    """Of the product of the arguments `first` and `first + 1`, matrices or batches of them."""
+    """MACs of the product of arguments `first` and `first + 1`, matrices or batches of them."""
     return lambda *args, **_: args[first].numel() * args[first + 1].shape[-1]
 
 
 def _values_of(position: int) -> Callable[..., int]:
-    """As many as the argument has values: its product with a vector."""
+    """One MAC for each value of the argument: its product with a vector."""
     return lambda *args, **_: args[position].numel()
 
 
@@ -64,10 +64,10 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "mv": _values_of(0),
     "vdot": _values_of(0),
 }
-# Element by element, with the places of the two operands.
+# Element by element, with the positions of the two operands.
 ELEMENTWISE = {"mul": (0, 1), "div": (0, 1), "addcmul": (1, 2), "addcdiv": (1, 2), "lerp": (1, 2)}
 SUMS = {"sum", "mean", "nansum", "cumsum"}
-# What is free of PyTorch's operators, beside views and what is tagged as elementwise or as a reduction. Norms,
+# PyTorch's operators that are free, beside views and those tagged as elementwise or as a reduction. Norms,
 # sums along an axis, ranks:
 _REDUCTIONS = """
     native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training _batch_norm_no_update
@@ -106,11 +106,11 @@ _TAGS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy}
 
 
 class Products:
-    """Counts what kernels multiply, one after the other, and knows which tensors come from no activation.
+    """Counts the products of kernels in order, and tracks the tensors that come from no activation.
 
     Products of two tensors element by element are free, a scale or a gate, unless they are a dense layer in disguise:
-    where one is broadcast, and the result is larger than both, or activations meet a larger weight; or where what a
-    weight multiplied is summed next.
+    where one is broadcast, and the result is larger than both, or activations meet a larger weight; or where a
+    product with a weight is summed next.
 
     Args:
         key: of a tensor's storage, which views share.
@@ -119,13 +119,13 @@ class Products:
 
     def __init__(self, key: Callable[[Tensor], int], weights: set[int]) -> None:
         self.key = key
-        # Weights, constants, and what is made of them alone.
+        # Weights, constants, and tensors computed only from them.
         self._fixed = set(weights)
-        # Values of free products by a weight, which a sum would make a dense layer.
+        # Values of free products with a weight, which a sum would make a dense layer.
         self._weighted: dict[int, int] = {}
 
     def of(self, func: Any, args: Any, options: Any, result: Any) -> int | None:
-        """Multiply-accumulates of one kernel that has run; None where it may multiply and no formula tells."""
+        """Multiply-accumulates of one kernel that has run; None where it may multiply and has no formula."""
         read, made = _keys(self.key, (args, options)), _keys(self.key, result)
         macs = self._macs(func, args, options, result, read)
         if read <= self._fixed:
@@ -165,7 +165,7 @@ class Products:
 
 
 def _unknown(*given: Any) -> int | None:
-    """None, or nothing where no more than single values are read."""
+    """None, or 0 where only single values are read."""
     return None if any(isinstance(leaf, Tensor) and leaf.numel() > 1 for leaf in tree_leaves(given)) else 0
 
 
@@ -174,5 +174,5 @@ def _keys(key: Callable[[Tensor], int], nested: Any) -> set[int]:
 
 
 def _values(tensor: Tensor) -> int:
-    """Values that are there: an axis of stride zero repeats them."""
+    """Stored values: an axis of stride zero repeats them."""
     return prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride)

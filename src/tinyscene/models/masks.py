@@ -17,7 +17,7 @@ SUFFIX = "_mask"
 
 
 def attach(network: nn.Module, path: str, kept: Tensor) -> None:
-    """Register the mask of the parameter at `path`, in place of an earlier one, and set what it removes to zero."""
+    """Register the mask of the parameter at `path`, replacing an earlier one, and set what it removes to zero."""
     parameter = network.get_parameter(path)
     kept = kept.to(parameter.device, torch.bool)
     set_tensor(network, path + SUFFIX, kept)
@@ -34,7 +34,7 @@ def prunable(network: nn.Module, stage: str, weights_only: bool) -> dict[str, nn
     """Trainable parameters by path: all, or the weights of convolutions and dense layers.
 
     Raises:
-        InputError: there are none, or a weight is computed from others.
+        InputError: there are none, or a weight is computed from other tensors.
     """
     refuse_computed_weights(network, stage)
     weighted = {
@@ -49,18 +49,18 @@ def prunable(network: nn.Module, stage: str, weights_only: bool) -> dict[str, nn
     }
     if not found:
         what = "weight of a convolution or dense layer" if weights_only else "parameter"
-        raise InputError(f"{stage}: {type(network).__name__} has no trainable {what}; accepted: one at least")
+        raise InputError(f"{stage}: {type(network).__name__} has no trainable {what}; accepted: at least one")
     return found
 
 
 def refuse_computed_weights(network: nn.Module, stage: str) -> None:
-    """Raise InputError where a layer's weight is no parameter, as by weight norm: its zeros would not stay zero."""
+    """Raise InputError where a layer's weight is not a parameter, as with weight norm: its zeros would not last."""
     for path, layer in network.named_modules():
         held = dict(layer.named_parameters(recurse=False))
         computed = isinstance(layer, _ConvNd | nn.Linear) and "weight" not in held
         if computed or parametrize.is_parametrized(layer):
             raise InputError(
-                f"{stage}: the weight of {path!r} is computed from others, as by weight_norm or spectral_norm; "
+                f"{stage}: the weight of {path!r} is computed, as by weight_norm or spectral_norm; "
                 f"accepted: the network after torch.nn.utils.parametrize.remove_parametrizations (of the older forms "
                 f"torch.nn.utils.remove_weight_norm and remove_spectral_norm)"
             )
@@ -79,14 +79,14 @@ def apply(pairs: list[tuple[Tensor, Tensor]]) -> None:
 
 
 def drop(network: nn.Module) -> None:
-    """Forget the masks; what they removed stays zero."""
+    """Drop the masks; what they removed stays zero."""
     for path in masks_of(network):
         owner, _, name = path.rpartition(".")
         delattr(network.get_submodule(owner), name + SUFFIX)
 
 
 def register(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Register masks for those that stand among saved `tensors`, to be filled by load_state_dict."""
+    """Register the masks found in saved `tensors`, to be filled by load_state_dict."""
     held = dict(network.state_dict())
     for path, kept in tensors.items():
         if path.endswith(SUFFIX) and path.removesuffix(SUFFIX) in held:

@@ -1,8 +1,8 @@
-"""Every network of the menu behind the front end that it was published with.
+"""Every network of the menu behind its published front end.
 
 Departures: features are standardized per band, which the baselines of 2020 to 2022 do and that of 2024 does not;
-waveforms, bands without their time mean, and what a network normalises itself are left as they are. Centred frames are
-padded with zeros, where those of 2024 are reflected.
+waveforms, bands without their time mean, and inputs that a network normalises itself are unchanged. Centred frames are
+padded with zeros; the baseline of 2024 reflects.
 """
 
 from functools import partial
@@ -93,11 +93,11 @@ register_network("tandem", Tandem, frontend=partial(LogMel, **_SCHMIDT))
 
 
 def create_frontend(name: str) -> FrontEnd:
-    """The front end that a network of the menu is put behind. Raises InputError where none is known."""
+    """The front end of a network of the menu. Raises InputError where none is known."""
     made = entry(name).frontend
     if made is None:
         raise InputError(
-            f"no front end is known for {name!r}; accepted: SceneClassifier(front end, network, classes), or "
+            f"{name!r} has no front end; try SceneClassifier(front end, network, classes), or "
             f"register_network({name!r}, ..., frontend=), such as frontend=lambda: LogMel(...)"
         )
     return made()
@@ -110,7 +110,7 @@ def create_classifier(
 
     `arguments` are the network's own, such as `filters`.
 
-    Raises InputError for a name that is on no menu, or that no front end stands beside.
+    Raises InputError for an unknown name, or a network without a front end.
     """
     frontend = create_frontend(name)
     network = create_model(name, seed=seed, classes=len(classes), **arguments)

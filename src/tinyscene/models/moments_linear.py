@@ -16,11 +16,11 @@ from tinyscene.models.network import Network
 class MomentsLinear(Network):
     """Logits that are linear in the moments over time of every band; any number of frames.
 
-    A dense layer a moment, the first with the bias, so that each has an int8 range of its own: the fifth moment is
+    One dense layer for each moment, the first with the bias, so that each has its own int8 range: the fifth moment is
     hundreds of times the first. Under quantization the features, the inputs and outputs of the five layers and the sums
     of their outputs are int8; the moments are computed in float from the int8 features.
 
-    It hears the whole clip: `predict` takes a long recording in one piece.
+    It depends on the whole clip: `predict` takes a long recording in one piece.
 
     Args:
         classes: number of scenes.
@@ -41,7 +41,7 @@ class MomentsLinear(Network):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits."""
-        # One by one: a runtime that saw them in one tensor would give them one scale at 8 bits.
+        # One by one: in one tensor, a runtime would give them one scale at 8 bits.
         mean, *others = self.moments.each(features)
         logits: Tensor = self.layers[0](mean)
         for layer, moment in zip(list(self.layers)[1:], others, strict=True):
@@ -50,13 +50,13 @@ class MomentsLinear(Network):
 
     @torch.no_grad()
     def select_bands(self, kept: list[int]) -> None:
-        """Drop what reads other bands, in place, masks included.
+        """Drop the weights of other bands, in place, masks included.
 
         Args:
             kept: bands that stay, counted from 0, rising.
 
         Raises:
-            InputError: none is kept, or one that there isn't.
+            InputError: no bands, or one that doesn't exist.
         """
         check_kept(kept, int(self.arguments["bands"]))
         for layer in self.layers:

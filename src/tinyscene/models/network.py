@@ -1,4 +1,4 @@
-"""What every network is: features in, logits out."""
+"""The base class of networks: from features to logits."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Locality:
     """How the map of a network depends on time.
 
     Attributes:
-        pooling: what `classify_map` takes over time; it gives the same of the map and of its mean (maximum).
+        pooling: of `classify_map` over time; its result is the same for the map and for its mean (maximum).
         stride: input frames a step of the map.
-        reach: input frames on either side, at most, that one step depends on.
+        reach: the most input frames on either side that one step depends on.
     """
 
     pooling: Literal["mean", "max"]
@@ -34,36 +34,36 @@ class Locality:
 class Network(nn.Module):
     """Features (batch, channels, bands, frames) -> logits (batch, classes).
 
-    Any `nn.Module` that does this is a network. One that derives from this class can tell more of itself:
+    Any such `nn.Module` is a network. One that derives from this class can declare more:
 
     Attributes:
-        shortest_frames: fewest frames that it takes.
+        shortest_frames: the fewest frames that it takes.
         locality: where `forward(x)` is `classify_map(local(x))`, a pooling over time of a map whose steps depend on
-            nearby frames alone: how near. Long recordings are taken in chunks then.
-        initialise: draws the initial values of a layer that is put in anew; torch's own where None.
+            nearby frames: how near. Long recordings are then taken in chunks.
+        initialise: draws the initial values of a new layer; torch's own where None.
     """
 
     shortest_frames: int = 1
     locality: Locality | None = None
     initialise: Callable[[nn.Module], None] | None = None
     arguments: dict[str, Any]
-    """What it was built with: recorded for what is registered."""
+    """The arguments it was built with: recorded for registered classes."""
 
     def local(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> the map in front of the pooling over time"""
         raise NotImplementedError
 
     def classify_map(self, mapped: Tensor) -> Tensor:
-        """What `local` gives, of any number of steps -> (batch, classes), logits"""
+        """The output of `local`, of any number of steps -> (batch, classes), logits"""
         raise NotImplementedError
 
 
 def shortest_frames(network: nn.Module) -> int:
-    """Fewest frames that a network takes: what it tells, or 1."""
+    """The fewest frames that a network takes: as it declares, or 1."""
     return int(getattr(network, "shortest_frames", Network.shortest_frames))
 
 
 def locality(network: nn.Module) -> Locality | None:
-    """Of a network that tells one."""
+    """Of a network that declares one."""
     found: Locality | None = getattr(network, "locality", Network.locality)
     return found

@@ -1,9 +1,9 @@
 """The CNN of Pham et al., DCASE 2020 Task 1b: 62,855 values with batch norm at four a channel, 245.53 KB.
 
 Four blocks of convolution, ReLU, batch norm, pooling and dropout, then one dense layer (table 2). That table has a
-batch norm before every convolution too, which would make 63,751 values and miss the printed 245.5 KB: here one stands
-before the first alone. Of 107 frames the table's second pooling leaves 54, so that incomplete windows count; of those
-54 it prints 13 after the third, where they make 14. With them any number of bands and frames will do.
+batch norm before every convolution too, which would make 63,751 values and miss the printed 245.5 KB: here there is one
+only before the first. Of 107 frames the table's second pooling leaves 54, so that incomplete windows count; of those
+54 it prints 13 after the third, where they make 14. With them any number of bands and frames is accepted.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ class PhamCNN(Network):
         return mapped
 
     def classify_map(self, mapped: Tensor) -> Tensor:
-        """What `local` gives -> (batch, classes), logits"""
+        """The output of `local` -> (batch, classes), logits"""
         logits: Tensor = self.dense(self.dropout(mapped.amax((2, 3))))
         return logits
 

@@ -1,4 +1,4 @@
-"""A network made ready for quantization: folded, exported as a graph, fake quantization inserted; on torchao's PT2E."""
+"""A network prepared for quantization: folded, exported as a graph, fake quantization inserted; by torchao's PT2E."""
 
 import copy
 
@@ -16,7 +16,7 @@ from tinyscene.progress import silence
 _aten = torch.ops.aten
 _DROPOUTS = {_aten.dropout.default, _aten.feature_dropout.default}
 _SHAPES = {_aten.flatten.using_ints, _aten.view.default, _aten.reshape.default, _aten.squeeze.dim}
-# Attributes of exported graphs and of int8 networks, which hold the network's own modules beside these.
+# Attributes of exported graphs and int8 networks, beside the network's own modules.
 _TAKEN = {
     *dir(fx.GraphModule),
     *dir(Int8Network),
@@ -33,7 +33,7 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
 
     Args:
         example: (1, ...), as long as the network needs; batch and frames stay free.
-        keep_float: patterns over module paths, such as "blocks.*.se", of what stays in float.
+        keep_float: patterns over module paths, such as "blocks.*.se", that stay in float.
 
     Raises:
         InputError: a pattern matches no module or one of two that share weights, a module has a name that is taken, the
@@ -46,20 +46,20 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
     for name, _ in network.named_children():
         if name in _TAKEN:
             raise InputError(
-                f"{type(network).__name__} has a module called {name!r}, a name that quantized networks use; "
-                f"accepted: another name for it"
+                f"{type(network).__name__} has a module called {name!r}, which quantized networks use; "
+                f"try another name for it"
             )
     origin = Origin(copy.deepcopy(network).to("meta"), tuple(keep_float), tuple(example.shape))
     folded = fold_batch_norm(network, example, keep_float).cpu().eval()
     _refuse_halves(folded, keep_float)
     graph = _exported(folded, example)
-    # Loading torchao's CUDA parts fails on a machine without, and says so at length.
+    # Loading torchao's CUDA parts fails on a machine without CUDA, with a long message.
     with silence():
         from torchao.quantization.pt2e.prepare import prepare as insert
 
         from tinyscene.models.quantizer import SceneQuantizer
     quantizer = SceneQuantizer(keep_float)
-    # prepare_qat_pt2e would also rewrite the batch norms that stay, as if they were to be folded.
+    # prepare_qat_pt2e would also rewrite the remaining batch norms, as if they were to be folded.
     naming = quantizer.prepare_obs_or_fq_callback
     inserted = insert(quantizer.annotate(graph), {}, is_qat=True, obs_or_fq_callback=naming)
     _unshare_dropout(inserted)
@@ -85,7 +85,7 @@ def _refuse_halves(network: nn.Module, keep_float: tuple[str, ...]) -> None:
 
 
 def _unshare_dropout(graph: fx.GraphModule) -> None:
-    """Take out quantizers that would see what dropout scales up, and have stood before it already."""
+    """Remove quantizers after dropout, which would see scaled values; the input has one already."""
     dropped = {node for node in graph.graph.nodes if node.target in _DROPOUTS}
     before: set[nn.Module] = set()
     for node in list(graph.graph.nodes):
@@ -101,7 +101,7 @@ def _unshare_dropout(graph: fx.GraphModule) -> None:
 
 def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
     """The network's graph of ATen operations, for any batch and any length."""
-    # Sizes 0 and 1 would be taken for constants.
+    # Sizes 0 and 1 would be taken as constants.
     several = torch.cat([example, example]).cpu()
     free = {0: torch.export.Dim.DYNAMIC, example.ndim - 1: torch.export.Dim.DYNAMIC}
     try:
@@ -120,7 +120,7 @@ def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
         )
     module = exported.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
-    # A tensor in and a tensor out: no nests to be flattened on every call.
+    # A tensor in and a tensor out: nothing to flatten on every call.
     *_, output = module.graph.nodes
     (output.args,) = output.args
     module.graph.set_codegen(fx.graph.CodeGen())

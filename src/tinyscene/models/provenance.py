@@ -1,4 +1,4 @@
-"""What a classifier was trained, stopped or calibrated on: part of its state, whatever stage ran."""
+"""The data that a classifier was trained, stopped or calibrated on: part of its state, for every stage."""
 
 import json
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from torch import Tensor
 class Provenance:
     """Training recordings as hashes (`Clips.recording_hashes`), their devices, and the length of training clips.
 
-    `clip_s` is that of the last training, in seconds; None where it is not known.
+    `clip_s` is that of the last training, in seconds; None if unknown.
     """
 
     recordings: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class Provenance:
     clip_s: float | None = None
 
     def merged(self, later: "Provenance") -> "Provenance":
-        """This one and a later stage's: recordings and devices of both, and the later length where there is one."""
+        """Merged with a later stage's: recordings and devices of both, and the later length if known."""
         return Provenance(
             _union(self.recordings, later.recordings),
             _union(self.devices, later.devices),

@@ -1,4 +1,4 @@
-"""Networks under fake quantization, and with int8 weights; on torchao's PT2E."""
+"""Networks under fake quantization, and with int8 weights; by torchao's PT2E."""
 
 import copy
 import warnings
@@ -18,14 +18,14 @@ from tinyscene.models.tensors import get_tensor, laid_out, memory_format, set_te
 
 @dataclass(frozen=True)
 class Origin:
-    """What an int8 network is built from again: the float network's structure, and what stays in float."""
+    """What rebuilds an int8 network: the float network's structure, and the parts that stay in float."""
 
     network: nn.Module
     keep_float: tuple[str, ...]
     example: tuple[int, ...]
 
     def folded(self) -> nn.Module:
-        """The float network with batch norm folded, its values without meaning: what counting runs."""
+        """The float network with batch norm folded, its values meaningless: counting runs it."""
         empty = copy.deepcopy(self.network).to_empty(device="cpu")
         for tensor in [*empty.parameters(), *empty.buffers()]:
             tensor.data.zero_()
@@ -33,7 +33,7 @@ class Origin:
 
 
 class FakeQuantized(Network):
-    """A network that rounds as its int8 form will, in float: what quantization-aware training trains."""
+    """A float network that rounds like its int8 form: quantization-aware training trains it."""
 
     origin: Origin
 
@@ -49,9 +49,9 @@ class FakeQuantized(Network):
         return logits
 
     def train(self, mode: bool = True) -> "FakeQuantized":
-        """Ranges of activations follow what passes in training only.
+        """Ranges of activations follow their inputs only in training.
 
-        Exported graphs hold dropout and batch norm as functions: their flag stands in the graph.
+        Exported graphs hold dropout and batch norm as functions, with their flag in the graph.
         """
         super().train(mode)
         aten = torch.ops.aten
@@ -66,7 +66,7 @@ class FakeQuantized(Network):
 
     @torch.no_grad()
     def set_ranges(self, batches: Iterable[Tensor]) -> None:
-        """Give activations the ranges that cost least for the clips of `batches`; nothing is rounded on the way."""
+        """Give activations the ranges of least cost for the clips of `batches`; nothing is rounded meanwhile."""
         from tinyscene.models.fake_quantize import ActivationQuantize
 
         self.eval()
@@ -86,18 +86,18 @@ class FakeQuantized(Network):
         return [module for module in self.graph.modules() if isinstance(module, FakeQuantizeBase)]
 
     def convert(self) -> "Int8Network":
-        """Integers in place of what was rounded; the logits stay the same, bit for bit."""
+        """Replace rounded values by integers; the logits stay the same, bit for bit."""
         copied = copy.deepcopy(self).cpu().eval()
         graph = copied.graph
         with warnings.catch_warnings():
-            # Where only the structure is wanted, nothing was observed.
+            # Where only the structure is needed, nothing was observed.
             warnings.filterwarnings("ignore", "must run observer")
-            # convert_pt2e calls the same hooks, after a search for unfolded batch norms that takes it 15 seconds.
+            # convert_pt2e calls the same hooks, after a 15 s search for unfolded batch norms.
             for node in list(graph.graph.nodes):
                 if node.op == "call_module":
                     quantizer: Any = graph.get_submodule(node.target)
                     quantizer.convert(graph, node)
-        # What was read before is integers now, under the same name or that of a layer with which it is shared.
+        # Float tensors are integers now, under the same name or that of a layer that shares them.
         graph.graph.eliminate_dead_code()
         return Int8Network(graph, self.origin)
 
@@ -105,7 +105,7 @@ class FakeQuantized(Network):
 class Int8Network(Network):
     """A network with int8 weights, int32 biases and int8 activations.
 
-    Tensors stand under the paths of the layers that they came from: `conv.weight`, `conv.weight_scale`, `conv.bias`,
+    Tensors have the paths of their original layers: `conv.weight`, `conv.weight_scale`, `conv.bias`,
     `conv.output_scale`, `conv.output_zero_point`; a bias's scale is the product of the input's and the weight's.
     Arithmetic is that of the dequantized values, which is how ONNX defines it.
     """
@@ -120,18 +120,18 @@ class Int8Network(Network):
         self.memory_format = memory_format(origin.network)
         for path, module in origin.folded().named_modules(remove_duplicate=False):
             if path:
-                # A module that stands in two places has scales for each.
+                # A module in two places has scales for each.
                 self.set_submodule(path, copy.deepcopy(module))
         for module in self.modules():
             for name in dict(module.named_parameters(recurse=False)):
                 module.register_parameter(name, None)
         read = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
-        # What layers share is read under one of its names, and stored there alone.
+        # A shared tensor is stored under one of its names only.
         for path, tensor in [*converted.named_parameters(remove_duplicate=False), *converted.named_buffers()]:
             if path in read or path.endswith(masks.SUFFIX):
                 set_tensor(self, path, tensor)
         self.requires_grad_(False)
-        # Another order of summation would round one value in a million to its other neighbour.
+        # Another order of summation would round one value in a million the other way.
         laid_out(self)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class Int8Network(Network):
         return mapped
 
     def classify_map(self, mapped: Tensor) -> Tensor:
-        """What `local` gives -> (batch, classes)"""
+        """The output of `local` -> (batch, classes)"""
         *_, output = self.graph.nodes
         logits: Tensor = fx.Interpreter(self, graph=_between(self.graph, self._pooled(), output.args[0])).run(mapped)
         return logits
@@ -168,7 +168,7 @@ class Int8Network(Network):
         """The last layer: its path, weight (classes, inputs) and bias (classes,), dequantized.
 
         Raises:
-            InputError: the logits come from something other than a dense layer.
+            InputError: the logits don't come from a dense layer.
         """
         dense = self._dense()
         weight_node, bias_node = dense.args[1], dense.args[2]
@@ -179,7 +179,7 @@ class Int8Network(Network):
 
     @torch.no_grad()
     def replace_dense(self, weight: Tensor, bias: Tensor, logits: Tensor) -> None:
-        """Put another last layer in place of the one there is, with a range for its `logits` (clips, classes)."""
+        """Replace the last layer, with a range for its `logits` (clips, classes)."""
         from tinyscene.models.fake_quantize import activation_qparams, quantize_bias, quantize_weight
 
         dense = self._dense()
@@ -212,7 +212,7 @@ class Int8Network(Network):
 
     @property
     def output_step(self) -> float | None:
-        """What one step of the int8 logits is worth; None where they are float."""
+        """One step of the int8 logits; None where they are float."""
         last = self._last()
         return float(get_tensor(self, last.args[1])) if _dequantizes(last) else None
 

@@ -1,9 +1,9 @@
-"""Which tensors of an exported graph become int8, and the names of their quantizers: our part of torchao's PT2E.
+"""The tensors of an exported graph that become int8, and the names of their quantizers, for torchao's PT2E.
 
 Weights are int8, symmetric, a scale a channel; activations int8, a scale and a zero point a tensor; biases int32 at the
-scale of what is added up. Convolutions and dense layers are always int8. What has no weights is int8 where all that it
-reads is; anything that divides, or takes a root or logarithm, stays in float, and what reads it too, up to the next
-layer with weights. So does the sum with a number that it reads: a small `var + eps` would otherwise become zero.
+scale of the sums. Convolutions and dense layers are always int8. An operation without weights is int8 where all that it
+reads is; a division, root or logarithm stays in float, and so does what reads it, up to the next
+layer with weights. So does a sum with a number before it: a small `var + eps` would otherwise become zero.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ RELUS = {aten.relu.default, aten.relu_.default, aten.hardtanh.default}
 SUMS = {aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.cat.default}
 MEANS = {aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default}
 CURVES = {aten.sigmoid.default, aten.hardsigmoid.default, aten.hardswish.default, aten.silu.default}
-# The values that come out are some of those that go in, so that the scale stays.
+# The outputs are some of the inputs, so that the scale stays.
 PASSING = {
     aten.max_pool1d.default,
     aten.max_pool2d.default,
@@ -52,7 +52,7 @@ PASSING = {
     aten.clone.default,
 }
 OPERATIONS = RELUS | SUMS | MEANS | CURVES | PASSING
-# Not finite at zero, they or their gradients.
+# Not finite at zero, in value or gradient.
 SINGULAR = {
     aten.sqrt.default,
     aten.rsqrt.default,
@@ -64,10 +64,10 @@ SINGULAR = {
 
 
 class SceneQuantizer(Quantizer):  # type: ignore[misc]
-    """Annotates a graph for PT2E as this module's heading says, and names every quantizer by module path.
+    """Annotates a graph for PT2E by the rules above, and names every quantizer by module path.
 
     Args:
-        keep_float: patterns over module paths; what they match stays in float and its output is quantized.
+        keep_float: patterns over module paths; matching modules stay in float and their output is quantized.
     """
 
     def __init__(self, keep_float: tuple[str, ...] = ()) -> None:
@@ -88,10 +88,10 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
         return model
 
     def validate(self, model: fx.GraphModule) -> None:
-        """Nothing can be wrong with what this class marks itself."""
+        """Nothing to check: this class marks the graph itself."""
 
     def prepare_obs_or_fq_callback(self, model: fx.GraphModule, edge_or_node_to_obs_or_fq: dict[Any, Any]) -> None:
-        """Name the quantizers, and put ours for biases in place of PT2E's, which does not quantize while training."""
+        """Name the quantizers, and replace PT2E's for biases, which don't quantize while training."""
         found = edge_or_node_to_obs_or_fq
         taken: set[str] = set()
         for place, quantizer in list(found.items()):
@@ -99,7 +99,7 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
             if source.op == "get_attr":
                 if get_tensor(model, source).ndim == 1:
                     read = found[reader.args[0], reader], found[reader.args[1], reader]
-                    # A layer that runs twice has a bias for the scale of each input.
+                    # A layer that runs twice has one bias for the scale of each input.
                     quantizer = found[place] = BiasQuantize(*read)
                     quantizer.path = _fresh(source.target, taken)
                 else:
@@ -111,7 +111,7 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
         if self._kept(node):
             return False
         if node.target in WEIGHTED:
-            # A weight that is computed, as weight_norm does, is no tensor to be stored as int8.
+            # A computed weight, as of weight_norm, is not a tensor that can be stored as int8.
             return node.all_input_nodes[1].op == "get_attr"
         if _of_one(node) and _feeds_singular(node):
             return False
@@ -123,7 +123,7 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
         return inside(_path(node), self.keep_float)
 
     def _leaves_float(self, node: fx.Node, int8: dict[fx.Node, None]) -> bool:
-        """Whether a module that is kept in float ends with this node, or all that reads it has weights of its own."""
+        """Whether a module kept in float ends with this node, or all that reads it has its own weights."""
         if node.op != "call_function":
             return False
         if self._kept(node):
@@ -147,7 +147,7 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
             if node.target in PASSING:
                 output = SharedQuantizationSpec((node.all_input_nodes[0], node))
         if any(user in int8 and user.target in RELUS and _fused(user) for user in node.users):
-            # One step of an integer kernel: only what leaves the ReLU is rounded.
+            # One step of an integer kernel: only the output of the ReLU is rounded.
             output = None
         if node.target in RELUS and _fused(node):
             inputs = {}
@@ -155,7 +155,7 @@ class SceneQuantizer(Quantizer):  # type: ignore[misc]
 
 
 def _of_one(node: fx.Node) -> bool:
-    """Whether a node reshapes or picks from one tensor, or puts it together with a number."""
+    """Whether a node reshapes or selects from one tensor, or combines it with a number."""
     return node.target in PASSING or (node.target in SUMS and len(node.all_input_nodes) == 1)
 
 
@@ -164,7 +164,7 @@ def _feeds_singular(node: fx.Node) -> bool:
 
 
 def _tensors(node: fx.Node) -> list[fx.Node]:
-    """What a node reads, sizes left out."""
+    """The nodes that a node reads, without sizes."""
     return [one for one in node.all_input_nodes if one.op == "get_attr" or isinstance(one.meta.get("val"), Tensor)]
 
 
@@ -174,11 +174,11 @@ def _fused(relu: fx.Node) -> bool:
 
 
 def _by_callback(_: list[Any]) -> tuple[Tensor, Tensor]:
-    raise AssertionError("BiasQuantize takes the place of PT2E's derived quantizer")
+    raise AssertionError("BiasQuantize replaces PT2E's derived quantizer")
 
 
 def _path(node: fx.Node) -> str:
-    """Of the module that a node was traced in; empty for the network itself."""
+    """The path of the module that a node was traced in; empty for the network itself."""
     return list(node.meta["nn_module_stack"].values())[-1][0] if node.meta.get("nn_module_stack") else ""
 
 

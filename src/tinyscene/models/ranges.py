@@ -1,4 +1,4 @@
-"""Which range of an activation costs least when it is rounded to int8.
+"""The range of least cost for an activation rounded to int8.
 
 A clip's cost is its squared error over its own energy, at most 1, so that no clip outweighs the others: one that is
 thirty times louder than all others has 900 times their squares. Within the range the error is that of rounding,
@@ -8,12 +8,12 @@ step^2 / 12; beyond it, the square of what is cut off (Banner et al., NeurIPS 20
 import torch
 from torch import Tensor
 
-# Of values' magnitudes, by their logarithm: a range is not known before the last clip was seen.
+# Of values' magnitudes, by their logarithm: the range is unknown until the last clip.
 _BINS_AN_OCTAVE, _OCTAVES = 8, (-20, 24)
 _BINS = _BINS_AN_OCTAVE * (_OCTAVES[1] - _OCTAVES[0])
-# Values of a clip that are counted, evenly spread; its extremes are exact.
+# Values counted in a clip, evenly spaced; its extremes are exact.
 _MOST_VALUES = 1 << 14
-# Range ends that are tried: the largest value, and each a quarter of an octave below the last.
+# Range ends to try: the largest value, and each a quarter of an octave below the last.
 _TRIED = 2.0 ** (-torch.arange(40) / 4)
 
 
@@ -41,16 +41,16 @@ def cheapest(histograms: Tensor) -> tuple[Tensor, Tensor]:
     values = torch.cat([-magnitudes, magnitudes]).clamp(low, high)
     shares = histograms[:, 2:]
     energies = shares @ values.square()
-    heard = energies > 0
-    if not heard.any():
+    nonzero = energies > 0
+    if not nonzero.any():
         return low, high
-    shares = shares[heard] / energies[heard, None]
+    shares = shares[nonzero] / energies[nonzero, None]
     tried = _TRIED.to(low.device)
 
     def cost(lows: Tensor, highs: Tensor) -> Tensor:
         cut = (values - values.clamp(lows[:, None], highs[:, None])).square()
         rounding = ((highs - lows) / 255).square() / 12
-        each = shares @ cut.T + rounding / energies[heard, None]
+        each = shares @ cut.T + rounding / energies[nonzero, None]
         return each.clamp_max(1).mean(0)
 
     # Both ends together, then each alone until neither moves.

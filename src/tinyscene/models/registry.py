@@ -1,4 +1,4 @@
-"""The networks by name: what is on the menu, whoever put it there."""
+"""The menu of networks by name, registered ones included."""
 
 import inspect
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tinyscene.features.front_end import record_arguments, refuse_taken
 
 
 class Entry(NamedTuple):
-    """A network of the menu, and what it is put behind where nothing else is asked for."""
+    """A network of the menu, and its default front end."""
 
     network: type[nn.Module]
     frontend: Callable[[], FrontEnd] | None
@@ -31,7 +31,7 @@ def register_network(
     frontend: Callable[[], FrontEnd] | None = None,
     standardized: bool = True,
 ) -> None:
-    """Put a network on the menu, so that it is built by name, saved and loaded; done by the file that defines it.
+    """Put a network on the menu, so that it can be built by name, saved and loaded; call it where it is defined.
 
     Args:
         name: on the menu.
@@ -58,20 +58,20 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def entry(name: str) -> Entry:
-    """What stands under a name. Raises InputError for one that is on no menu."""
+    """The entry of a name. Raises InputError for an unknown one."""
     if name not in NETWORKS:
-        raise InputError(f"there is no network {name!r}; accepted: {', '.join(list_models())}")
+        raise InputError(f"no network {name!r}; accepted: {', '.join(list_models())}")
     return NETWORKS[name]
 
 
 def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
     """A network with fresh weights: (batch, channels, bands, frames) -> (batch, classes), logits.
 
-    They are drawn from `seed`, or where None from torch's own generator: that of a run, where `reproduce` and `fit`
+    They are drawn from `seed`, or where None from torch's own generator: that of the run, where `reproduce` and `fit`
     build the network (`Run.seed_torch`). `num_classes` is accepted for `classes`.
 
     Raises:
-        InputError: there is no such network, or it takes no such argument.
+        InputError: no such network or argument.
     """
     network = entry(name).network
     signature = inspect.signature(network)

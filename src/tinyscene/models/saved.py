@@ -1,4 +1,4 @@
-"""What a saved classifier's `model.json` holds, checked before anything is built from it."""
+"""The contents of a saved classifier's `model.json`, checked before anything is built from them."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ from tinyscene.errors import InputError
 
 FORMAT = 2
 _Module = TypeVar("_Module", bound=nn.Module)
-# What channel surgery and fresh layers change; a saved model holds those that differ from the network as built.
+# Sizes that channel surgery and new layers change; a saved model holds those that differ from the built network.
 _SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
 _SHOWN_OTHERWISE = (*_SIZES, "training", "arguments")
-# Beyond any front end or network for sound; a loop over a damaged number would not end.
+# Beyond any front end or network for sound; a loop over a damaged number would never end.
 _MOST = 1 << 20
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value comes back from JSON as it was, tuples as lists."""
+    """Whether JSON preserves a value, tuples as lists."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     if isinstance(value, dict):
@@ -32,11 +32,11 @@ def is_plain(value: Any) -> bool:
 
 
 def _sane(value: Any) -> Any:
-    """Raise ValueError for a number that is not finite, or a whole one that no setting has."""
+    """Raise ValueError for a number that is not finite, or an integer beyond any setting."""
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _sane(item)
     if isinstance(value, int | float) and not (math.isfinite(value) and (isinstance(value, float) or value <= _MOST)):
-        raise ValueError(f"{value}; accepted: finite numbers, whole ones up to {_MOST:,}")
+        raise ValueError(f"{value}; accepted: finite numbers, integers up to {_MOST:,}")
     return value
 
 
@@ -57,7 +57,7 @@ class _Strict(BaseModel):
 
 
 class Part(_Strict):
-    """A front end or network: its name on the menu, and what it is built with."""
+    """A front end or network: its name on the menu, and its arguments."""
 
     name: str
     arguments: Annotated[dict[str, Any], AfterValidator(_sane)]
@@ -101,7 +101,7 @@ class Described(_Strict):
             written = fields.pop("sha256", None)
             if written not in (None, digest(fields)):
                 raise InputError(
-                    f"{where}: changed since it was written; accepted: the file as it was saved, or, for a change made "
+                    f"{where}: changed since it was written; accepted: the file as saved, or, for a change made "
                     f"on purpose, one without its sha256"
                 )
             return cls.model_validate_json(json.dumps(fields))
@@ -118,22 +118,22 @@ class Described(_Strict):
 
 
 def digest(fields: dict[str, Any]) -> str:
-    """Of a description, whatever the order of its fields."""
+    """The hash of a description, independent of the order of its fields."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def settings_of(module: nn.Module) -> dict[str, Any]:
-    """Plain values among a module's own attributes: what stands in no tensor."""
+    """Plain values among a module's own attributes, which are in no tensor."""
     return {name: value for name, value in vars(module).items() if not name.startswith("_") and is_plain(value)}
 
 
 def arguments_of(module: nn.Module) -> dict[str, Any]:
-    """What builds a module again. Raises InputError where nothing tells, or where it is more than plain values."""
+    """The arguments that rebuild a module. Raises InputError where they are unknown or more than plain values."""
     name, given = type(module).__name__, getattr(module, "arguments", None)
     if given is None:
         raise InputError(
-            f"{name} can't be saved: it was built before its class was registered, and nothing tells from what; "
-            f"accepted: one that is built after register_network or register_frontend"
+            f"{name} can't be saved: it was built before its class was registered, so that its arguments are unknown; "
+            f"accepted: one built after register_network or register_frontend"
         )
     for argument, value in given.items():
         if not is_plain(value):
@@ -145,29 +145,29 @@ def arguments_of(module: nn.Module) -> dict[str, Any]:
 
 
 def describe(module: nn.Module, menu: Mapping[str, type[nn.Module]]) -> dict[str, Any]:
-    """Name and arguments. Raises InputError for a module that is not on the menu, or that can't be built again."""
+    """Name and arguments. Raises InputError for a module that is not on the menu, or can't be rebuilt."""
     for name, kind in menu.items():
         if type(module) is kind:
             return {"name": name, "arguments": arguments_of(module)}
     raise InputError(
-        f"{type(module).__name__} is on no menu and can't be saved as a model; accepted: {', '.join(menu)}, or what "
-        f"was handed to register_network or register_frontend. Weights alone: torch.save(classifier.state_dict(), FILE)"
+        f"{type(module).__name__} is on no menu and can't be saved as a model; accepted: {', '.join(menu)}, or a class "
+        f"given to register_network or register_frontend. Only weights: torch.save(classifier.state_dict(), FILE)"
     )
 
 
 def build(part: Part, menu: Mapping[str, type[_Module]]) -> _Module:
-    """The module that was described. Raises InputError for one that is not on the menu, or for its arguments."""
+    """The described module. Raises InputError for one that is not on the menu, or for its arguments."""
     if part.name not in menu:
         raise InputError(f"{part.name!r} is not on the menu; accepted: {', '.join(menu)}")
     try:
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn for nothing
+        with torch.random.fork_rng(devices=[]):  # initial weights are discarded
             return menu[part.name](**part.arguments)
     except InputError:
         raise
     except Exception as error:
-        # Whatever a constructor stumbles over, its own or a stranger's.
+        # Any error of a constructor.
         raise InputError(
-            f"{part.name} can't be built with {part.arguments} ({error}); accepted: what it was saved with"
+            f"{part.name} can't be built with {part.arguments} ({error}); accepted: the saved arguments"
         ) from error
 
 
@@ -181,14 +181,14 @@ def build_sized(described: Described, menu: Mapping[str, type[nn.Module]], weigh
         InputError: as `build`, or the network is larger than its weights.
     """
     values = 0
-    # A network that reads its own values can't be built without them; any other fault comes up again below.
+    # A network that reads its own values can't be built without them; any other error recurs below.
     with suppress(InputError), torch.device("meta"):
         empty = _resized(build(described.network, menu), described)
-        # One byte a value at least; what an int8 network folds away are vectors.
+        # At least one byte a value; an int8 network folds away only vectors.
         values = sum(parameter.numel() for parameter in empty.parameters() if parameter.ndim > 1)
     if values > weights:
         raise InputError(
-            f"a network of {values:,} weights, of which weights.safetensors holds {weights:,} bytes; accepted: the two "
+            f"a network of {values:,} weights, but {weights:,} bytes in weights.safetensors; accepted: the two "
             f"files of one model"
         )
     return _resized(build(described.network, menu), described)
@@ -244,7 +244,7 @@ def _written(arguments: dict[str, Any]) -> str:
 
 def _resize(layer: nn.Module, sizes: dict[str, int]) -> None:
     """Give `layer` tensors of these sizes, to be filled by load_state_dict."""
-    # Zeros, since an int8 network is built from them before: what memory happens to hold may not be finite.
+    # Zeros, since an int8 network is built from them first, and uninitialised memory may not be finite.
     device = next(layer.parameters()).device
     for name, size in sizes.items():
         setattr(layer, name, size)

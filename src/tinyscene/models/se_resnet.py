@@ -2,8 +2,8 @@
 
 A 3x3 convolution and six double-convolution blocks with squeeze-and-excitation, then mean and standard deviation over
 time, and one dense layer (section 2.3, figures 1 to 3). The report gives the total stride over bands, 8, but neither
-where the strides sit nor those over frames: here the first, second and fourth block halve both, so that most of the
-work is done on small maps. Batch norm stands before the ReLU inside squeeze-and-excitation, which isn't in the text
+the strides' places nor those over frames: here the first, second and fourth block halve both, so that most of the
+work is done on small maps. Batch norm comes before the ReLU inside squeeze-and-excitation, which isn't in the text
 either. Every convolution has a bias; those of the shortcuts have no batch norm.
 """
 

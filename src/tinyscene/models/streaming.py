@@ -1,7 +1,7 @@
 """Long recordings in bounded memory: chunks that overlap, one pooling over all of them.
 
-A network streams if it has a `locality` (`models/network.py`), a front end if `reach_samples` is a number. What looks
-at the whole clip before it pools (squeeze-and-excitation, the deviation over time, a subtracted time mean) does not.
+A network streams if it has a `locality` (`models/network.py`), a front end if `reach_samples` is a number. What uses
+the whole clip before it pools (squeeze-and-excitation, the deviation over time, a subtracted time mean) does not.
 """
 
 import copy
@@ -17,7 +17,7 @@ from tinyscene.models.network import locality, shortest_frames
 
 
 class Waveforms(Protocol):
-    """A tensor (batch, samples), or what gives its stretches one after the other."""
+    """A tensor (batch, samples), or a source of its stretches in order."""
 
     @property
     def shape(self) -> Sequence[int]: ...
@@ -26,7 +26,7 @@ class Waveforms(Protocol):
 
 
 class Chunk(NamedTuple):
-    """Frames `first` to `last` go in; of the steps that come out, `skip` are dropped and then `take` kept."""
+    """Frames `first` to `last` of the input; of the output steps, `skip` are dropped and then `take` kept."""
 
     first: int
     last: int
@@ -35,12 +35,12 @@ class Chunk(NamedTuple):
 
 
 def chunks(frames: int, stride: int, context: int, most: int) -> Iterator[Chunk]:
-    """Cut a recording so that every step is kept once, away from borders that are not the recording's own.
+    """Cut a recording so that every step is kept once, away from borders other than the recording's own.
 
     Args:
         stride: frames a step of the map.
         context: frames on either side, a multiple of `stride`, that are computed and dropped.
-        most: frames of a chunk, context included; more only where they hold no whole step.
+        most: frames of a chunk, context included; more only where they hold no complete step.
     """
     steps = max(1, (most - 2 * context) // stride)
     start = 0
@@ -61,12 +61,12 @@ def streams(frontend: FrontEnd, network: nn.Module) -> bool:
 def stream(
     features: Callable[[Tensor], Tensor], frontend: FrontEnd, network: nn.Module, waveforms: Waveforms, most: int
 ) -> Tensor:
-    """Logits of what `streams`, as of the whole recording at once but for rounding.
+    """Logits of a classifier that `streams`, as of the whole recording at once except for rounding.
 
     Args:
-        features: of waveforms, standardized, as the network has its maps.
-        waveforms: (batch, samples), long enough for the network; it is asked for stretches in order, none of which
-            begins before the one before.
+        features: of waveforms, standardized, in the memory order of the network's maps.
+        waveforms: (batch, samples), long enough for the network; stretches are read in order, none of which
+            begins before the previous one.
         most: frames of a chunk; see `chunks`.
 
     Returns:
@@ -98,7 +98,7 @@ def _frames(features: Callable[[Tensor], Tensor], frontend: FrontEnd, waveforms:
     assert reach is not None
     start = max(0, chunk.first - -(-reach // hop))
     begin, samples = start * hop, waveforms.shape[-1]
-    # A front end may give fewer frames than hops: as many samples as it takes.
+    # A front end may give fewer frames than hops: then more samples.
     enough = begin + bisect_left(range(samples - begin), chunk.last - start, key=frontend.frames)
     needed = waveforms[:, begin : max(enough, chunk.last * hop + reach)]
     return features(needed)[..., chunk.first - start : chunk.last - start]

@@ -17,7 +17,7 @@ class Tandem(Network):
     The network's last convolution starts with weights and bias of zero, so that the first prediction is the linear
     model's. Under quantization both read the same int8 features, and the sum of their int8 logits is int8.
 
-    It hears the whole clip: `predict` takes a long recording in one piece.
+    It depends on the whole clip: `predict` takes a long recording in one piece.
 
     Args:
         classes: number of scenes.
@@ -46,13 +46,13 @@ class Tandem(Network):
 
     @torch.no_grad()
     def select_bands(self, kept: list[int]) -> None:
-        """Drop what reads other bands, in place: weights of the linear branch, rows of what the network hears.
+        """Drop other bands, in place: weights of the linear branch, rows of the network's input.
 
         Args:
             kept: bands that stay, counted from 0, rising; a multiple of 32 of them.
 
         Raises:
-            InputError: another number of bands, or one that there isn't.
+            InputError: another number of bands, or one that doesn't exist.
         """
         self.cnn.select_bands(kept)
         self.linear.select_bands(kept)

@@ -1,4 +1,4 @@
-"""Parameters and buffers by path, whichever of the two there is, and how they lie in memory."""
+"""Parameters and buffers by path, and their order in memory."""
 
 import copy
 from operator import attrgetter
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 
 def get_tensor(network: nn.Module, node: Any) -> Tensor:
-    """What a graph's `get_attr` node reads."""
+    """The tensor that a graph's `get_attr` node reads."""
     tensor: Tensor = attrgetter(node.target)(network)
     return tensor
 
 
 def set_tensor(network: nn.Module, path: str, tensor: Tensor) -> None:
-    """Put a parameter, or a buffer, in place of what stands at `path`; modules that are missing there are made."""
+    """Replace the parameter or buffer at `path`; missing modules are created."""
     *above, name = path.split(".")
     for step in above:
         if step not in network._modules:
@@ -30,22 +30,22 @@ def set_tensor(network: nn.Module, path: str, tensor: Tensor) -> None:
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:
-    """How its maps lie in memory: channels last, which halves the time of a convolution on CPUs, where it can."""
+    """The memory order of its maps: where possible channels last, which halves the time of a convolution on CPUs."""
     found: torch.memory_format = getattr(network, "memory_format", torch.channels_last)
     return found
 
 
 def laid_out(network: nn.Module) -> Any:
-    """The network, its weights in place in the order of its maps."""
-    # The same order everywhere keeps rounding the same.
+    """The network, its weights changed in place to the order of its maps."""
+    # One order everywhere keeps rounding the same.
     return network.to(memory_format=memory_format(network))  # type: ignore[call-overload]
 
 
 def set_memory_format(network: nn.Module, features: Tensor) -> None:
-    """Say that its maps are contiguous where it fails on others, as `view` does after a convolution.
+    """Mark its maps as contiguous where it fails on others, as `view` does after a convolution.
 
     Args:
-        features: (batch, channels, bands, frames), values are of no importance.
+        features: (batch, channels, bands, frames), of any values.
     """
     if hasattr(network, "memory_format"):
         return
@@ -57,6 +57,6 @@ def set_memory_format(network: nn.Module, features: Tensor) -> None:
         with torch.no_grad():
             copied(features.contiguous(memory_format=torch.channels_last))
     except Exception as error:
-        # What else it fails on is for its first use to say.
+        # Other failures are reported at its first use.
         if "view size is not compatible" in str(error):
             network.memory_format = torch.contiguous_format  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""What happens in one forward: modules called, functions called, and storages read and written, in order."""
+"""A trace of one forward pass: modules and functions called, storages read and written, in order."""
 
 import copy
 from collections.abc import Callable
@@ -34,8 +34,8 @@ class ModuleCall:
 class FunctionCall:
     """One call of a torch function, tensors among the arguments replaced by their `torch.Size`.
 
-    `born_as` is the shape with which the first tensor's storage was made, before any flattening. `products` holds the
-    multiply-accumulates of its kernels by name; None where no formula tells (`kernels.Products`).
+    `born_as` is the shape in which the first tensor's storage was created, before any flattening. `products` holds the
+    multiply-accumulates of its kernels by name; None where there is no formula (`kernels.Products`).
     """
 
     layer: str
@@ -49,7 +49,7 @@ class FunctionCall:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of its kernels, as far as there are formulas."""
+        """Multiply-accumulates of its kernels that have formulas."""
         return sum(macs or 0 for macs in self.products.values())
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
@@ -80,10 +80,10 @@ class Trace:
 
 
 class _Storages:
-    """Gives each storage a number that is never used again, and remembers the shape that it was made with."""
+    """Gives each storage a number that is never reused, and stores the shape that it was created with."""
 
     def __init__(self) -> None:
-        # A weak reference keeps the address from being reused, and lets the memory go.
+        # A weak reference keeps the address from being reused, and frees the memory.
         self._references: dict[int, StorageWeakRef] = {}
         self.born_as: dict[int, Shape] = {}
 
@@ -97,13 +97,13 @@ class _Storages:
 
 
 class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records the storages of each kernel, where views and in-place kernels share theirs, and what it multiplies."""
+    """Records the storages of each kernel, where views and in-place kernels share theirs, and its products."""
 
     def __init__(self, trace: Trace, storages: _Storages, parameters: set[int], running: list[tuple[str, str]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace, self.storages, self.parameters, self.running = trace, storages, parameters, running
         self.kernels = Products(storages.key, parameters)
-        # Of the function that is running; None outside of any, as in scripted modules.
+        # Of the running function; None outside of any, as in scripted modules.
         self.products: dict[str, int | None] | None = None
 
     def __torch_dispatch__(
@@ -134,7 +134,7 @@ class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
         keys = []
         for tensor in tensors_in(nested):
             key = self.storages.key(tensor)
-            # Integer results, such as the positions that max pooling returns unasked, exist on no device at inference.
+            # Integer results, such as the positions of max pooling, don't exist on a device at inference.
             if key not in self.parameters and (tensor.is_floating_point() or tensor.is_complex()):
                 values = tensor.untyped_storage().nbytes() // tensor.element_size()
                 self.trace.values[key] = values * (2 if tensor.is_complex() else 1)
@@ -161,7 +161,7 @@ class _Functions(TorchFunctionMode):
         result = func(*args, **kwargs)
         self.steps.products = around
         produced = tensors_in(result)
-        # Attribute access (`x.shape`) arrives here as well and costs nothing.
+        # Attribute access (`x.shape`) also arrives here and costs nothing.
         name = getattr(func, "__name__", "")
         if (given and produced and name != "__get__") or products:
             shapes = tree_map(_shape_of, args), tree_map(_shape_of, kwargs)
@@ -178,7 +178,7 @@ def trace_forward(network: nn.Module, example: Tensor) -> Trace:
         InputError: the example's batch is not one clip, or the network can't take the example.
     """
     if example.ndim < 2 or example.shape[0] != 1:
-        raise InputError(f"counting takes a batch of one clip, (1, ...); given was {tuple(example.shape)}")
+        raise InputError(f"an example of shape {tuple(example.shape)}; accepted: a batch of one clip, (1, ...)")
     copied = copy.deepcopy(network).float().cpu().eval()
     # A clone, since the example may be a view of something larger.
     example = example.detach().float().cpu().clone()

@@ -1,4 +1,4 @@
-"""Challenge editions: what each one counts, how, and up to which limit."""
+"""Challenge editions: what each one counts, how, and its limits."""
 
 from tinyscene.errors import InputError
 from tinyscene.rules.budget import Budget
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def get_rules(name: str) -> Rules:
-    """The edition called `name`. Raises InputError, naming those there are."""
+    """The edition called `name`. Raises InputError for an unknown one."""
     if name not in RULES:
         raise InputError(f"no rules {name!r}; accepted: {', '.join(RULES)}")
     return RULES[name]

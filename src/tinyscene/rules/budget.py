@@ -1,4 +1,4 @@
-"""A budget of one's own: what a device has room and time for, as rules that judge like those of a challenge."""
+"""Your own budget: a device's limits, as rules that judge like those of a challenge."""
 
 import re
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from tinyscene.errors import InputError, Numbers
 from tinyscene.rules.rules import Limit, Rules
 
 COUNTS_IN: dict[str, int] = {"": 1, "k": 1000, "M": 1_000_000}
-_UNITS_SAID = {
+_UNITS_ACCEPTED = {
     **dict.fromkeys(BYTES_IN, "a number and B, kB (1000 B) or KB (1024 B), such as 64kB"),
-    **dict.fromkeys(COUNTS_IN, "a number, or one and k (thousands) or M (millions), such as 10M"),
+    **dict.fromkeys(COUNTS_IN, "a number, alone or with k (thousands) or M (millions), such as 10M"),
 }
 _AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 _MOST = 10**15
 
 
 def amount(text: str, units: dict[str, int], what: str) -> int:
-    """A size or a count as it is typed: "64kB" by `BYTES_IN`, "10M" by `COUNTS_IN`; a fraction of one is cut off.
+    """A size or count as typed: "64kB" by `BYTES_IN`, "10M" by `COUNTS_IN`; fractions are cut off.
 
     Raises:
         InputError: no number, another unit, less than one, or 10^15 and more; `what` names the option.
@@ -26,21 +26,21 @@ def amount(text: str, units: dict[str, int], what: str) -> int:
     found = _AMOUNT.fullmatch(text)
     value = int(Decimal(found[1]) * units[found[2]]) if found and found[2] in units else 0
     if not 1 <= value < _MOST:
-        said = _UNITS_SAID[next(iter(units))]
-        raise InputError(f"{what} {text}; accepted: {said}, that comes to at least 1 and less than 10^15")
+        form = _UNITS_ACCEPTED[next(iter(units))]
+        raise InputError(f"{what} {text}; accepted: {form}, at least 1 and less than 10^15")
     return value
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that a classifier may cost once it is a file, each at most that much; None is no limit.
+    """The most that an exported classifier may cost; None is no limit.
 
     Args:
-        bytes: of all that an int8 file stores of the network: weights, biases, scales, zero points, constants; not of
+        bytes: everything that an int8 file stores of the network: weights, biases, scales, zero points, constants; not
             graph and metadata.
         macs: multiply-accumulates of one clip, by torchinfo's count of the file's layers.
         parameters: weights, biases and the scales and shifts that batch norm leaves.
-        ram_bytes: peak of the activations of one clip, the input among them, in a runtime that fuses what belongs to
+        ram_bytes: peak of the activations of one clip, its input included, in a runtime that fuses what belongs to
             one int8 layer.
 
     Raises:
@@ -59,7 +59,7 @@ class Budget:
 
     @classmethod
     def typed(cls, under: str | None, macs: str | None, parameters: str | None, ram: str | None) -> "Budget":
-        """From the options of `tinyscene fit`; raises InputError as `amount` does, or where none is given."""
+        """From the options of `tinyscene fit`. Raises InputError as `amount`, or where none is given."""
         given = {"--under": under, "--macs": macs, "--parameters": parameters, "--ram": ram}
         units = {"--under": BYTES_IN, "--macs": COUNTS_IN, "--parameters": COUNTS_IN, "--ram": BYTES_IN}
         if all(text is None for text in given.values()):
@@ -81,10 +81,10 @@ class Budget:
             limits.append(Limit("ram", self.ram_bytes, "kB"))
         return Rules(
             name="budget",
-            title="a budget of one's own",
+            title="your own budget",
             clip_s=clip_s,
             limits=tuple(limits),
             ranked_by="log loss on validation clips",
-            notes=("Everything that the int8 file stores of the network counts, scales and zero points too.",),
+            notes=("Everything that the int8 file stores of the network counts, scales and zero points included.",),
             classes=classes,
         )

@@ -14,7 +14,7 @@ dcase2022 = Rules(
     ranked_by="log loss (multi-class cross-entropy)",
     notes=(
         "Zeros count, and every parameter is an int8.",
-        "MACs are what NeSsi reads in the TFLite file. The 46,512 that it prints for the baseline are bytes, with "
+        "MACs are NeSsi's count of the TFLite file. The 46,512 that it prints for the baseline are bytes, with "
         "biases of four; the folded parameters are 45,990.",
     ),
     classes=SCENES,

@@ -14,9 +14,9 @@ dcase2023 = Rules(
     ranked_by="weighted average rank of accuracy, memory and MACs; energy is measured beside them",
     notes=(
         "Zeros count; a kB has 1000 bytes.",
-        "NeSsi counts, which returns torchinfo's figure for a PyTorch network; for a TFLite file its own rule decides, "
-        "which the ledger shows as the counter nessi.",
-        "The baseline is that of 2022; its figures under this edition are not verified.",
+        "NeSsi counts, which returns torchinfo's count for a PyTorch network; for a TFLite file its own rule applies, "
+        "shown in the ledger as the counter nessi.",
+        "The baseline is that of 2022; its counts under this edition are not verified.",
     ),
     classes=SCENES,
 )

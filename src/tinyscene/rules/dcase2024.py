@@ -12,6 +12,6 @@ dcase2024 = Rules(
         Limit("macs", 30_000_000, "MMACs", counter="torchinfo"),
     ),
     ranked_by="accuracy, averaged over classes and over the splits of 5, 10, 25, 50 and 100 %",
-    notes=("Zeros count.", "torchinfo counts the network as it is submitted: folding batch norm raises its figure."),
+    notes=("Zeros count.", "torchinfo counts the network as it is submitted: folding batch norm raises its count."),
     classes=SCENES,
 )

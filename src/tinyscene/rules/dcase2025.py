@@ -13,9 +13,9 @@ dcase2025 = Rules(
     ),
     ranked_by="accuracy, averaged over classes",
     notes=(
-        "Zeros count; only what parameters() returns is counted, so a value in a buffer escapes the challenge's "
+        "Zeros count; only what parameters() returns is counted, so that a value in a buffer escapes the challenge's "
         "counter (the ledger lists it as statistic, constant or scale).",
-        "The limits hold for each device's model: judge each one alone.",
+        "The limits hold for each device's model: judge each one separately.",
     ),
     classes=SCENES,
 )

@@ -20,15 +20,15 @@ UNITS: dict[Quantity, dict[str, int]] = {
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that one quantity may come to.
+    """The limit on one quantity.
 
     Attributes:
         quantity: bytes of what is stored, parameters, MACs, or the peak RAM of the activations.
         at_most: in bytes, parameters or MACs, whatever the unit; the limit itself is allowed.
-        unit: what figures are shown in: B, kB, KB, parameters, k parameters, MACs or MMACs.
+        unit: the unit shown: B, kB, KB, parameters, k parameters, MACs or MMACs.
         convention: name of the counting convention, for bytes and parameters.
         counter: name of the MAC counter, for MACs.
-        zeros: whether values that a mask removes count too.
+        zeros: whether values that a mask removes also count.
     """
 
     quantity: Quantity
@@ -40,12 +40,12 @@ class Limit:
 
     def __post_init__(self) -> None:
         if self.quantity not in UNITS:
-            raise InputError(f"unknown quantity {self.quantity!r}; accepted are {', '.join(UNITS)}")
+            raise InputError(f"unknown quantity {self.quantity!r}; accepted: {', '.join(UNITS)}")
         if self.unit not in UNITS[self.quantity]:
             accepted = ", ".join(UNITS[self.quantity])
-            raise InputError(f"{self.quantity} can't be shown in {self.unit!r}; accepted are {accepted}")
+            raise InputError(f"{self.quantity} can't be shown in {self.unit!r}; accepted: {accepted}")
         if self.quantity == "macs" and self.counter not in COUNTERS:
-            raise InputError(f"there is no MAC counter {self.counter!r}; there are {', '.join(COUNTERS)}")
+            raise InputError(f"no MAC counter {self.counter!r}; accepted: {', '.join(COUNTERS)}")
         if self.quantity in ("bytes", "parameters"):
             get_convention(self.convention)
 
@@ -59,7 +59,7 @@ class Limit:
         return f"{self.convention}, {'with' if self.zeros else 'without'} zeros"
 
     def measure(self, ledger: Ledger) -> int:
-        """What the limit looks at, in bytes, parameters or MACs.
+        """The limited quantity, in bytes, parameters or MACs.
 
         Raises:
             InputError: the ledger holds no MACs by this counter.
@@ -67,7 +67,7 @@ class Limit:
         if self.quantity == "macs":
             if self.counter not in ledger.macs:
                 held = ", ".join(ledger.macs) or "none"
-                raise InputError(f"the ledger has no MACs by {self.counter!r}; it has {held}: count with an example")
+                raise InputError(f"the ledger has no MACs by {self.counter!r} (only {held}); count with an example")
             return ledger.macs[self.counter]
         if self.quantity == "ram":
             return ledger.peak_ram_bytes
@@ -79,9 +79,9 @@ class Limit:
 
 @dataclass(frozen=True)
 class Finding:
-    """One limit and the value that it met.
+    """One limit and the value compared with it.
 
-    `uncounted` is what the limit's MAC counter does not see: a value within the limit proves nothing then.
+    `uncounted` is what the limit's MAC counter misses: a value within the limit then proves nothing.
     """
 
     limit: Limit
@@ -90,7 +90,7 @@ class Finding:
 
     @property
     def margin(self) -> int:
-        """What is to spare, in bytes, parameters or MACs; negative if the limit is exceeded."""
+        """The margin, in bytes, parameters or MACs; negative if the limit is exceeded."""
         return self.limit.at_most - self.value
 
     @property
@@ -119,7 +119,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an edition says of a ledger, limit by limit."""
+    """An edition's verdict on a ledger, limit by limit."""
 
     rules: str
     findings: tuple[Finding, ...]
@@ -146,9 +146,9 @@ class Rules:
 
     Attributes:
         clip_s: length of a clip, for which MACs are counted.
-        ranked_by: what decides the ranking, in words.
-        notes: what the edition leaves open, and how it is read here.
-        classes: the scenes to tell apart, in alphabetical order.
+        ranked_by: the ranking criterion, in words.
+        notes: what the edition leaves open, and how it is interpreted here.
+        classes: the scenes, in alphabetical order.
     """
 
     name: str
@@ -162,7 +162,7 @@ class Rules:
     def judge(self, ledger: Ledger) -> Verdict:
         """Measure `ledger` against every limit; its example should be as long as a clip of this edition.
 
-        A limit on MACs is not passed where its counter misses any.
+        A limit on MACs fails where its counter misses any.
         """
         return Verdict(
             self.name,

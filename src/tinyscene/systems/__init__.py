@@ -1,4 +1,4 @@
-"""The published systems, and what runs them."""
+"""The published systems, and the code that runs them."""
 
 from tinyscene.systems.count import count_system
 from tinyscene.systems.edit import override, scale_system

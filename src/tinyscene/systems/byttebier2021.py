@@ -3,20 +3,20 @@
 Log-mel features without their time mean go into double convolutions with squeeze-and-excitation, and mean and standard
 deviation over time into one dense layer. It is trained in three cycles of the learning rate, then quantized, and its
 logits are calibrated by logistic regression that is folded into the dense layer; or, made narrower, a quarter of its
-values is cut after the first cycle.
+values is pruned after the first cycle.
 
     tinyscene reproduce byttebier2021 --dataset tau2020-mobile --data $TAU2020
 
 The report gives 71.2 % for `qat8` and 70.2 % for `prune16` on TAU Urban Acoustic Scenes 2020 Mobile. It fits its
 calibration on the test part (75.3 and 74.1 %): so do the two variants `_on_test`, which are marked optimistic; the
-others fit it on the validation part, which training left out. Clips under 3.45 s, which are 3 s at the highest speed,
-want shorter crops, as in `--set qat8.stages.0.augment.1.duration_s=1.0` and
+others fit it on the validation part, which is held out of training. Clips under 3.45 s, which are 3 s at the highest
+speed, need shorter crops, as in `--set qat8.stages.0.augment.1.duration_s=1.0` and
 `--set qat8.stages.1.fit.augment.1.duration_s=1.0`.
 
 Departures: the report trains with simulated quantization throughout, batch norm included; here the network is trained
-in float, batch norm is folded, and the third cycle runs once more under simulated quantization. Adam starts anew
+in float, batch norm is folded, and the third cycle runs again under simulated quantization. Adam is reset
 after quantization and after pruning. The report changes the speed of a crop and pads it back to 3 s, which ends a
-third of all crops in up to 0.39 s of digital silence; here speed changes before the crop. Where the strides sit, the
+third of all crops in up to 0.39 s of digital silence; here speed changes before the crop. The strides' places, the
 floor of the logarithm, which is 16-bit rounding noise in a band, and the scale of the mel bands are not in the
 report.
 """
@@ -39,7 +39,7 @@ own, bn4 = CONVENTIONS["byttebier2021"], CONVENTIONS["bn4"]
 
 
 def build(classes: tuple[str, ...], channels: tuple[int, int] = (24, 48)) -> SceneClassifier:
-    """128 log-mel bands, 301 frames for a crop of 3 s; nothing is standardized but the time mean."""
+    """128 log-mel bands, 301 frames for a crop of 3 s; only the time mean is removed."""
     network = SEResNet(channels, classes=len(classes), bands=128)
     return SceneClassifier(create_frontend("se_resnet"), network, classes, Standardize.identity(128))
 

@@ -1,4 +1,4 @@
-"""Count a system without data: its stages change the untrained network's shape, and nothing is fitted."""
+"""Count a system without data: its stages only change the untrained network's shape."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +23,11 @@ EXPORTED = tuple(FORMATS)
 def count_system(
     file: SystemFile, rules: Rules | None = None, *, precision: Precision | None = None, quiet: bool = False
 ) -> list[Row]:
-    """A row a stage of every variant, the report's figures beside the last one.
+    """One row for each stage of every variant, the report's numbers beside the last one.
 
     Args:
         rules: judge by another edition than the report's.
-        precision: of the activations, for the peak RAM; what the network computes in where None.
+        precision: of the activations, for the peak RAM; the network's own where None.
     """
     rows = []
     shaped: Shaped = []
@@ -52,9 +52,9 @@ def stage_row(
     rules: Rules,
     precision: Precision | None = None,
 ) -> Row:
-    """Count what the stage `index` of a variant left.
+    """Count the result of stage `index` of a variant.
 
-    The printed figures stand beside the last one, where the number of classes is the report's.
+    The report's numbers are beside the last one, where the number of classes is the report's.
     """
     system = file.variants[variant]
     ledger = count_classifier(classifier, rules.clip_s, precision=precision)
@@ -73,10 +73,10 @@ def stage_row(
 
 
 def is_system(target: str) -> bool:
-    """Whether `target` names a system or a system's file, and not a network, a saved model or an exported file.
+    """Whether `target` names a system or its file, rather than a network, a saved model or an exported file.
 
     Raises:
-        InputError: it is none of them.
+        InputError: it is none of these.
     """
     system = target in SYSTEMS or target.endswith(".py")
     if not system and target not in NETWORKS and not Path(target).is_dir() and not target.endswith(EXPORTED):
@@ -99,11 +99,11 @@ def count(
 
     Args:
         half: count it with 16-bit weights.
-        precision: of the activations, for the peak RAM; what the network computes in where None.
+        precision: of the activations, for the peak RAM; the network's own where None.
     """
     if not isinstance(classifier, SceneClassifier):
         raise InputError(
-            f"count was given {type(classifier).__name__}; accepted: a SceneClassifier. A network alone is counted by "
+            f"count was given {type(classifier).__name__}; accepted: a SceneClassifier. A bare network is counted by "
             f"tinyscene.accounting.count(network, example)"
         )
     if half:
@@ -131,7 +131,7 @@ def count_model(
 ) -> Row:
     """`count` a network of the menu, behind its published front end, a saved classifier by its folder, or a file.
 
-    By the edition of 2024 where none is named. What a file costs stands in the certificate beside it.
+    By the edition of 2024 where none is named. A file's costs are in the certificate beside it.
     """
     edition = rules or dcase2024
     if target.endswith(EXPORTED):
@@ -146,19 +146,17 @@ def _count_file(target: str, rules: Rules | None, half: bool, precision: Precisi
     certificate, edition = artifact.certificate, rules or dcase2024
     if artifact.step_samples:
         raise InputError(
-            f"{target}: takes steps with a state, and {edition.name} judges files that take clips; accepted: the same "
+            f"{target}: takes steps with a state, but {edition.name} judges files that take clips; accepted: the same "
             f"model exported without --step-s"
         )
     if rules is not None and round(certificate.clip_s * artifact.sample_rate) != round(
         rules.clip_s * artifact.sample_rate
     ):
         raise InputError(
-            f"{target}: counted for clips of {certificate.clip_s:g} s, and {rules.name} counts clips of "
+            f"{target}: counted for clips of {certificate.clip_s:g} s, but {rules.name} counts clips of "
             f"{rules.clip_s:g} s; accepted: a file exported with --clip-s {rules.clip_s:g}, or no rules"
         )
     if half or precision not in (None, certificate.ledger.precision):
-        raise InputError(
-            f"{target}: asked for other precisions than the file's own; accepted: a file without half or precision"
-        )
+        raise InputError(f"{target}: half or precision with an exported file; accepted: a file at its own precision")
     edition = replace(edition, clip_s=certificate.clip_s)
     return _row(target, certificate.ledger, edition, len(artifact.classes))

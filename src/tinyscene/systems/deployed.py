@@ -12,9 +12,9 @@ FILE = "scene.onnx"
 
 
 def deploy(classifier: SceneClassifier, clips: Clips, folder: Path) -> StageFile:
-    """Write `scene.onnx` into `folder`; its size, and how far it is from the classifier.
+    """Write `scene.onnx` into `folder`; return its size and difference from the classifier.
 
-    A file that fails its check is not written: what comes back holds its fault alone, and the run goes on.
+    A file that fails its check is not written: only its fault is returned, and the run continues.
     """
     try:
         artifact = export(classifier, folder / FILE, clips=clips.test)

@@ -14,10 +14,10 @@ from tinyscene.training import Cosine, Fit, Step
 
 
 def scale_epochs(value: Any, factor: float) -> Any:
-    """The same nest of stages, every `Fit` in it with `factor` times its epochs, at least one.
+    """The same nested stages, every `Fit` in them with `factor` times its epochs, at least one.
 
-    What else counts its epochs keeps its share of them: where it starts and stops or a lottery ticket rewinds to,
-    warm-up, the length of a step. Parts of one fit that met meet again; one that rounds to nothing trains nothing.
+    Other settings in epochs keep their share: where a fit starts and stops or a lottery ticket rewinds to,
+    warm-up, the length of a step. Adjoining parts of one fit still adjoin; one that rounds to zero trains nothing.
     """
     if not 0 < factor < math.inf:
         raise InputError(f"--epochs-scale {factor}; accepted: above 0, such as 0.1")
@@ -36,7 +36,7 @@ def scale_epochs(value: Any, factor: float) -> Any:
 
 
 def _place(epoch: int, share: float) -> int:
-    """Where an epoch of a scaled fit is: the beginning stays it, and no other place becomes it."""
+    """An epoch's place in a scaled fit: only the beginning stays or becomes the beginning."""
     return max(1, round(epoch * share)) if epoch else 0
 
 
@@ -58,10 +58,10 @@ def scale_system(file: SystemFile, factor: float) -> SystemFile:
 
 
 def override(file: SystemFile, assignments: list[str]) -> SystemFile:
-    """Apply `VARIANT.stages.N.field=value`, in order; the variant `all` stands for every one that has it.
+    """Apply `VARIANT.stages.N.field=value`, in order; the variant `all` means every one that has the field.
 
     Raises:
-        InputError: a name that isn't there, or a value of another type; the message names the right ones.
+        InputError: an unknown name, or a value of another type; the message names the right ones.
     """
     variants = dict(file.variants)
     for assignment in assignments:
@@ -73,7 +73,7 @@ def override(file: SystemFile, assignments: list[str]) -> SystemFile:
             raise InputError(f"--set {assignment}: no variant {names[0]!r}; accepted: all, {', '.join(variants)}")
         chosen = [names[0]]
         if names[0] == "all":
-            # Where none has that stage, the longest one's error names the most that would be accepted.
+            # Where none has that stage, the longest variant's error lists the most accepted names.
             longest = max(variants, key=lambda name: len(variants[name].stages))
             chosen = [name for name in variants if _has(variants[name].stages, names[2])] or [longest]
         for variant in chosen:
@@ -124,7 +124,7 @@ def _parse(old: Any, hint: Any, text: str, assignment: str) -> Any:
 
 
 def _fitted(value: Any, hint: Any) -> Any:
-    """`value` as `hint` has it, with whole numbers as floats where it wants floats; TypeError if it is of another."""
+    """`value` as `hint`, with integers as floats where it is float; TypeError for another type."""
     for alternative in _alternatives(hint):
         origin, inner = typing.get_origin(alternative) or alternative, typing.get_args(alternative)
         if origin is tuple and isinstance(value, tuple):
@@ -143,7 +143,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _name(hint: Any) -> str:
-    """A type as it is written."""
+    """A type as written."""
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) is tuple:

@@ -1,4 +1,4 @@
-"""A labelled folder in, the best classifier found under a budget out."""
+"""From a labelled folder to the best classifier found under a budget."""
 
 import json
 import math
@@ -39,14 +39,14 @@ MODEL, SEARCH, FINAL, CHOSEN = "model", "search", "final", "minutes.json"
 
 @dataclass(frozen=True)
 class Found:
-    """What `fit_under` delivers.
+    """The result of `fit_under`.
 
     Attributes:
-        classifier: int8, as it lies in `folder`/model.
+        classifier: int8, as in `folder`/model.
         row: its scores on the test part, its costs and the verdict of its file.
         tried: every candidate at every rung, scored on the validation part.
-        left_out: candidates that can't be brought under the budget, and why.
-        winner: the last of those tried, which was trained in full.
+        left_out: candidates that can't meet the budget, and why.
+        winner: the last of these, which was trained in full.
         folder: model/, scene.onnx, pareto.png, pareto.csv, scorecard and receipt; search/ and final/ hold the runs.
     """
 
@@ -69,22 +69,22 @@ def fit_under(
 ) -> Found:
     """Train networks of the menu, halve them rung by rung, and deliver the best one under the budget.
 
-    Selection looks at validation clips alone; test clips are scored when one classifier is left. What was done is kept
-    in the run's folder: a killed call that is repeated goes on from its last epoch. Costs are of a clip of the median
+    Selection uses only validation clips; test clips are scored once, for the winner. Results are stored
+    in the run's folder: a killed call resumes after its last epoch when repeated. Costs are of a clip of the median
     length.
 
     Args:
         clips: with train, validation and test clips of every class.
         run: folder, seed and devices.
-        networks: of `under_budget.NETWORKS`, by name; all where empty.
-        epochs_scale: multiplies all epochs; 1 where neither this nor `minutes` is given.
-        minutes: chooses it so that everything takes about as long on this machine, from one timed step of each
-            candidate. It is kept in the folder: a call that goes on keeps to what the first one chose.
+        networks: names in `under_budget.NETWORKS`; all where empty.
+        epochs_scale: multiplies all epochs; 1 where neither it nor `minutes` is given.
+        minutes: sets it so that everything takes about this long on this machine, from one timed step of each
+            candidate. It is stored in the folder: a resumed call uses the first one's choice.
 
     Raises:
         InputError: a split lacks a class or two share a recording, a name is unknown, `minutes` are too few or given
-            with a scale, no network can be brought under the budget, the folder holds a run on other data, or the file
-            came out over the budget or differs from its classifier; nothing is delivered then.
+            with a scale, no network fits the budget, the folder holds a run on other data, or the file
+            exceeds the budget or differs from its classifier; nothing is delivered then.
     """
     clips.require("train", "validation", "test")
     if minutes is not None and epochs_scale is not None:
@@ -102,12 +102,12 @@ def fit_under(
     say("\n".join([_plan(left, clips, each, scale), *dropped]), quiet=run.quiet)
     tried = _search(left, clips, replace(run, folder=folder / SEARCH))
     winner = min((trial for trial in tried if trial.rung == len(RUNGS)), key=lambda trial: trial.log_loss)
-    # Until the call ends, what the folder held before is vouched for by nothing.
+    # Until the call ends, the folder's earlier contents have no receipt.
     (folder / "receipt.json").unlink(missing_ok=True)
     one, rules = winner.candidate, winner.candidate.rules
-    save_tried(tried, left_out, winner, f"under {_said(rules)} on {clips.name}", folder)
-    say(f"{one.name} is trained anew, on the training and the validation part, for all epochs", quiet=run.quiet)
-    settings = {"epochs_scale": scale, "minutes": minutes, "budget": _said(rules), "clip_s": rules.clip_s}
+    save_tried(tried, left_out, winner, f"under {_text(rules)} on {clips.name}", folder)
+    say(f"retraining {one.name} on the training and validation parts, for all epochs", quiet=run.quiet)
+    settings = {"epochs_scale": scale, "minutes": minutes, "budget": _text(rules), "clip_s": rules.clip_s}
     settings["winner"] = one.name
     last = replace(run, folder=folder / FINAL)
     (*_, row) = reproduce(_file([one]), _all_in(clips), last, settings=settings, files="last stage")
@@ -119,18 +119,18 @@ def _planned(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """The candidates of the first rung, and those left out with why.
 
-    Raises InputError for data that leak, and for a budget out of reach.
+    Raises InputError for leaking data, and for an unreachable budget.
     """
     among = chosen(networks)
     first = under_budget.build(among[0].network, among[0].arguments(1), clips.classes)
     check_data(clips, first, quiet)
-    heard = decode(clips.development, first.sample_rate, first.channel, quiet=quiet)
-    rules = budget.rules(training_length(heard, ()) / first.sample_rate, clips.classes)
+    waveforms = decode(clips.development, first.sample_rate, first.channel, quiet=quiet)
+    rules = budget.rules(training_length(waveforms, ()) / first.sample_rate, clips.classes)
     left, left_out = [], {}
     for one in candidates(among, rules, epochs_of(clips, epochs_scale)):
         made = one.build(rules.classes)
-        if made.shortest_samples > min(heard.lengths):
-            left_out[one.name] = f"takes clips of {made.shortest_samples / made.sample_rate:g} s at least"
+        if made.shortest_samples > min(waveforms.lengths):
+            left_out[one.name] = f"takes clips of at least {made.shortest_samples / made.sample_rate:g} s"
             continue
         try:
             one.pruning.plan(made)
@@ -139,16 +139,15 @@ def _planned(
             continue
         left.append(one)
     if not left:
-        said = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise InputError(
-            f"under {_said(rules)} for a clip of {rules.clip_s:g} s: no network can be brought there ({said}); "
-            f"accepted: a budget that one of them keeps"
+            f"under {_text(rules)} for a clip of {rules.clip_s:g} s: no network fits ({reasons}); try a larger budget"
         )
     return left, left_out
 
 
 def _scale_in(folder: Path, minutes: float, left: list[Candidate], clips: Clips, each: list[float]) -> float:
-    """What the folder's first call chose for the same candidates and minutes; otherwise `scale_for`, which is kept."""
+    """The scale from the folder's first call with the same candidates and minutes; otherwise `scale_for`, stored."""
     asked = {"minutes": minutes, "candidates": [one.name for one in left], "clips": len(clips.train)}
     path = folder / CHOSEN
     if path.is_file():
@@ -163,7 +162,7 @@ def _scale_in(folder: Path, minutes: float, left: list[Candidate], clips: Clips,
 
 
 def _search(left: list[Candidate], clips: Clips, run: Run) -> list[Trial]:
-    """Every candidate at every rung that it reached, rung by rung, the best of each first."""
+    """Every candidate at every rung that it reached, rung by rung, best first."""
     tried: list[Trial] = []
     for number, share in enumerate(RUNGS):
         what = f"rung {number + 1} of {len(RUNGS)}: {len(left)} candidates to {100 * share:.0f} % of the epochs"
@@ -181,7 +180,7 @@ def _search(left: list[Candidate], clips: Clips, run: Run) -> list[Trial]:
     return tried
 
 
-def _said(rules: Rules) -> str:
+def _text(rules: Rules) -> str:
     return ", ".join(_in_words(limit, limit.at_most) for limit in rules.limits)
 
 
@@ -193,10 +192,10 @@ def _plan(left: list[Candidate], clips: Clips, each: list[float], scale: float) 
     rules = left[0].rules
     took = minutes_of(left, len(clips.train), each)
     return (
-        f"under {_said(rules)} for a clip of {rules.clip_s:g} s: {len(left)} candidates "
+        f"under {_text(rules)} for a clip of {rules.clip_s:g} s: {len(left)} candidates "
         f"({', '.join(one.name for one in left)}), {left[0].epochs} epochs in full (--epochs-scale "
-        f"{scale:.4g}), on {len(clips.train)} training and {len(clips.validation)} validation clips; some "
-        f"{took:.0f} minutes on this machine as busy as it is now, --minutes sets them"
+        f"{scale:.4g}), on {len(clips.train)} training and {len(clips.validation)} validation clips; about "
+        f"{took:.0f} minutes at this machine's current load; --minutes limits them"
     )
 
 
@@ -206,23 +205,23 @@ def _file(left: list[Candidate], rung: int | None = None) -> SystemFile:
 
 
 def _judged(clips: Clips) -> Clips:
-    """The training part, and the validation part in the place of the test part, which is left out."""
+    """The training part, and the validation part as the test part, which is left out."""
     rows = (c._replace(split="test") if c.split == "validation" else c for c in clips.development)
     return replace(clips, name=f"{clips.name}-validation", rows=tuple(rows))
 
 
 def _all_in(clips: Clips) -> Clips:
-    """The validation part goes to the training part: nothing is left to select."""
+    """The validation part added to the training part, after selection."""
     return replace(clips, rows=tuple(c._replace(split="train") if c.split == "validation" else c for c in clips))
 
 
 def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
-    """Copy the final run's end to where it is looked for, the receipt last. Raises InputError for an illegal file."""
-    verdict, fault = row.rules.judge(row.ledger), row.file.fault if row.file else "there is no file"
+    """Copy the final run's results into `folder`, the receipt last. Raises InputError for an illegal file."""
+    verdict, fault = row.rules.judge(row.ledger), row.file.fault if row.file else "no file was written"
     if not verdict.passed:
-        fault = f"it does not keep the budget ({verdict.line})"
+        fault = f"the file exceeds the budget ({verdict.line})"
     if fault:
-        raise InputError(f"{folder}: nothing is delivered, {fault}; accepted: a file within the budget")
+        raise InputError(f"{folder}: nothing is delivered, {fault}; try a larger budget")
     run = folder / FINAL
     classifier = SceneClassifier.load(run / row.model)
     classifier.save(folder / MODEL)

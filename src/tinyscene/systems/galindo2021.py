@@ -1,27 +1,27 @@
 """A CNN on raw waveforms, its lottery ticket at 8 bits (Galindo-Meza et al., DCASE 2021 Task 1a).
 
-Two 1-D convolutions and nine depthwise-separable blocks hear the waveform itself, at 16 kHz. After training, the 60 %
-of all values that matter least are removed and the others set back to their random start; this ticket is trained again,
-then quantized while training goes on. A random ticket of the same size, which the report does not have, is the control:
+Two 1-D convolutions and nine depthwise-separable blocks take the waveform itself, at 16 kHz. After training, the 60 %
+of least important values are removed and the others reset to their random start; this ticket is trained again,
+then quantized during training. A random ticket of the same size, which the report lacks, is the control:
 drawn evenly over all weights, it differs in the share that every layer keeps as well as in the choice within it.
 
     tinyscene reproduce galindo2021 --dataset tau2020-mobile --data $TAU2020
 
 The report gives 61.49 % for `aemnet`, 58.73 % for `ticket` and 56.50 % for `ticket_int8` on TAU Urban Acoustic Scenes
-2020 Mobile. Its 124.64 KB are a byte for each of 127,637 survivors; an int8 file also holds what folding batch norm
-leaves, and a scale a channel, and is over the limit: `tinyscene count galindo2021` prints both.
+2020 Mobile. Its 124.64 KB are one byte for each of 127,637 survivors; an int8 file also holds what folding batch norm
+leaves, and one scale a channel, and exceeds the limit: `tinyscene count galindo2021` prints both.
 
-The ticket is cut in one shot. `--set ticket.stages.1.rounds=3` cuts it in rounds, and `rewind_epoch=5` goes back to the
-fifth epoch; both train by `fit` of that stage, in which what you set of stage 0 has to be set as well.
+The ticket is cut in one shot. `--set ticket.stages.1.rounds=3` cuts it in rounds, and `rewind_epoch=5` rewinds to the
+fifth epoch; both train by `fit` of that stage, where your changes of stage 0 must be repeated.
 
 Departures: the report pre-trains the body on AudioSet and then trains it at a tenth of the dense layer's rate. Without
-such weights, as here, it trains from its random start at the same rate as the dense layer. Where you have weights by
-the names of this network, `--set all.stages.0.init=FILE --set 'all.stages.0.optimizer.rates=(("body", 0.1),)'` does as
-the report does; the ticket goes back to the random values in either case. Loss, batch size, epochs and the strengths of
+such weights, as here, it trains from its random start at the same rate as the dense layer. If you have weights with
+the names of this network, `--set all.stages.0.init=FILE --set 'all.stages.0.optimizer.rates=(("body", 0.1),)'` follows
+the report; the ticket rewinds to the random values in either case. Loss, batch size, epochs and the strengths of
 noise, gain and mixup aren't in the report: cross entropy, 32, 100 and this package's defaults. Its decay of the
-learning rate, 1e-2, is read by the epoch. What is removed is ranked by magnitude over the weights of all layers, each
+learning rate, 1e-2, is taken as per epoch. Values are ranked by magnitude over the weights of all layers, each
 layer's divided by their root mean square; biases and batch norm stay, and count among the 319,093. Its "ReLU in the
-classifier" is read as the one after the embedding. Quantization-aware training takes 20 epochs at a tenth of the rate.
+classifier" is taken as the one after the embedding. Quantization-aware training takes 20 epochs at a tenth of the rate.
 """
 
 from dataclasses import replace
@@ -41,7 +41,7 @@ own = CONVENTIONS["galindo2021"]
 
 
 def build(classes: tuple[str, ...]) -> SceneClassifier:
-    """Any length from 0.32 s on; nothing is standardized."""
+    """Any length from 0.32 s on, without standardization."""
     return SceneClassifier(Raw(16_000), AemNet(classes=len(classes)), classes, Standardize.identity(1))
 
 

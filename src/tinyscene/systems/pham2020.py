@@ -1,19 +1,19 @@
 """A CNN on gammatone spectrograms, pruned by half or at 8 bits (Pham et al., DCASE 2020 Task 1b).
 
 The gammatone spectrogram of one channel goes into four convolutions that end in a global maximum. From one trained
-network, either the kernels of least magnitude are pruned while training goes on, half of every layer, or all is
-quantized while training goes on.
+network, either the kernels of least magnitude, half of every layer, are pruned during training, or everything is
+quantized during training.
 
     tinyscene reproduce pham2020 --dataset tau2020-3class --data $TAU2020_3CLASS
 
 The report gives 93.0 % for `baseline`, 91.9 % for `int8` and 90.5 % for `pruned` on TAU Urban Acoustic Scenes 2020
 3Class. Its sizes for these are 245.5, 61.5 and 122.8 KB: the last is half of everything, though biases and batch norm
-were hardly pruned. `tinyscene count pham2020` has that arithmetic beside what is kept (127.46 KB), and for int8 one
-byte a value (61.38 KB, which misses the print) beside what a file has to hold (66.62 KB).
+were hardly pruned. `tinyscene count pham2020` shows that arithmetic beside kept values (127.46 KB), and for int8 one
+byte a value (61.38 KB, unlike the print) beside the contents of a file (66.62 KB).
 
-Departures: "channel 1" is read as the first. The toolkit isn't at hand: its pruning schedule is the polynomial one, the
+Departures: "channel 1" is taken as the first. The toolkit isn't available: the pruning schedule is polynomial, the
 share of 50 % follows from the sizes and grows over the first 75 % of the tuning, which takes 30 epochs at the rate of
-training; the report says none of it. int8 folds no batch norm, since it follows the ReLU. Equation (1) sums over a
+training; none of this is in the report. int8 folds no batch norm, since it follows the ReLU. Equation (1) sums over a
 batch, while Keras, which they used, takes its mean: as here, with the l2 term as the weight decay of Adam, whose rate
 isn't in the report and is 1e-3. Nor is mixup's alpha, here 0.2, or what is added before the decibels, here 1e-6. Batch
 norm has torch's momentum and epsilon, 0.1 and 1e-5, where Keras has 0.01 and 1e-3. Frames and the place of batch norm:
@@ -38,7 +38,7 @@ own, bn4 = CONVENTIONS["pham2020"], CONVENTIONS["bn4"]
 
 
 def build(classes: tuple[str, ...]) -> SceneClassifier:
-    """128 gammatone bands, 428 frames for 10 s; a batch norm in the network stands in for standardization."""
+    """128 gammatone bands, 428 frames for 10 s; a batch norm in the network replaces standardization."""
     return SceneClassifier(
         create_frontend("pham_cnn"), PhamCNN(classes=len(classes)), classes, Standardize.identity(128)
     )

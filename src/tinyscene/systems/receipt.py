@@ -1,4 +1,4 @@
-"""Where a number comes from: command, commit, seed, versions, data, machine, minutes."""
+"""The origin of a result: command, commit, seed, versions, data, machine, minutes."""
 
 import importlib.metadata
 import os
@@ -23,7 +23,7 @@ _DIRECT = ("tinyscene", "soundfile", *COMPUTING)
 def receipt(
     minutes: float, seeds: list[int], clips: Clips, data: str, place: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that a run's figures depend on, as plain values. The command names the data by a variable."""
+    """Everything that a run's results depend on, as plain values. The command names the data by a variable."""
     return {
         "command": command(clips),
         "data": str(clips.root),
@@ -42,7 +42,7 @@ def receipt(
 
 
 def command(clips: Clips) -> str:
-    """What was typed, with the data's folder as a variable, such as $ESC10, and no other folder of this machine."""
+    """The command, with the data's folder as a variable, such as $ESC10, and no other folder of this machine."""
     program = "tinyscene" if Path(sys.argv[0]).stem in ("tinyscene", "__main__") else Path(sys.argv[0]).name
     variable = "$" + re.sub(r"\W", "_", clips.name.upper())
     words = [program]
@@ -57,7 +57,7 @@ def command(clips: Clips) -> str:
 
 
 def commit() -> str:
-    """The commit that the package is run from, marked where files differ from it; empty outside a checkout."""
+    """The package's commit, marked where files differ from it; empty outside a checkout."""
     try:
         _git("ls-files", "--error-unmatch", str(PACKAGE / "__init__.py"))
         head = _git("rev-parse", "--short=12", "HEAD")

@@ -1,4 +1,4 @@
-"""Run a system on data: every stage of every variant, each evaluated; what variants share is done once."""
+"""Run a system on data: every stage of every variant, each evaluated; shared stages run once."""
 
 import json
 import shutil
@@ -32,12 +32,12 @@ RECIPE = "recipe.json"
 
 @dataclass(frozen=True)
 class Result:
-    """What one stage left: the classifier, its scores on the test split, history, figures, file, time and folder."""
+    """The result of one stage: classifier, scores on the test split, history, metrics, file, time and folder."""
 
     classifier: SceneClassifier
     scores: Scores
     history: History
-    figures: dict[str, float]
+    metrics: dict[str, float]
     file: StageFile | None
     seconds: float
     folder: Path
@@ -52,20 +52,20 @@ def reproduce(
     settings: dict[str, Any] | None = None,
     files: Files = "every stage",
 ) -> list[Row]:
-    """Train, compress and evaluate every variant of `file`; a row a stage.
+    """Train, compress and evaluate every variant of `file`; one row for each stage.
 
-    Stages that begin alike are done once, and a stage whose result lies in the run's folder isn't done again: the key
-    of a result holds the untrained classifier, the data, the seed, the stages so far, and the source and versions of
-    what computes. The folder receives scorecard, pictures, models, receipt, and what is needed to run it again.
+    Shared first stages run once, and stored results in the run's folder are reused: the key
+    of a result covers the untrained classifier, the data, the seed, the stages so far, and the source and versions of
+    the software. The folder receives scorecard, pictures, models, receipt and recipe.
 
     Args:
         run: folder, devices and seed.
-        seeds: several of them, in place of the run's.
-        settings: what is to be in the receipt beside them.
-        files: of which stages an exported file is written: of every one, of the last one, or of none.
+        seeds: several, instead of the run's.
+        settings: further contents of the receipt.
+        files: stages with an exported file: every one, the last one, or none.
 
     Raises:
-        InputError: the clips lack a class in a split, a recording or the content of a file is on both sides of one, or
+        InputError: the clips lack a class in a split, a recording or a file's content is on both sides of one, or
             the folder holds a run of another system or on other data.
     """
     clips.require("train", "test")
@@ -84,7 +84,7 @@ def reproduce(
             results = _run_variant(variant, system, classifier, clips, run, files)
             for index, result in enumerate(results):
                 row = stage_row(file, variant, index, result.classifier, system.rules)
-                row = replace(row, dataset=clips.name, seed=seed, scores=result.scores, figures=result.figures)
+                row = replace(row, dataset=clips.name, seed=seed, scores=result.scores, metrics=result.metrics)
                 rows.append(replace(row, file=result.file, model=str(result.folder.relative_to(folder))))
             seconds |= {result.folder: result.seconds for result in results}
             if run.fabric.is_global_zero:
@@ -97,7 +97,7 @@ def reproduce(
 
 
 def _built(system: System, clips: Clips, run: Run, shaped: Shaped) -> SceneClassifier:
-    """The untrained classifier of this seed. What could not be pruned or saved after training is refused now."""
+    """The untrained classifier of this seed. One that could not be pruned or saved after training is refused."""
     run.seed_torch(INITIAL)
     classifier = system.untrained(clips.classes).eval()
     classifier.written()
@@ -124,11 +124,11 @@ def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write
             which = "the same" if there["data"] == data else "other"
             raise InputError(
                 f"{folder}: holds a run of {there['system']} on {which} data; "
-                f"accepted: another folder (--out), or the same system and data, its recipe edited or not"
+                f"accepted: another folder (--out), or the same system and data, whose recipe may change"
             )
     if write:
         folder.mkdir(parents=True, exist_ok=True)
-        # Until this run ends, the folder holds no finished one: a receipt would vouch for another recipe.
+        # Until this run ends, a receipt would describe another recipe.
         (folder / "receipt.json").unlink(missing_ok=True)
         with write_whole(path) as partial:
             partial.write_text(json.dumps(recipe, indent=1))
@@ -137,8 +137,10 @@ def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write
 def _run_variant(
     variant: str, system: System, classifier: SceneClassifier, clips: Clips, run: Run, files: Files
 ) -> list[Result]:
-    heard, run.initial = (classifier.sample_rate, classifier.channel), classifier
-    data = [decode(part, *heard, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)]
+    sample_rate_and_channel, run.initial = (classifier.sample_rate, classifier.channel), classifier
+    data = [
+        decode(part, *sample_rate_and_channel, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)
+    ]
     key = key_of(classifier, data, run.seed, run.place, system.rules)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):
@@ -149,7 +151,7 @@ def _run_variant(
         result = _kept(place, clips, run)
         step = f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}"
         quiet = run.quiet or not run.fabric.is_global_zero
-        say(step if result is None else f"{step}, kept from before", quiet=quiet)
+        say(step if result is None else f"{step}, reused", quiet=quiet)
         if result is None:
             result = _run_stage(stage, classifier, clips, run, exported, place)
         results.append(result)
@@ -160,29 +162,29 @@ def _run_variant(
 def _run_stage(
     stage: Stage, classifier: SceneClassifier, clips: Clips, run: Run, exported: bool, place: Path
 ) -> Result:
-    """Run it, score it, keep it, with a file where it is to be `exported`."""
+    """Run, score and store a stage, with a file where it is `exported`."""
     started = time.monotonic()
     classifier = stage(classifier, clips if isinstance(stage, Optimistic) else clips.development, run)
     scores = evaluate(classifier, clips.test, run)
-    history, figures, seconds = list(run.history), dict(run.figures), time.monotonic() - started
-    # A killed fit that went on counts its earlier epochs too.
+    history, metrics, seconds = list(run.history), dict(run.metrics), time.monotonic() - started
+    # A resumed fit includes its earlier epochs.
     seconds = max(seconds, sum(row["seconds"] for row in history))
     file: StageFile | None = None
     if run.fabric.is_global_zero:
         classifier.save(place)
         file = deploy(classifier, clips, place) if exported else None
-        facts = {"seconds": seconds, "figures": figures, "file": file and file.to_json(), "epochs": history}
+        facts = {"seconds": seconds, "metrics": metrics, "file": file and file.to_json(), "epochs": history}
         with write_whole(place / "history.json") as partial:
             partial.write_text(json.dumps(facts))
-        # Written last: its presence says that the stage is complete.
+        # Written last, which marks the stage as complete.
         scores.save(place / "predictions.csv")
         shutil.rmtree(Path(run.folder) / "checkpoints", ignore_errors=True)
     run.fabric.barrier()
-    return Result(classifier, scores, history, figures, file, seconds, place)
+    return Result(classifier, scores, history, metrics, file, seconds, place)
 
 
 def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
-    """The result of an earlier run, if it is complete. One process looks for all: they must agree."""
+    """The result of an earlier run, if complete. One process looks for all, so that they agree."""
     if not run.fabric.broadcast((place / "predictions.csv").is_file()):
         return None
     classifier = SceneClassifier.load(place)
@@ -190,7 +192,7 @@ def _kept(place: Path, clips: Clips, run: Run) -> Result | None:
     scores = Scores(clips.test, probabilities, known.devices, frozenset(known.recordings))
     held = json.loads((place / "history.json").read_text())
     file = held["file"] and StageFile.from_json(held["file"])
-    return Result(classifier, scores, held["epochs"], held["figures"], file, held["seconds"], place)
+    return Result(classifier, scores, held["epochs"], held["metrics"], file, held["seconds"], place)
 
 
 def _present(title: str, results: list[Result], system: System, folder: Path, variant: str, seed: int) -> None:

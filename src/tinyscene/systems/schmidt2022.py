@@ -1,30 +1,30 @@
 """A linear model and a BC-ResNet in tandem, on fewer bands, with fewer filters, at 8 bits (Schmidt et al., DCASE 2022).
 
-A linear model on the moments of log-mel bands is trained first, with an l1 penalty that leaves it half of its inputs;
-a BC-ResNet, whose last layer starts at zero, learns what it misses. While training goes on, ADMM chooses 192 of the
-256 bands, and then the filters that meet the parameters and the MACs together; each time, the rest is cut off and
-training ends the phase. Last comes quantization, in training too. Two controls have no ADMM: the same filters' norms,
-or their l1 norm, decide once, and as many epochs tune what is left.
+A linear model on the moments of log-mel bands is trained first, with an l1 penalty that keeps half of its inputs;
+a BC-ResNet, whose last layer starts at zero, learns what it misses. During training, ADMM chooses 192 of the
+256 bands, and then the filters that meet the limits on parameters and MACs together; each time, the rest is cut and
+training ends the phase. Last comes quantization, also in training. Two controls have no ADMM: the same filter norms,
+or their l1 norm, decide once, and as many epochs fine-tune the rest.
 
     tinyscene reproduce schmidt2022 --dataset tau2022-mobile --data $TAU2022
 
 ADMM's rates are for that set's two thousand steps an epoch. With tens of them, `--set all.stages.2.mask_rate=30` and
-`--set all.stages.3.rho=5` get as far. Longer recordings are cut by `--pieces 1`.
+`--set all.stages.3.rho=5` get as far. `--pieces 1` cuts longer recordings.
 
 The report gives 39.90 % for `linear`, 51.52 % for `selected`, 50.76 % for `pruned` and 49.06 % for `int8` on TAU Urban
 Acoustic Scenes 2022 Mobile, where its validation and its test part are of one size and, by the official lists, the
-same. The counts that it prints of `pruned` are met by construction: the budget is what it ended with, 127.84k
-parameters and 17.383 MMACs, where it was given 128k and 30. On fresh weights a threshold alone leaves 125k to 127k
+same. The printed counts of `pruned` are met by construction: the budget is the report's result, 127.84k
+parameters and 17.383 MMACs, where it was given 128k and 30. On initial weights a threshold alone leaves 125k to 127k
 and 12.8 to 14.7 M (`results/pruning.md`), and the widths then move by up to a quarter of a layer to use both up.
 `int8` is printed with the same 17.383 MMACs and has 17.501 by torchinfo, which counts a bias at every position: folding
 gives each convolution one. Without biases (`conv_only`) both have 17.242.
 
 Departures: the window is the 128 ms of the Fourier transform and the hop 30 ms; window, mel scale and logarithm are
 those of a co-author's public settings; features are standardized per band. The linear model's loss is the multi-class
-squared hinge; it stays as it is from then on, at a learning rate of zero. The weights of the bands that stay go into
+squared hinge; afterwards it is frozen, at a learning rate of zero. The weights of the bands that stay go into
 the standardization, the others are removed before fine-tuning and not set to zero. Filter norms are divided by their
 layer's mean, since raw ones of different fan-in don't compare, and averaged over all layers that make a channel. ADMM
-holds the widths that the threshold gives, and not the threshold, so that the budget holds at the end; norms take part,
+holds the widths that the threshold gives, not the threshold, so that the budget is met at the end; norms are included,
 which would undo a filter that only shrinks. ADMM's fits keep momentum, weight decay and augmentation. Not in the
 report: the rates of the dual and of the pull, the decay over 77 epochs (here a cosine), and how the quantization was
 trained (here as long as a pruning).

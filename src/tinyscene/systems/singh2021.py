@@ -1,12 +1,12 @@
 """Filter pruning of the DCASE 2021 baseline (Singh, Devalraju and Rajan, DCASE 2021 Task 1a).
 
 Log-mel energies go into three 7x7 convolutions and a dense layer. Filters with a low l1 norm, or close to the geometric
-median of their layer, are removed together with what reads them; the rest is fine-tuned and stored at 16 bits.
+median of their layer, are removed with their readers' inputs; the rest is fine-tuned and stored at 16 bits.
 
     tinyscene reproduce singh2021 --dataset tau2020-mobile --data $TAU2020
 
-The report gives 47.7 to 49.1 % on TAU Urban Acoustic Scenes 2020 Mobile, which took it 200 epochs at most; what this
-code gives on data sets at hand stands in results/RESULTS.md.
+The report gives 47.7 to 49.1 % on TAU Urban Acoustic Scenes 2020 Mobile, in at most 200 epochs; this code's results
+on available data sets are in results/RESULTS.md.
 
 Departures: the distance from the geometric median is used, as in the text, and not from the geometric mean, as in the
 authors' script. Batch sizes and the patience of early stopping aren't in the report: 16 and 30 are the baseline's and

@@ -1,4 +1,4 @@
-"""A report as code: what it builds, in which stages, and what it printed."""
+"""A report as code: its network, stages and printed results."""
 
 import importlib
 import importlib.util
@@ -30,10 +30,10 @@ SYSTEMS = {
 
 @dataclass(frozen=True)
 class Optimistic(Stage):
-    """A stage that is shown the test part as its validation part, as some reports do.
+    """A stage that is given the test part as its validation part, as in some reports.
 
-    The classifier remembers those recordings, so that this row and all later ones are marked optimistic. The stage is
-    handed all clips; of them, it sees the train and the test part.
+    The classifier records those clips, so that this row and all later ones are marked optimistic. The stage is
+    given all clips, and uses the train and test parts.
     """
 
     stage: Stage
@@ -47,14 +47,14 @@ class Optimistic(Stage):
         return self.stage.shape(classifier)
 
     def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Raises InputError where there is no test clip."""
+        """As the stage does. Raises InputError where there is no test clip."""
         if not len(clips.test):
-            raise InputError("Optimistic was handed no test clip; accepted: all clips of a data set with a test split")
+            raise InputError("Optimistic was given no test clip; accepted: all clips of a data set with a test split")
         shown = tuple(clip._replace(split="validation") for clip in clips.test)
         return self.stage(classifier, replace(clips, rows=(*clips.train, *shown)), run)
 
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """As the stage does, on clips of which none is a test clip."""
+        """As the stage does, on clips without test clips."""
         return self.stage.apply(classifier, clips, run)
 
 
@@ -63,11 +63,11 @@ class System:
     """One submission of a report.
 
     Attributes:
-        rules: the edition it was made for; its classes and clip length are what `count` uses.
+        rules: its edition, whose classes and clip length `count` uses.
         build: class names -> untrained classifier.
         stages: in the report's order.
-        reported: what the report prints of the last stage; None for a system of your own.
-        counted_by: how to count where nothing is reported; the edition's own way where None.
+        reported: the report's results of the last stage; None for your own system.
+        counted_by: the convention where nothing is reported; the edition's own where None.
     """
 
     rules: Rules
@@ -97,7 +97,7 @@ class System:
         return given or get_convention(named)
 
     def untrained(self, classes: tuple[str, ...]) -> SceneClassifier:
-        """What `build` gives. Raises InputError, saying where, if it fails."""
+        """The classifier from `build`. Raises InputError, with the line, if it fails."""
         try:
             return self.build(classes)
         except (TypeError, ValueError, AttributeError) as error:
@@ -111,7 +111,7 @@ class System:
 
 @dataclass(frozen=True)
 class SystemFile:
-    """A file of `systems/`, or one of yours: its variants are the `System` values in it, by their names."""
+    """A file of `systems/`, or your own: its variants are the `System` values in it, by name."""
 
     name: str
     path: Path
@@ -120,12 +120,12 @@ class SystemFile:
 
     @property
     def departures(self) -> str:
-        """The paragraph of its docstring that says where it departs from the report; empty where there is none."""
+        """The paragraph of its docstring on departures from the report; empty where there is none."""
         paragraphs = (" ".join(text.split()) for text in self.about.split("\n\n"))
         return next((text for text in paragraphs if text.startswith("Departures")), "")
 
     def only(self, *names: str) -> "SystemFile":
-        """These variants alone. Raises InputError, naming those there are."""
+        """Only these variants. Raises InputError for an unknown one."""
         unknown = [name for name in names if name not in self.variants]
         if unknown:
             raise InputError(f"{self.name} has no variant {unknown[0]!r}; accepted: {', '.join(self.variants)}")
@@ -156,7 +156,7 @@ Shaped = list[tuple[System, int, SceneClassifier]]
 
 
 def shapes(system: System, classifier: SceneClassifier, done: Shaped) -> list[SceneClassifier]:
-    """The classifier after every stage's `shape`. What an earlier variant shaped alike is taken from `done`."""
+    """The classifier after every stage's `shape`. Shapes shared with an earlier variant are taken from `done`."""
     found = []
     for index, stage in enumerate(system.stages):
         begun = system.build, system.stages[: index + 1]
@@ -168,7 +168,7 @@ def shapes(system: System, classifier: SceneClassifier, done: Shaped) -> list[Sc
 
 
 def stage_label(stage: Stage) -> str:
-    """A stage in a few words: its type and what tells it from others of its kind."""
+    """A stage in a few words: its type and distinguishing settings."""
     if isinstance(stage, Optimistic):
         return f"{stage_label(stage.stage)} on test"
     label = type(stage).__name__
@@ -187,12 +187,12 @@ def slug(text: str) -> str:
 
 
 def _import_file(path: Path) -> ModuleType:
-    # A name of its own: a system called torch.py must not stand in for torch.
+    # A separate name: a system called torch.py must not replace torch.
     spec = importlib.util.spec_from_file_location(f"private_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by its name.
+    # Dataclasses look up their module by name.
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""What was tried on the way to a classifier under a budget: its table and its picture."""
+"""The candidates of a search under a budget: their table and picture."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ class Trial:
 
     Attributes:
         rung: from 1 on.
-        row: of its last stage: what the int8 network costs, and its scores on the validation part.
-        stages: folders of all its stages; those that it shares with other rungs are named again.
+        row: of its last stage: the int8 network's costs, and its scores on the validation part.
+        stages: folders of all its stages, including those shared with other rungs.
     """
 
     rung: int
@@ -35,7 +35,7 @@ class Trial:
 
     @property
     def log_loss(self) -> float:
-        """On the validation part: what decides. Accuracy on some tens of clips has too few values to rank by."""
+        """On the validation part, which decides. Accuracy on some tens of clips has too few values for a ranking."""
         return self.scores.log_loss
 
     @property
@@ -71,7 +71,7 @@ class Trial:
 
 
 def save_tried(tried: Sequence[Trial], left_out: Mapping[str, str], winner: Trial, title: str, folder: Path) -> None:
-    """Write pareto.csv, with the candidates that were left out and why at its end, and pareto.png."""
+    """Write pareto.csv, with the left-out candidates and the reasons at its end, and pareto.png."""
     from tinyscene.evaluation.pictures import draw_pareto
 
     with write_whole(folder / "pareto.csv") as partial, partial.open("w", newline="") as file:

@@ -2,15 +2,15 @@
 
 Every candidate is a network of the menu behind one small log-mel front end, about as large as the budget, or twice as
 large. It is trained with SpecAugment and mixup, pruned to what its int8 file may cost, tuned, and quantized. All
-candidates begin; after each rung the better half goes on from where it stopped (successive halving: Jamieson and
-Talwalkar, AISTATS 2016), by the log loss on the validation part. The one that is left is trained anew on the training
-and the validation part together, for all epochs, and ends with quantization-aware training.
+candidates begin; after each rung the better half resumes where it stopped (successive halving: Jamieson and
+Talwalkar, AISTATS 2016), by the log loss on the validation part. The winner is retrained on the training
+and the validation part together, for all epochs, ending with quantization-aware training.
 
     tinyscene fit --data $ESC10 --under 64kB --macs 10M --minutes 60
 
-No report: a recipe of ours. `se_resnet` is left out: a pruning may leave less than 16 channels before its 1x1
+No report: the recipe is our own. `se_resnet` is left out: pruning may leave fewer than 16 channels before its 1x1
 convolutions of stride 2, whose backward pass torch 2.13 gets wrong on a CPU (docs/what-did-not-work.md); `aemnet`,
-`baseline2021` and the `tandem` cost too many MACs for what they keep at small widths.
+`baseline2021` and `tandem` cost too many MACs for their accuracy at small widths.
 """
 
 import itertools
@@ -38,15 +38,15 @@ from tinyscene.systems.system import System
 from tinyscene.training import AdamW, Cosine, Fit, Stage
 
 BANDS = 64
-# Clips that a candidate hears over all epochs, and the fewest epochs: small sets are heard more often.
+# Clips that a candidate trains on over all epochs, and the fewest epochs: small sets are repeated more often.
 HEARD, FEWEST_EPOCHS = 24_000, 10
-# In full, with which every rung trains for one epoch more than the one before.
+# The fewest in full, with which every rung has one more epoch than the last.
 LEAST_EPOCHS = 6
-# The share of the epochs at which each rung ends, and of the candidates that it is run on, those before it halved.
+# The share of the epochs at which each rung ends, and of the candidates in it, halved from rung to rung.
 RUNGS = (1 / 6, 1 / 3, 2 / 3)
-# What `BudgetPruning` calls the quantities of a limit.
+# `BudgetPruning`'s names for the quantities of a limit.
 _ASKED = {"bytes": "bytes", "macs": "macs", "parameters": "parameters", "ram": "peak_ram_bytes"}
-# A width beyond this is no candidate, however large the budget.
+# The largest width of a candidate at any budget.
 WIDEST = 32
 
 
@@ -57,7 +57,7 @@ class Scaled:
     Attributes:
         network: its name on the menu.
         arguments: of the network, for a width from 1 on.
-        factors: how many times the budget the candidates begin with.
+        factors: the candidates' initial sizes, in multiples of the budget.
     """
 
     network: str
@@ -67,7 +67,7 @@ class Scaled:
 
 NETWORKS = (
     Scaled("cp_mobile", lambda w: {"base_channels": 8 * w}),
-    # Its maps are large: twice the budget takes longer than all others together.
+    # Its maps are large: at twice the budget it takes longer than all others together.
     Scaled("bc_resnet_mod", lambda w: {"width": w}, factors=(1.0,)),
     Scaled("baseline2020", lambda w: {"filters": (4 * w, 8 * w), "dense": 50, "bands": BANDS}),
     Scaled("pham_cnn", lambda w: {"channels": (4 * w, 8 * w, 16 * w, 32 * w)}),
@@ -75,7 +75,7 @@ NETWORKS = (
 
 
 def chosen(names: Sequence[str]) -> tuple[Scaled, ...]:
-    """Those of these names; all where none is given. Raises InputError for another name."""
+    """The networks of these names; all where none is given. Raises InputError for an unknown name."""
     known = {one.network: one for one in NETWORKS}
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"no network {unknown[0]!r} to fit under a budget; accepted: {', '.join(known)}")
@@ -83,7 +83,7 @@ def chosen(names: Sequence[str]) -> tuple[Scaled, ...]:
 
 
 def build(network: str, arguments: dict[str, Any], classes: tuple[str, ...]) -> SceneClassifier:
-    """64 log-mel bands of 32 kHz, 50 frames a second."""
+    """64 log-mel bands at 32 kHz, 50 frames a second."""
     frontend = LogMel(sample_rate=32_000, n_fft=2048, hop_length=640, n_mels=BANDS, floor=1e-5)
     return SceneClassifier(frontend, create_model(network, classes=len(classes), **arguments), classes)
 
@@ -110,13 +110,13 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """As a variant is called, such as cp_mobile_24."""
+        """The variant's name, such as cp_mobile_24."""
         numbers = "_".join(str(value) for value in _flat(self.arguments.values()))
         return f"{self.network}_{numbers}"
 
     @property
     def epochs(self) -> int:
-        """In full."""
+        """Epochs in full."""
         return int(scale_epochs(train, self.scale).epochs)
 
     @property
@@ -125,7 +125,7 @@ class Candidate:
         return partial(build, self.network, self.arguments)
 
     def at_rung(self, rung: int) -> System:
-        """Trained up to the rung's share of the epochs, then pruned, tuned and quantized; in the last by training."""
+        """Stages: trained to the rung's share of the epochs, pruned, tuned and quantized, at the end by training."""
         fit = scale_epochs(train, self.scale)
         ends = [max(1, round(share * fit.epochs)) for share in RUNGS[: rung + 1]]
         fits = [replace(fit, start_after=a, stop_after=b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
@@ -133,7 +133,7 @@ class Candidate:
 
     @property
     def pruning(self) -> BudgetPruning:
-        """To the budget, of what the int8 network will cost."""
+        """Pruning to the budget, by the int8 network's costs."""
         limits: dict[str, Any] = {_ASKED[limit.quantity]: limit.at_most for limit in self.rules.limits}
         return BudgetPruning(**limits, at="int8", clip_s=self.rules.clip_s)
 
@@ -149,7 +149,7 @@ class Candidate:
 
 
 def candidates(networks: tuple[Scaled, ...], rules: Rules, scale: float) -> list[Candidate]:
-    """Each network at the smallest widths that cost as many times the budget as its factors say; alike ones once."""
+    """Each network at the smallest widths that cost its factors times the budget; equal ones once."""
     found: dict[str, Candidate] = {}
     for network in networks:
         costs = [0.0]
@@ -164,12 +164,12 @@ def candidates(networks: tuple[Scaled, ...], rules: Rules, scale: float) -> list
 
 
 def epochs_of(clips: Clips, epochs_scale: float) -> float:
-    """What multiplies the recipe's epochs on these training clips."""
+    """The factor on the recipe's epochs for these training clips."""
     return epochs_scale * max(FEWEST_EPOCHS, HEARD / len(clips.train)) / train.epochs
 
 
 def seconds_a_clip(one: Candidate) -> float:
-    """Of one step of training, which is timed; a rough figure."""
+    """Time of training on one clip, from one timed step; a rough estimate."""
     classifier = one.build(one.rules.classes)
     network = classifier.network.train().to(memory_format=torch.channels_last)
     features = classifier.example(one.rules.clip_s).expand(train.batch_size, -1, -1, -1).contiguous()
@@ -180,10 +180,10 @@ def seconds_a_clip(one: Candidate) -> float:
 
 
 def minutes_of(left: list[Candidate], clips: int, seconds_each: list[float]) -> float:
-    """How long all rungs and the final training will take; a rough figure.
+    """Minutes that all rungs and the final training will take; a rough estimate.
 
     Args:
-        left: the candidates; those that train fastest are taken to go on, which is as likely as not.
+        left: the candidates, of which half, of medium speed, are assumed to continue.
         clips: in the training part.
         seconds_each: `seconds_a_clip` of every candidate.
     """
@@ -197,7 +197,7 @@ def minutes_of(left: list[Candidate], clips: int, seconds_each: list[float]) -> 
 
 
 def scale_for(minutes: float, left: list[Candidate], clips: Clips, seconds_each: list[float]) -> float:
-    """The `epochs_scale`, 1 at most, at which everything takes so many minutes here.
+    """The `epochs_scale`, at most 1, at which everything takes this many minutes here.
 
     Raises:
         InputError: not above 0, or too few for `LEAST_EPOCHS`.
@@ -212,8 +212,8 @@ def scale_for(minutes: float, left: list[Candidate], clips: Clips, seconds_each:
 
     if (least := takes(LEAST_EPOCHS)) > minutes:
         raise InputError(
-            f"--minutes {minutes:g}: on this machine as busy as it is now, {LEAST_EPOCHS} epochs in full of "
-            f"{len(left)} candidates, the fewest, take some {math.ceil(least)} minutes; accepted: --minutes "
+            f"--minutes {minutes:g}: at this machine's current load, {LEAST_EPOCHS} epochs in full of "
+            f"{len(left)} candidates, the fewest, take about {math.ceil(least)} minutes; accepted: --minutes "
             f"{math.ceil(least)} or more, or fewer networks (--network)"
         )
     epochs = bisect_right(range(LEAST_EPOCHS, full + 1), minutes, key=takes) + LEAST_EPOCHS - 1
@@ -221,7 +221,7 @@ def scale_for(minutes: float, left: list[Candidate], clips: Clips, seconds_each:
 
 
 def _share(ledger: Ledger, rules: Rules) -> float:
-    """The tightest limit's share that a float network will take at int8, roughly: without scales and zero points."""
+    """The tightest limit's share that a float network will take at int8, roughly, without scales and zero points."""
     measured = {
         "bytes": CONVENTIONS["int8_folded"](ledger.tensors).bytes,
         "parameters": CONVENTIONS["bn2"](ledger.tensors).parameters,

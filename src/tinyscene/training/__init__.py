@@ -1,4 +1,4 @@
-"""Training: `Fit`, and what it is made of."""
+"""Training: `Fit` and its parts."""
 
 from tinyscene.training.fit import Fit
 from tinyscene.training.losses import CrossEntropy, KLDivergence

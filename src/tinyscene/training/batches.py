@@ -1,4 +1,4 @@
-"""Batches whose content depends on seed, epoch and clip alone."""
+"""Batches that depend only on seed, epoch and clip."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +21,9 @@ from tinyscene.progress import track
 from tinyscene.training.keys import key_of
 from tinyscene.training.run import Run
 
-# One stream of random numbers a purpose.
+# One stream of random numbers for each purpose.
 ORDER, CLIP, BATCH, DROPOUT, INITIAL, RANGES, TICKET = range(7)
-# Of the features that a run keeps in memory; beyond, they are computed anew every epoch.
+# Of the features that a run keeps in memory; beyond, they are recomputed every epoch.
 _MOST_BYTES = 2 << 30
 _CLIPS_A_STEP = 32
 _CLIPS_AT_A_TIME = 2 * _CLIPS_A_STEP
@@ -31,7 +31,7 @@ _CLIPS_AT_A_TIME = 2 * _CLIPS_A_STEP
 
 @dataclass(frozen=True)
 class Plan:
-    """Which clips make up which batch, over all epochs from `start` on; `rank` of `world` takes its share of each."""
+    """The clips of every batch, over all epochs from `start` on; `rank` of `world` takes its share of each."""
 
     clips: int
     batch_size: int
@@ -73,24 +73,24 @@ class AugmentedClips(Dataset[Tensor]):
         waveform = self.waveforms[clip]
         for augmentation in self.augment:
             waveform = augmentation(waveform, self.waveforms.sample_rate, rng)
-        # Without a crop, every epoch hears the same stretch of a longer clip, as where features are kept.
+        # Without a crop, every epoch takes the same stretch of a longer clip, as where features are kept.
         stretch = rng if self.crops else np.random.default_rng((self.seed, CLIP, 0, clip))
         return torch.from_numpy(np.array(fit_length(waveform, self.length, stretch), np.float32))
 
 
 def training_length(waveforms: Waveforms, augment: tuple[OnClip, ...]) -> int:
-    """Samples of every clip in training: the crop's, or the median of all clips."""
+    """Length of training clips in samples: the crop's, or the median of all clips."""
     crops = [crop for crop in augment if isinstance(crop, Crop)]
     return crops[-1].samples(waveforms.sample_rate) if crops else median_low(waveforms.lengths)
 
 
 def batches_of_waveforms(dataset: AugmentedClips, plan: Plan, run: Run) -> Iterator[Tensor]:
-    """(batch, samples), one after the other over all epochs of the plan."""
+    """(batch, samples), in order over all epochs of the plan."""
     return iter(DataLoader(dataset, batch_sampler=plan, num_workers=run.workers))
 
 
 class Anew:
-    """Features that are computed anew by every loop over them."""
+    """Features that every loop over them recomputes."""
 
     def __init__(self, compute: Callable[[], Iterator[Tensor]]) -> None:
         self.compute = compute
@@ -104,9 +104,9 @@ def features_of_clips(
 ) -> list[Tensor] | Anew:
     """Features of every clip, not standardized, each (1, channels, bands, frames).
 
-    With `length`, clips of another are cut or padded to it. They are a list, which the run keeps for its later stages,
-    where the front end does not learn and there is room for it beside what is kept of other parts. Features of another
-    front end, or of other clips of the same part, are dropped first: they are an earlier stage's.
+    With `length`, other clips are cut or padded to it. They are a list, which the run keeps for its later stages,
+    where the front end does not learn and there is room beside those of other parts. Features of another
+    front end, or of other clips of the same part, are dropped first: they belong to an earlier stage.
     """
     anew = Anew(partial(_features, classifier, waveforms, run, what, length))
     if classifier.frontend_learns:
@@ -126,13 +126,13 @@ def features_of_clips(
 
 
 def _bytes(classifier: SceneClassifier, lengths: Sequence[int]) -> int:
-    """Of the features of clips of so many samples each."""
+    """Bytes of the features of clips of these lengths in samples."""
     frames = sum(classifier.frontend.frames(samples) * clips for samples, clips in Counter(lengths).items())
     return frames * classifier.standardize.mean.numel() * 4
 
 
 def _packed(features: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The same, some at a time in one block of memory: single ones leave gaps between them, as large as they are."""
+    """The same, several in one block of memory: single ones would leave gaps of their own size."""
     while some := list(islice(features, _CLIPS_AT_A_TIME)):
         block = torch.cat([one.flatten() for one in some])
         for part, one in zip(torch.split(block, [one.numel() for one in some]), some, strict=True):
@@ -152,7 +152,7 @@ def _features(
 def fit_standardization(
     classifier: SceneClassifier, waveforms: Waveforms, run: Run, kept: list[Tensor] | None = None
 ) -> None:
-    """Fit it, in place, unless an earlier stage did: on the features `kept`, or else on those of all the waveforms."""
+    """Fit it in place, unless an earlier stage did: on the features `kept`, or on those of all the waveforms."""
     if not classifier.standardize.fitted:
         classifier.standardize.fit(kept or features_of_clips(classifier, waveforms, run, "train"))
 
@@ -170,14 +170,14 @@ def refuse_short(shortest: int, waveforms: Waveforms) -> None:
 
 @torch.inference_mode()
 def logits_of(classifier: SceneClassifier, features: Iterable[Tensor]) -> Tensor:
-    """Logits of clips of any lengths, (clips, classes), of which some are in memory at a time."""
+    """Logits of clips of any lengths, (clips, classes), with only some in memory at a time."""
     classifier.eval()
     left = iter(features)
     return torch.cat([_logits(classifier, some) for some in iter(lambda: list(islice(left, _CLIPS_AT_A_TIME)), [])])
 
 
 def _logits(classifier: SceneClassifier, features: list[Tensor]) -> Tensor:
-    """One batch holds clips of one length, so none is padded."""
+    """Each batch holds clips of one length, unpadded."""
     by_frames: dict[int, list[int]] = {}
     for i, one in enumerate(features):
         by_frames.setdefault(one.shape[-1], []).append(i)

@@ -1,4 +1,4 @@
-"""The state of a training run after its last whole epoch, in one file that is there whole or not at all."""
+"""The state of a training run after its last complete epoch, in one file that is written completely or not at all."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -16,7 +16,7 @@ from tinyscene.training.run import Run
 
 @dataclass
 class Progress:
-    """How far training has come, and the best figure on the validation part so far."""
+    """Training progress, and the best validation metric so far."""
 
     epoch: int = 0
     best: float = float("inf")
@@ -39,7 +39,7 @@ class Checkpoint:
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{i}.{name}"] = value
         contents = save(
-            # Cloned: a fake quantizer that two places share has two names, and safetensors takes no shared memory.
+            # Cloned: a shared fake quantizer has two names, and safetensors refuses shared memory.
             {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
             metadata={"progress": json.dumps(asdict(progress))},
         )
@@ -48,7 +48,7 @@ class Checkpoint:
             partial.write_bytes(contents)
 
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer, start: int = 0) -> Progress:
-        """Fill network and optimiser from the file; where there is none, training starts with the epoch `start`.
+        """Load network and optimiser from the file; without one, training starts at epoch `start`.
 
         Raises:
             InputError: the file is broken.
@@ -64,8 +64,8 @@ class Checkpoint:
                     parts[part][name] = file.get_tensor(full)
         except SafetensorError as error:
             raise InputError(
-                f"{self.path}: broken checkpoint ({error}); accepted: a whole one, or none: without the file, "
-                f"training begins anew"
+                f"{self.path}: broken checkpoint ({error}); accepted: a complete one, or none: without the file, "
+                f"training restarts"
             ) from error
         network.load_state_dict(parts["network"])
         self.best_weights = parts["best"]
@@ -73,7 +73,7 @@ class Checkpoint:
         for full, tensor in parts["optimizer"].items():
             i, name = full.split(".", 1)
             parameter = parameters[int(i)]
-            # Adam counts its steps on the host, its moments lie where the parameter lies.
+            # Adam counts its steps on the host; its moments are on the parameter's device.
             optimizer.state[parameter][name] = tensor if tensor.ndim == 0 else tensor.to(parameter.device)
         return progress
 

@@ -1,4 +1,4 @@
-"""Training, as one frozen value and one explicit loop."""
+"""Training: one frozen value and one explicit loop."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -26,11 +26,11 @@ from tinyscene.training.settings import FitSettings
 
 @dataclass(frozen=True)
 class Fit(FitSettings, Stage):
-    """Train a classifier's network on the train split; the validation split, where there is one, is watched.
+    """Train a classifier's network on the train split, monitoring the validation split if there is one.
 
-    Parameters of the front end that require a gradient are trained with it, at the optimiser's rate; features are
-    standardized as those of the untrained front end were. Clips of unequal length are cut, or padded at their end, to
-    the median length unless `augment` holds a `Crop`. Its arguments are those of `FitSettings`.
+    Front-end parameters that require a gradient are trained too, at the optimiser's rate; features are
+    standardized by the statistics of the untrained front end. Clips of unequal length are cut, or padded at their
+    end, to the median length unless `augment` holds a `Crop`. Its arguments are those of `FitSettings`.
     """
 
     def content(self) -> str | None:
@@ -38,12 +38,12 @@ class Fit(FitSettings, Stage):
         return None if self.init is None else content_of(self.init)
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Training changes no structure; with `init`, a network that holds masks is refused."""
+        """Structure stays the same; with `init`, a network with masks is refused."""
         pruned = masks.masks_of(classifier.network)
         if self.init is not None and pruned:
             raise InputError(
-                f"Fit(init={str(self.init)!r}) on a pruned network, with masks on {len(pruned)} of its tensors, which "
-                f"were chosen by other weights; accepted: init in a Fit before the pruning"
+                f"Fit(init={str(self.init)!r}) on a pruned network, with masks on {len(pruned)} of its tensors that "
+                f"were chosen by other weights; accepted: init in a Fit before pruning"
             )
         return classifier
 
@@ -55,14 +55,14 @@ class Fit(FitSettings, Stage):
         after_step: AfterStep | None = None,
         penalty: Penalty | None = None,
     ) -> SceneClassifier:
-        """Train on `clips.train`, watching `clips.validation`.
+        """Train on `clips.train`, monitoring `clips.validation`.
 
-        `after_step` and `penalty` are other stages': values or partials of them, since the key of a checkpoint holds
-        what they are.
+        `after_step` and `penalty` are other stages': values or partials of functions, which the key of a checkpoint
+        describes.
 
         Raises:
             InputError: a test clip is among the clips, the train split lacks a class, a clip is too short, early
-                stopping has nothing to watch, the classifier has 16-bit weights, or it is pruned and there is `init`.
+                stopping has nothing to monitor, the classifier has 16-bit weights, or it is pruned and `init` is given.
         """
         self._check(classifier, clips)
         classifier = copy.deepcopy(self.shape(classifier)).to(run.fabric.device)
@@ -82,7 +82,7 @@ class Fit(FitSettings, Stage):
         return classifier.eval()
 
     def _source(self, classifier: SceneClassifier, waveforms: Waveforms, run: Run) -> Source:
-        """Features computed once where no augmentation touches the waveforms and memory holds them."""
+        """Features, computed once where no augmentation changes the waveforms and memory suffices."""
         on_clips: tuple[OnClip, ...] = self._augment_of("clips")
         on_waveforms: tuple[OnBatch, ...] = self._augment_of("waveforms")
         on_features: tuple[OnBatch, ...] = self._augment_of("features")
@@ -92,7 +92,7 @@ class Fit(FitSettings, Stage):
                 f"Fit trains on {length / classifier.sample_rate:.3f} s of every clip, the median or the crop; "
                 f"accepted: at least {classifier.shortest_samples / classifier.sample_rate:.3f} s for this network"
             )
-        # What it can't take, or gives in place of logits, is refused before anything is computed.
+        # Unusable features, and outputs other than logits, are refused before anything is computed.
         classifier.eval().classify(classifier.example(length / classifier.sample_rate))
         kept = None if on_clips or on_waveforms else features_of_clips(classifier, waveforms, run, "train", length)
         if isinstance(kept, list):

@@ -1,4 +1,4 @@
-"""Keys under which results are kept: whatever made a result is part of its key, or is refused."""
+"""Keys of stored results: everything that made a result is part of its key, or is refused."""
 
 import dataclasses
 import hashlib
@@ -32,7 +32,7 @@ COMPUTING = (
     "onnxscript",
     "onnxruntime",
 )
-# Their versions are part of every key, and so is our own source.
+# Their versions are part of every key, as is our own source.
 _KNOWN = {"tinyscene", "torch", "torchao", "numpy", "scipy", "sklearn", "lightning", *sys.stdlib_module_names}
 _PLAIN = (type(None), bool, int, float, str)
 _NAMED = (
@@ -47,18 +47,18 @@ _NAMED = (
     types.ModuleType,
 )
 _BUILTIN = types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType
-# What torch keeps of every module; of this, hooks alone change what it computes.
+# torch's state of every module; of this, only hooks change the result.
 _OF_MODULES, _HOOKS = set(vars(nn.Module())), ("_forward_pre_hooks", "_forward_hooks")
 
 
 def describe(value: Any) -> Any:
-    """A stage, a classifier, or any nest of values and callables, as JSON: the same text for the same meaning.
+    """A stage, a classifier, or any nested values and callables as JSON: equal text for equal meaning.
 
     Objects are described by their class and all that they hold, functions by their code, their defaults and what they
-    close over. What is defined outside the package is followed by a hash of its source.
+    close over. Definitions outside the package are followed by a hash of their source.
 
     Raises:
-        InputError: something, named by its place, can't be told from another of its kind.
+        InputError: something, named by its place, can't be distinguished from another of its kind.
     """
     return _describe(value, type(value).__name__, ())
 
@@ -71,7 +71,7 @@ def key_of(*parts: Any) -> str:
 
 
 def _describe(value: Any, place: str, above: tuple[int, ...]) -> Any:
-    """`above` are the objects that this one is part of: one that holds itself is not described for ever."""
+    """`above` are the objects that this one is part of, so that one that holds itself does not recur endlessly."""
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, (Path, *_NAMED)):
@@ -107,19 +107,19 @@ def _items(value: Any, inside: Callable[[Any, object], Any]) -> list[Any]:
 
 
 def _object(value: Any, inside: Callable[[Any, object], Any], place: str) -> dict[str, Any]:
-    """Its class and all that it holds."""
+    """Its class and contents."""
     kind = type(value)
     slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ()) if hasattr(value, name)]
     contains = isinstance(value, list | tuple | set | frozenset | Mapping)
     if not (hasattr(value, "__dict__") or slots or contains):
         raise InputError(
-            f"{place} is a {kind.__module__}.{kind.__name__}, which can't be told from another, so no result could "
-            f"be kept; accepted: numbers, text, tensors, arrays, functions, and objects that hold such"
+            f"{place} is a {kind.__module__}.{kind.__name__}, which can't be distinguished from another; its "
+            f"result can't be stored; accepted: numbers, text, tensors, arrays, functions, and objects that hold such"
         )
     held = {name: item for name, item in getattr(value, "__dict__", {}).items() if not _cached(kind, name)}
     held |= {name: getattr(value, name) for name in slots}
     described: dict[str, Any] = {"type": kind.__name__ + _source(kind, inside)}
-    if contains:  # a user's own kind of tuple, say
+    if contains:  # such as a user's subclass of tuple
         described["items"] = _items(value, inside)
     if isinstance(value, fx.GraphModule):
         described["code"], held = value.code, {}
@@ -130,7 +130,7 @@ def _object(value: Any, inside: Callable[[Any, object], Any], place: str) -> dic
         hooks = {name: [*held[name].values()] for name in _HOOKS if held.get(name)}
         held = hooks | {name: item for name, item in held.items() if name not in _OF_MODULES}
     elif dataclasses.is_dataclass(value) and _known(kind):
-        # What stands in no repr follows from the rest.
+        # Fields outside the repr follow from the others.
         held = {field.name: held[field.name] for field in dataclasses.fields(value) if field.repr}
     described |= {name: inside(item, name) for name, item in held.items()}
     if hasattr(kind, "content"):
@@ -139,15 +139,15 @@ def _object(value: Any, inside: Callable[[Any, object], Any], place: str) -> dic
 
 
 def _definition(value: Any, inside: Callable[[Any, object], Any]) -> str:
-    """Name of a class or function, and what tells it from another of that name."""
+    """Name of a class or function, and what distinguishes it from others of that name."""
     name = f"{value.__module__}.{getattr(value, '__qualname__', value.__name__)}{_source(value, inside)}"
-    # Of ours, too, a function made within another goes with what it closes over.
+    # Our own nested functions are also described with what they close over.
     cells = getattr(value, "__closure__", None) if _known(value) else None
     return name + (json.dumps([inside(cell.cell_contents, "closure") for cell in cells]) if cells else "")
 
 
 def _source(definition: Any, inside: Callable[[Any, object], Any]) -> str:
-    """A hash of what defines a function, or a class with its bases; empty for what our versions vouch for."""
+    """A hash of the definition of a function, or a class with its bases; empty where versions cover it."""
     found = []
     for one in definition.__mro__ if isinstance(definition, type) else (definition,):
         if not _known(one):
@@ -159,7 +159,7 @@ def _source(definition: Any, inside: Callable[[Any, object], Any]) -> str:
 
 
 def _file(definition: Any) -> str:
-    """A hash of the file that defines it: what it calls may have been edited there."""
+    """A hash of the defining file, where what it calls may have been edited."""
     try:
         return hashlib.sha256(Path(inspect.getsourcefile(definition) or "").read_bytes()).hexdigest()
     except (OSError, TypeError):  # typed at a prompt, or not written in Python
@@ -167,7 +167,7 @@ def _file(definition: Any) -> str:
 
 
 def _code(function: types.FunctionType) -> list[Any]:
-    """What a function computes: its instructions, what it closes over, its defaults, and the globals that it reads."""
+    """The contents of a function: instructions, closed-over values, defaults, and the globals that it reads."""
     code = function.__code__
     if code.co_filename == "<string>" and function.__name__.startswith("__"):  # a dataclass's own
         return [function.__name__]
@@ -188,12 +188,12 @@ def _known(value: Any) -> bool:
 
 
 def _cached(kind: type, name: str) -> bool:
-    """Whether it follows from the rest, and is there only once somebody asked for it."""
+    """Whether it is a cached value that follows from the others."""
     return isinstance(inspect.getattr_static(kind, name, None), cached_property)
 
 
 def _hash_values(values: Any) -> str:
-    """Of a tensor, an array or bytes, with shape and type."""
+    """A hash of a tensor, an array or bytes, with shape and type."""
     if isinstance(values, Tensor):
         kind = f"{tuple(values.shape)} {values.dtype}"
         if values.is_meta:

@@ -22,24 +22,24 @@ from tinyscene.training.run import Run
 from tinyscene.training.settings import FitSettings
 
 AfterStep = Callable[[nn.Module, float], dict[str, float] | None]
-"""Called with the network and the share of the fit's steps that are done, after each; it may change masks and buffers.
+"""Called after each step with the network and the share of steps done; it may change masks and buffers.
 
-What it gives after an epoch's last step stands in that epoch's row of `Run.history`.
+Its result after an epoch's last step is put into that epoch's row of `Run.history`.
 """
 
 Penalty = Callable[[nn.Module], Tensor]
-"""Of the network's parameters, (); added to the loss of every batch."""
+"""A function of the network's parameters, (); added to the loss of every batch."""
 
 
 class Hooks(NamedTuple):
-    """What another stage has a fit do beside its own loss and steps."""
+    """Another stage's additions to a fit's loss and steps."""
 
     after_step: AfterStep | None = None
     penalty: Penalty | None = None
 
 
 class Source(Protocol):
-    """Gives the batches of a plan as features, with their targets."""
+    """Yields the batches of a plan as features, with their targets."""
 
     def __len__(self) -> int: ...
 
@@ -49,7 +49,7 @@ class Source(Protocol):
 
 
 class FeatureSource:
-    """Features of all clips in memory, which every batch standardizes for itself: there is no second copy of them."""
+    """Features of all clips in memory; each batch is standardized separately, to avoid a second copy."""
 
     def __init__(self, classifier: SceneClassifier, features: list[Tensor], augment: tuple[OnBatch, ...]) -> None:
         self.classifier, self.features, self.augment = classifier, features, augment
@@ -85,7 +85,7 @@ class WaveformSource:
         return len(self.clips.waveforms)
 
     def start(self, plan: Plan, run: Run) -> None:
-        """Set the loader's workers going from the plan's first epoch."""
+        """Start the loader's workers at the plan's first epoch."""
         self.loader = batches_of_waveforms(self.clips, plan, run)
 
     def batch(self, clips: list[int], targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ class WaveformSource:
 
 
 class Data(NamedTuple):
-    """What a fit trains on, and the features that it watches."""
+    """A fit's training batches, and the features that it monitors."""
 
     clips: Clips
     source: Source
@@ -106,7 +106,7 @@ class Data(NamedTuple):
 
 
 class _Training(NamedTuple):
-    """What stays the same from epoch to epoch; `wrapped` and `optimizer` as Fabric set them up."""
+    """What stays the same over all epochs; `wrapped` and `optimizer` as set up by Fabric."""
 
     fit: FitSettings
     classifier: SceneClassifier
@@ -121,7 +121,7 @@ class _Training(NamedTuple):
 def train(
     fit: FitSettings, classifier: SceneClassifier, data: Data, checkpoint: Checkpoint, run: Run, hooks: Hooks
 ) -> None:
-    """Train `classifier` in place, from the last epoch of an earlier, killed run where there was one."""
+    """Train `classifier` in place, resuming after the last epoch of an earlier, killed run."""
     fabric, (clips, source, validation) = run.fabric, data
     network = classifier.network
     learned = [parameter for parameter in classifier.frontend.parameters() if parameter.requires_grad]
@@ -138,7 +138,7 @@ def train(
     quiet = run.quiet or not fabric.is_global_zero
     last = fit.epochs if fit.stop_after is None else fit.stop_after
     if progress.history and (progress.epoch == last or _stopped(fit, progress)):
-        say(f"training of {progress.epoch} epochs, kept from before in {checkpoint.path.parent}", quiet=quiet)
+        say(f"training of {progress.epoch} epochs, reused from {checkpoint.path.parent}", quiet=quiet)
     with bar(_what(fit, progress), last * steps, done=progress.epoch * steps, quiet=quiet) as advance:
         while progress.epoch < fit.epochs and not _stopped(fit, progress):
             started = time.monotonic()
@@ -148,7 +148,7 @@ def train(
                 row["validation_log_loss"] = log_loss(labels, probabilities)
                 row["validation_accuracy"] = accuracy(labels, probabilities)
             row["seconds"] = time.monotonic() - started
-            # Batch norm statistics differ between devices: what the first one saw decides for all.
+            # Batch norm statistics differ between devices: the first one's are used for all.
             row = fabric.broadcast(row)
             _judge(fit, row, progress, checkpoint, classifier)
             progress.history.append(row)
@@ -169,7 +169,7 @@ def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance
     wrapped.train()
     classifier.frontend.train(classifier.frontend_learns)
     learned = [parameter for parameter in classifier.frontend.parameters() if parameter.requires_grad]
-    total, seen, figures = 0.0, 0, {}
+    total, seen, metrics = 0.0, 0, {}
     batches = plan.epoch(epoch)
     removed = masks.removed(network)
     for step, members in enumerate(batches):
@@ -182,29 +182,29 @@ def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance
         optimizer.zero_grad()
         run.fabric.backward(loss if hooks.penalty is None else loss + hooks.penalty(network))
         for parameter in learned:
-            # The front end stands outside what DDP wraps.
+            # DDP does not wrap the front end.
             if parameter.grad is not None:
                 parameter.grad = run.fabric.all_reduce(parameter.grad)  # type: ignore[assignment]
         optimizer.step()
         if hooks.after_step is not None:
-            figures = hooks.after_step(network, (epoch + (step + 1) / len(batches)) / fit.epochs) or {}
+            metrics = hooks.after_step(network, (epoch + (step + 1) / len(batches)) / fit.epochs) or {}
             removed = masks.removed(network)
-        # The optimiser's momentum and weight decay move what the masks hold at zero.
+        # The optimiser's momentum and weight decay move masked weights away from zero.
         masks.apply(removed)
         if not torch.isfinite(loss):
             raise InputError(
                 f"the loss became {loss.item()} in epoch {epoch}, batch {step}, at a learning rate of {lr:g}; "
-                f"accepted: a rate at which training stays finite"
+                f"try a smaller learning rate"
             )
         total, seen = total + loss.item() * len(members), seen + len(members)
         advance(note)
-    return {"epoch": epoch, "lr": lr, "train_loss": total / seen, **figures}
+    return {"epoch": epoch, "lr": lr, "train_loss": total / seen, **metrics}
 
 
 def _judge(
     fit: FitSettings, row: dict[str, float], progress: Progress, checkpoint: Checkpoint, trained: nn.Module
 ) -> None:
-    """Remember the best epoch; of equal ones, the first."""
+    """Keep the best epoch; of equal ones, the first."""
     if fit.early_stopping is None:
         return
     monitor = fit.early_stopping.monitor
@@ -230,14 +230,14 @@ def _augment(
 
 
 def _what(fit: FitSettings, progress: Progress) -> str:
-    """What trains: all of it, the part after `start_after`, or the rest of a run that was killed."""
+    """A title: all of the training, the part after `start_after`, or the rest of a killed run."""
     if progress.epoch > fit.start_after:
         return f"training, resumed after epoch {progress.epoch}"
     return f"training from epoch {fit.start_after + 1} on" if fit.start_after else "training"
 
 
 def _note(progress: Progress, epochs: int) -> str:
-    """Which epoch is under way, and what the last one gave."""
+    """The current epoch, and the results of the last one."""
     note = f"epoch {progress.epoch + 1}/{epochs}"
     if progress.history:
         row = progress.history[-1]

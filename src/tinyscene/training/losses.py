@@ -1,4 +1,4 @@
-"""Losses as values, on logits and targets that are probabilities (mixup mixes them)."""
+"""Losses as values, of logits and of targets that are probabilities (for mixup)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class KLDivergence:
-    """Kullback-Leibler divergence of the predicted from the wanted distribution, the mean over a batch's clips.
+    """Kullback-Leibler divergence of the predicted from the target distribution, averaged over a batch.
 
     Equation (1) of Pham et al. (DCASE 2020 Task 1b) adds (lambda / 2) ||theta||^2, whose gradient is lambda theta:
-    what `Adam(weight_decay=lambda)` and `SGD(weight_decay=lambda)` add to the gradient of every trainable value. That
-    term stands in the gradient alone, not in the loss that is shown.
+    `Adam(weight_decay=lambda)` and `SGD(weight_decay=lambda)` add this to the gradient of every trainable value. The
+    term is only in the gradient, not in the reported loss.
     """
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:

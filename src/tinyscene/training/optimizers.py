@@ -1,4 +1,4 @@
-"""Optimisers as values; names and defaults are torch's own, but for `rates`: a learning rate by part of the network."""
+"""Optimisers as values; names and defaults are torch's, plus `rates`: learning rates by part of the network."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from tinyscene.models.quantized import FakeQuantized
 _BETAS, _FACTORS = Numbers(least=0, below=1, items=2), Numbers(least=0, most=1000)
 
 Rates = tuple[tuple[str, float], ...]
-"""Patterns over module paths, and the learning rate of what they match, relative to the optimiser's; the first counts.
+"""Patterns over module paths and their learning rates relative to the optimiser's; the first match counts.
 
-`(("body", 0.1),)` trains all that stands below `body` at a tenth of the rate, and the rest at the rate itself; a factor
-of 0 leaves it as it is, but for batch norm's statistics.
+`(("body", 0.1),)` trains everything below `body` at a tenth of the rate, and the rest at the full rate; a factor
+of 0 freezes it, except for batch norm's statistics.
 """
 
 

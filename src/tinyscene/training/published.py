@@ -1,4 +1,4 @@
-"""Published weights as the start of training."""
+"""Published weights as the starting point of training."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tinyscene.errors import InputError
 from tinyscene.models import masks
 
-# A classifier that `SceneClassifier.save` wrote: its network alone is taken.
+# A classifier saved by `SceneClassifier.save`: only its network is used.
 _PREFIX = "network."
 _MOST_NAMED = 5
 
@@ -21,9 +21,9 @@ def content_of(path: str | Path) -> str:
 
 
 def start_from(network: nn.Module, path: str | Path) -> None:
-    """Fill `network` in place from a safetensors file, by name; masks in the file are no values.
+    """Load `network` in place from a safetensors file, by name; masks in the file are ignored.
 
-    A part of the network of which the file says nothing at all, such as the dense layer, keeps its own values.
+    A part of the network that the file lacks entirely, such as the dense layer, keeps its values.
 
     Raises:
         InputError: there is no such file, or a name or shape in it is not the network's.

@@ -1,4 +1,4 @@
-"""What a stage is, and what it needs beside its own values."""
+"""The base class of stages, and what they need beside their own values."""
 
 import copy
 import os
@@ -27,9 +27,9 @@ class Run:
     """Seed, folder and devices of a run.
 
     Args:
-        seed: all randomness is drawn from it, the epoch and the clip, so that neither the number of loader workers
+        seed: all randomness is drawn from seed, epoch and clip, so that neither the number of loader workers
             nor a restart changes a result.
-        folder: where checkpoints are kept; a killed run that is started again goes on from there.
+        folder: of checkpoints, from which a killed run resumes when it is started again.
         workers: loader processes beside the main one.
         accelerator, devices: as Lightning Fabric names them ("auto", "cpu", "gpu"); several devices train by DDP.
         quiet: show no progress.
@@ -42,13 +42,13 @@ class Run:
     devices: int = 1
     quiet: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
-    """One row an epoch of the last fit: losses, learning rate, validation figures."""
-    figures: dict[str, float] = field(default_factory=dict)
-    """What the last stage measured of itself; kept with its result."""
+    """One row an epoch of the last fit: losses, learning rate, validation metrics."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Metrics of the last stage; stored with its result."""
     initial: SceneClassifier | None = field(default=None, repr=False)
-    """The classifier before its first stage, which a lottery ticket goes back to; `reproduce` sets it."""
+    """The classifier before its first stage, for a lottery ticket to rewind to; `reproduce` sets it."""
     features: dict[tuple[str, str, str], list[Tensor]] = field(default_factory=dict, repr=False)
-    """Features that were computed before, so that no stage computes them again: by front end, part and clips."""
+    """Computed features by front end, part and clips, so that later stages reuse them."""
 
     def __post_init__(self) -> None:
         whole = {"seed": 0, "workers": 0, "devices": 1}
@@ -56,7 +56,7 @@ class Run:
 
     @cached_property
     def fabric(self) -> "Fabric":
-        """Launched on first use: with several devices this starts the other processes."""
+        """Launched on first use, which with several devices starts the other processes."""
         from lightning.fabric import Fabric
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -68,7 +68,7 @@ class Run:
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{self.devices} of accelerator {self.accelerator!r}: {' '.join(str(error).split())}; accepted: auto, "
-                f"cpu or gpu, and as many as this machine has"
+                f"cpu or gpu, and no more devices than this machine has"
             ) from error
         fabric.launch()
         if fabric.device.type == "cuda":
@@ -77,7 +77,7 @@ class Run:
         return fabric
 
     def _check_launch(self) -> None:
-        """Raise InputError where a launcher started more processes than train together: each would train alone."""
+        """Raise InputError where a launcher started more processes than train together: each would train separately."""
         for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
             started = os.environ.get(name, "")
             if started not in ("", str(self.devices)):
@@ -89,11 +89,11 @@ class Run:
 
     @property
     def place(self) -> str:
-        """What computes, and how many of it: the same seed rounds differently elsewhere."""
+        """Kind and number of devices: the same seed rounds differently on others."""
         return f"{self.fabric.device.type} x {self.fabric.world_size}"
 
     def rng(self, *key: int) -> np.random.Generator:
-        """A generator that depends on the seed and `key` alone."""
+        """A generator that depends only on the seed and `key`."""
         return np.random.default_rng((self.seed, *key))
 
     def seed_torch(self, *key: int) -> None:
@@ -104,26 +104,26 @@ class Run:
 class Stage(ABC):
     """One step from a classifier to the next: a frozen value that never changes its argument nor sees a test clip.
 
-    A stage of one's own derives from it and defines `apply`, which other stages call as well.
+    Your own stage derives from it and defines `apply`, which other stages also call.
     """
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
-        """Change structure alone, without data: what `count` needs."""
+        """Change only the structure, without data, for `count`."""
         return classifier
 
     @abstractmethod
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Do the work on clips of which none is a test clip."""
+        """Do the work on clips without test clips."""
 
     def __call__(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
-        """Do the work on the development part of the clips, and remember that these were used.
+        """Do the work on the development part of the clips, and record that they were used.
 
         Raises:
             InputError: a test clip is among the clips, or what the stage can't use.
         """
         clips.refuse_test(type(self).__name__)
         run.history.clear()
-        run.figures.clear()
+        run.metrics.clear()
         after = self.apply(classifier, clips, run)
         if after is classifier:
             after = copy.deepcopy(classifier)

@@ -1,6 +1,6 @@
-"""Learning rate schedules: the factor on the optimiser's rate, as a function of training progress alone.
+"""Learning rate schedules: the factor on the optimiser's rate, as a function of training progress only.
 
-Nothing is remembered between steps, so that a resumed run needs no state of its schedule.
+Schedules are stateless, so that a resumed run needs nothing from them.
 """
 
 import math
@@ -14,7 +14,7 @@ _SHARE, _MULTIPLE = Numbers(least=0, most=1), Numbers(least=0, most=1000)
 
 @dataclass(frozen=True)
 class Constant:
-    """The optimiser's own rate throughout."""
+    """The optimiser's rate throughout."""
 
     def factor(self, epoch: float, epochs: int) -> float:
         """At `epoch` (with its fraction) of `epochs`."""
@@ -72,7 +72,7 @@ class Step:
 class InverseTime:
     """The rate over 1 + `decay` x epoch: the "learning rate decay" of older toolkits, which count updates or epochs.
 
-    We read epochs: with updates, 1e-2 would leave a tenth of the rate after 900 batches.
+    Here it counts epochs: with updates, 1e-2 would leave a tenth of the rate after 900 batches.
     """
 
     decay: float = 1e-2
@@ -87,16 +87,16 @@ class InverseTime:
 
 @dataclass(frozen=True)
 class Triangular2:
-    """Up to the rate and down again in straight lines, `cycles` times, the peak halved after each (Smith, WACV 2017).
+    """Linearly up to the rate and down again, `cycles` times, the peak halved after each (Smith, WACV 2017).
 
     A cycle takes its share of the fit's epochs, so that scaled epochs keep the shape. Peaks are halved as such: Smith
-    halves the height above the lowest rate, which differs by half of that rate at most.
+    halves the height above the lowest rate, which differs by at most half of that rate.
 
     Args:
         cycles: within this fit.
         lowest: the rate at both ends of a cycle, relative to the optimiser's.
-        first: number of the first cycle. After one cycle and a cut, `Triangular2(cycles=2, first=1)` goes on at half
-            the rate. The optimiser's state begins anew in every fit; Adam's fills within some hundred steps, which a
+        first: number of the first cycle. After one cycle and a cut, `Triangular2(cycles=2, first=1)` continues at half
+            the rate. The optimiser's state is new in every fit; Adam's settles within some hundred steps, which a
             cycle spends near its lowest rate.
     """
 

@@ -1,4 +1,4 @@
-"""What a fit is told, and checks before anything is computed."""
+"""The settings of a fit, checked before anything is computed."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from tinyscene.training.losses import CrossEntropy, Loss
 from tinyscene.training.optimizers import Adam, Optimizer
 from tinyscene.training.schedules import Constant, Cosine, Schedule
 
-# What a fit calls of its parts, which may be of a user's own.
+# Methods that a fit calls on its parts, which may be a user's own.
 _PARTS = {
     "optimizer": ("build", "Adam(), AdamW() or SGD()"),
     "schedule": ("factor", "Constant(), Cosine(), InverseTime(), Linear(), Step() or Triangular2()"),
@@ -20,7 +20,7 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """End after `patience` epochs without a better figure on the validation part; the best epoch's weights stay."""
+    """Stop after `patience` epochs without a better validation metric, and keep the best epoch's weights."""
 
     monitor: Literal["log_loss", "accuracy"] = "log_loss"
     patience: int = 30
@@ -39,14 +39,14 @@ class FitSettings:
         optimizer: Adam, AdamW or SGD, with its learning rate and weight decay.
         schedule: the factor on that rate over the epochs.
         loss: of logits and targets.
-        augment: in this order, those of clips before those of batches of waveforms before those of features.
-        early_stopping: None trains all epochs and keeps the last weights.
-        init: a safetensors file with published weights to start from, by the names of the network's tensors; a part of
-            the network that it leaves out whole keeps its own. A network with masks is refused. None starts from the
-            classifier as it is.
-        stop_after: end after so many of the epochs, the schedule still that of all.
-        start_after: count so many of the epochs as done: schedule and random draws are those of the epochs after them.
-            The optimiser's state begins anew.
+        augment: in order; those of clips before those of batches of waveforms before those of features.
+        early_stopping: None trains all epochs and keeps the final weights.
+        init: a safetensors file with published weights to start from, named as the network's tensors; a part of
+            the network that it lacks entirely keeps its own. A network with masks is refused. None starts from the
+            classifier's weights.
+        stop_after: stop after this many epochs, with the schedule of all.
+        start_after: treat this many epochs as done: schedule and random draws are those of the later ones.
+            The optimiser's state is new.
     """
 
     epochs: int = 100
@@ -70,7 +70,7 @@ class FitSettings:
         for name, (method, accepted) in _PARTS.items():
             _refuse_kind(self, name, getattr(self, name), method, accepted)
         for augmentation in self.augment:
-            _refuse_kind(self, "augment", augmentation, "__call__", "values such as Mixup(), or functions of yours")
+            _refuse_kind(self, "augment", augmentation, "__call__", "values such as Mixup(), or your own functions")
             domain = getattr(augmentation, "domain", "clips")
             if domain not in ("clips", "waveforms", "features"):
                 raise InputError(f'{augmentation}: domain {domain!r}; accepted: none, "waveforms" or "features"')
@@ -81,6 +81,6 @@ class FitSettings:
 
 
 def _refuse_kind(fit: FitSettings, name: str, given: object, method: str, accepted: str) -> None:
-    """Raise InputError for what has no such method, a class instead of a value of it among them."""
+    """Raise InputError for a value without this method, such as a class instead of its instance."""
     if isinstance(given, type) or not callable(getattr(given, method, None)):
         raise InputError(f"Fit({name}={given!r}); accepted: {accepted}")

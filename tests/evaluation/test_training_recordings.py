@@ -28,14 +28,14 @@ def test_clips_of_heard_recordings_are_counted(clips: Clips, tmp_path: Path) -> 
     network = ts.create_model("baseline2021", filters=(2, 2, 2), dense=4, classes=2, bands=20, seed=0)
     run = ts.Run(folder=tmp_path / "run", accelerator="cpu", quiet=True)
     untrained = ts.SceneClassifier(frontend, network, CLASSES)
-    assert ts.evaluate(untrained, clips, run).clips_heard == 0
+    assert ts.evaluate(untrained, clips, run).training_clips == 0
     trained = ts.Fit(epochs=1, batch_size=4)(untrained, clips.development, run)
     loaded = ts.SceneClassifier.load(ts.HalfPrecision()(trained, clips.development, run).save(tmp_path / "model"))
     for classifier in (trained, loaded):
-        assert ts.evaluate(classifier, clips.test, run).clips_heard == 0
-        assert ts.evaluate(classifier, clips.validation, run).clips_heard == 3
+        assert ts.evaluate(classifier, clips.test, run).training_clips == 0
+        assert ts.evaluate(classifier, clips.validation, run).training_clips == 3
         scores = ts.evaluate(classifier, clips, run)
-        assert scores.clips_heard == 9
-        assert scores.to_json()["clips_heard"] == 9
-        assert {name: part.clips_heard for name, part in scores.by("scene").items()} == {"hum": 5, "noise": 4}
+        assert scores.training_clips == 9
+        assert scores.to_json()["training_clips"] == 9
+        assert {name: part.training_clips for name, part in scores.by("scene").items()} == {"hum": 5, "noise": 4}
     assert untrained.provenance.recordings == ()
