@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tinyscene.models import NETWORKS, AemNet, BCResNetMod, create_model
+from tinyscene.models.network import shortest_frames
 
 # A network that is added later runs at its own size until it stands here.
 SIZES = {
@@ -60,5 +61,5 @@ def noise(network: nn.Module, clips: int, frames: int, seed: int = 0) -> torch.T
     Longer where the network needs it.
     """
     generator = torch.Generator().manual_seed(seed)
-    frames = frames * network.shortest_frames if isinstance(network, AemNet) else max(frames, network.shortest_frames)
+    frames = frames * shortest_frames(network) if isinstance(network, AemNet) else max(frames, shortest_frames(network))
     return torch.randn(clips, 1, bands_of(network), frames, generator=generator)

@@ -13,6 +13,7 @@ from torch import nn
 from tinyscene.errors import InputError
 from tinyscene.models import NETWORKS, Baseline2020, Baseline2021, CPMobile, create_model, list_models
 from tinyscene.models.cp_mobile import Bottleneck
+from tinyscene.models.network import shortest_frames
 
 # L1-L2-L3-D, with batch norm at four a channel, without it: the table of Singh et al. 2021.
 SINGH = [
@@ -52,8 +53,8 @@ def test_every_network_takes_any_number_of_frames_from_its_shortest_on(name):
     network = create_model(name, seed=0).eval()
     classes = network.arguments["classes"]
     bands = bands_of(network)
-    for frames in (network.shortest_frames, network.shortest_frames + 1, 33):
-        frames = max(frames, network.shortest_frames)
+    for frames in (shortest_frames(network), shortest_frames(network) + 1, 33):
+        frames = max(frames, shortest_frames(network))
         assert network(torch.randn(2, 1, bands, frames)).shape == (2, classes)
 
 
@@ -73,7 +74,7 @@ def test_arguments_rebuild_a_network_through_json(name):
     network = create_model(name, **chosen, seed=0).eval()
     twin = create_model(name, **json.loads(json.dumps(network.arguments)), seed=0).eval()
     twin.load_state_dict(network.state_dict())
-    features = torch.randn(1, 1, 1 if name == "aemnet" else 64, max(20, network.shortest_frames))
+    features = torch.randn(1, 1, 1 if name == "aemnet" else 64, max(20, shortest_frames(network)))
     torch.testing.assert_close(twin(features), network(features))
 
 
