@@ -67,7 +67,7 @@ WAYS = [
         "def forecast(",
         r"_1.py: status 1: AttributeError: .* no attribute 'predict'; accepted: a package",
     ),
-    ("model.class_order\n", "['a']\n", r"_2.py, predict: the classes a; accepted: airport"),
+    ('list(model.classifiers[""].classes)\n', "['a']\n", r"_2.py, predict: the classes a; accepted: airport"),
     (
         "import copy\n",
         "import copy, nothing_of_the_kind\n",
@@ -82,7 +82,7 @@ WAYS = [
     (
         "else copy.deepcopy(network)",
         "else Hidden(network)",
-        r"_2.py, device \w+.(macs|total_\w+): 0; accepted: greater than 0|_2.meta.yaml, .*0, as counted in the package",
+        r"_2.meta.yaml, .*accepted: 0, as counted in the package",
     ),
     (
         "load_by_device(folder)",
@@ -92,7 +92,7 @@ WAYS = [
     (
         "else copy.deepcopy(network)",
         "else nn.Sequential(nn.Conv2d(1, 1024, 5, padding=2), nn.Conv2d(1024, 1024, 5, padding=2))",
-        r"_2.py, device \w+.(macs|total_model_size): \d+; accepted: less than|_2.meta.yaml, .* as counted",
+        r"_2.meta.yaml, .* as counted in the package",
     ),
     (
         ".classify(batch).float()",
@@ -100,9 +100,9 @@ WAYS = [
         r"_1.py, predict, \d+.wav: probabilities up to nan from",
     ),
     (
-        "logits, model.class_order\n",
-        "logits[1:], model.class_order\n",
-        r"_2.py, predict: 7 results of shape \(10,\); accepted: 8, each",
+        "return logits,",
+        "return logits[1:],",
+        r"_2.py, predict, \d+.wav: probabilities up to 0",
     ),
     ("import copy\n", "import copy, os\nos._exit(3)\n", r"_1.py: status 3: ; accepted: a package that runs"),
     ("import copy\n", "import copy\nimport tinyscene\n", r"_2.py: status 1: ModuleNotFoundError: .*tinyscene"),
@@ -160,9 +160,7 @@ def test_a_package_that_cannot_be_installed(submitted, tmp_path):
 def test_an_environment_that_cannot_be_used(submitted):
     built = submitted(2025)
     problems = check(built.out, built.edition, inference=built.inference, python="/no/such/python").problems
-    assert [problem.split(": ", 1)[1].split(";")[0] for problem in problems] == 2 * [
-        "/no/such/python: No such file or directory"
-    ]
+    assert problems == 2 * ["/no/such/python: No such file or directory; accepted: the Python of an environment"]
 
 
 @pytest.fixture(scope="module")
