@@ -28,7 +28,7 @@ from tinyscene.accounting import count, get_convention
 from tinyscene.cli.options import load_clips
 from tinyscene.data import Clips, decode
 from tinyscene.deployment import FORMATS, Artifact, export
-from tinyscene.deployment.bench import FORMS, OpenFile, OpenModel, measure
+from tinyscene.deployment.bench import FORMS, Open, measure
 from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.rules import Rules
@@ -169,8 +169,8 @@ def latencies(model: Model, rows: list[dict[str, Any]], clip_s: float) -> dict[s
     if kept.is_file():
         return json.loads(kept.read_text())
     paths = [folder / f"{row['front_end']}{row['format']}" for row in rows if not row.get("fault")]
-    openers = {path.name: OpenFile(path, clip_s) for path in paths}
-    found = measure({TORCH: OpenModel(model.folder, clip_s), **openers})
+    openers = {path.name: Open(path, clip_s) for path in paths}
+    found = measure({TORCH: Open(model.folder, clip_s), **openers})
     if faults := [f"{row.name}: {row.fault}" for row in found if row.fault]:
         sys.exit(f"{model.name}: not measured: {'; '.join(faults)}; accepted: files that export wrote")
     taken = {row.name: timings(row.to_json()) for row in found}
