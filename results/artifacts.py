@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -173,7 +173,7 @@ def latencies(model: Model, rows: list[dict[str, Any]], clip_s: float) -> dict[s
     found = measure({TORCH: Open(model.folder, clip_s), **openers})
     if faults := [f"{row.name}: {row.fault}" for row in found if row.fault]:
         sys.exit(f"{model.name}: not measured: {'; '.join(faults)}; accepted: files that export wrote")
-    taken = {row.name: timings(row.to_json()) for row in found}
+    taken = {row.name: timings(asdict(row)) for row in found}
     write(kept, taken)
     return taken
 

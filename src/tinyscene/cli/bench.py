@@ -3,6 +3,7 @@
 import platform
 import tempfile
 from contextlib import ExitStack
+from dataclasses import asdict
 from itertools import product
 from math import inf
 from pathlib import Path
@@ -62,7 +63,7 @@ def bench(
     found += [Measured(name, counts[0], fault=why) for name, why in faults.items()]
     place = {"machine": machine(), "python": platform.python_version(), "rounds": rounds}
     if json_file:
-        write_json({**place, "rows": [row.to_json() | speed_ups(row, found) for row in found]}, json_file)
+        write_json({**place, "rows": [asdict(row) | speed_ups(row, found) for row in found]}, json_file)
     else:
         screen().print(table_of(found, f"{place['machine']}, Python {place['python']}"))
         screen().print(_LEGEND, highlight=False)

@@ -113,11 +113,11 @@ def _system(edition: Edition, run: Path, given: dict[str, Any], label: str) -> t
     first = next(iter(models.values()))[""]
     frontend = type(first.frontend)
     from_model = (f"{first.sample_rate / 1000:g}kHz", _FEATURES.get(frontend, frontend.__name__), "pytorch")
-    names = {field: own.pop(field) for field in ("name", "abbreviation")}
+    names = {field: own[field] for field in ("name", "abbreviation")}
     return models, {
         "submission": {"label": label, **names, "authors": given["authors"]},
         "system": {
-            **own,
+            **{field: value for field, value in own.items() if field not in names},
             "description": dict(zip(FROM_MODEL, from_model, strict=True)) | own["description"],
             "complexity": _complexity(edition, folders, models),
         },
