@@ -134,7 +134,7 @@ def test_a_process_ends_when_the_one_that_measures_is_killed(tmp_path: Path) -> 
     script.write_text(_MEASURES)
     paths = os.pathsep.join(map(str, (here, here.parent, *filter(None, [os.environ.get("PYTHONPATH")]))))
     measuring = subprocess.Popen([sys.executable, script, turns], env=os.environ | {"PYTHONPATH": paths})
-    until(turns.is_file)
+    until(lambda: turns.is_file() and turns.read_text() != "")
     child = int(turns.read_text().split()[0])
     measuring.kill()
     measuring.wait()
