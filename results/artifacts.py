@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from tinyscene.accounting import count_classifier, get_convention
 from tinyscene.cli.options import load_clips
 from tinyscene.data import Clips, decode
 from tinyscene.deployment import FORMATS, Artifact, export
-from tinyscene.deployment.bench import FORMS, OpenFile, OpenModel, measure
+from tinyscene.deployment.bench import FORMS, Open, measure
 from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.rules import Rules
@@ -153,11 +153,11 @@ def latencies(model: Model, rows: list[dict[str, Any]], clip_s: float) -> dict[s
     if kept.is_file():
         return json.loads(kept.read_text())
     paths = [folder / f"{row['front_end']}{row['format']}" for row in rows if not row.get("fault")]
-    openers = {path.name: OpenFile(path, clip_s) for path in paths}
-    found = measure({TORCH: OpenModel(model.folder, clip_s), **openers})
+    openers = {path.name: Open(path, clip_s) for path in paths}
+    found = measure({TORCH: Open(model.folder, clip_s), **openers})
     if faults := [f"{row.name}: {row.fault}" for row in found if row.fault]:
         sys.exit(f"{model.name}: not measured: {'; '.join(faults)}; accepted: files that export wrote")
-    taken = {row.name: timings(row.to_json()) for row in found}
+    taken = {row.name: timings(asdict(row)) for row in found}
     write(kept, taken)
     return taken
 

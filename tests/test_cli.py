@@ -112,7 +112,7 @@ def test_every_verb_has_help(tinyscene: Callable[..., Said], verb: tuple[str, ..
         ("run",): ("--skip-bad", "model.json", "--out", "--stream", "--listen", "--smooth", "s16le"),
         ("data", "make"): ("synthetic", "--seed"),
         ("submission", "build"): ("RUN...", "--audio", "--authors", "split_5", "devices/ID"),
-        ("submission", "check"): ("--evaluation", "--inference", "--python", "--no-run"),
+        ("submission", "check"): ("--evaluation", "--inference", "--python", "--json"),
     }.get(verb, ("--help",))
     for word in wanted:
         assert word in said.out

@@ -19,7 +19,7 @@ from tinyscene.accounting import count
 from tinyscene.cli import main
 from tinyscene.cli.listing import how_a_file_was_scored
 from tinyscene.deployment import Artifact, export, onnx_format
-from tinyscene.deployment.bench import OpenFile
+from tinyscene.deployment.bench import Open
 from tinyscene.errors import InputError
 from tinyscene.features.streaming import StreamingFrontEnd, in_one_piece
 from tinyscene.listening import Smoothing, decisions
@@ -162,7 +162,7 @@ def test_a_decision_every_so_many_steps(streamed: Streamed) -> None:
 
 
 def test_bench_times_a_step(streamed: Streamed) -> None:
-    opened = OpenFile(streamed().path, clip_s=1.0)(threads=1)
+    opened = Open(streamed().path, clip_s=1.0)(threads=1)
     assert opened.facts["front_end"] == "inside, steps of 0.15 s"
     assert opened.network is None
     assert opened.clip().shape == (1, len(CLASSES))

@@ -66,11 +66,11 @@ def authors_file(path: Path, edition: Edition, systems: int = 2) -> Path:
         {
             "name": f"Small network {index}",
             "abbreviation": f"small{index}",
-            "description": {field: "pruning" for field, hint in edition.description.items() if hint},
+            "description": dict.fromkeys(edition.description, "pruning"),
             "external_datasets": [],
             "source_code": "https://example.net/code",
-            "inference_code": "https://example.net/inference",
         }
+        | ({"inference_code": "https://example.net/inference"} if edition.package else {})
         for index in range(1, systems + 1)
     ]
     authors = [

@@ -2,7 +2,6 @@
 
 import json
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,10 +90,6 @@ WAYS: dict[str, tuple[Spoil, str]] = {
         bytes_of_output(lambda text: text.replace(b"airport", b"a\xe9roport")),
         r"output\S*.csv: 'utf-8' codec can't decode .*; accepted: text in UTF-8",
     ),
-    "a space in the header": (
-        rows(lambda t: [[f"{t[0][0]} ", *t[0][1:]], *t[1:]]),
-        r"row 1: the columns 'filename ', 'scene_label', .*; accepted: filename, scene_label",
-    ),
     "an empty row": (rows(lambda t: [*t[:3], [""], *t[3:]]), r"row 4, 0 cells; accepted: 12, as in the header"),
     "a space before the scene": (
         rows(lambda t: [*t[:2], [t[2][0], f" {t[2][1]}", *t[2][2:]], *t[3:]]),
@@ -102,7 +97,7 @@ WAYS: dict[str, tuple[Spoil, str]] = {
     ),
     "a row is missing": (
         rows(lambda t: t[:4] + t[5:]),
-        r"output\S*.csv, filename: 1 clips are missing: 3.wav; accepted: the 12 of the evaluation list",
+        r"output\S*.csv: 1 clips are missing: 3.wav; accepted: the 12 of the list",
     ),
     "a row stands twice": (
         rows(lambda t: [*t, t[3]]),
@@ -110,20 +105,17 @@ WAYS: dict[str, tuple[Spoil, str]] = {
     ),
     "another file": (
         rows(lambda t: [*t, ["audio/77.wav", *t[3][1:]]]),
-        r"filename: 1 clips are not in the evaluation list: 77.wav; accepted: the 12",
+        r"output\S*.csv: 1 clips are not in the evaluation list: 77.wav; accepted: the 12",
     ),
     "a column is missing": (rows(lambda t: [r[:-1] for r in t]), r"row 1: the columns .*'street_traffic'; accepted"),
-    "commas": (rows(lambda t: [[",".join(r)] for r in t]), r"row 1: the columns 'filename,scene_label,.*; accepted"),
-    "one more column": (rows(lambda t: [[*r, "x"] for r in t]), r"row 1: the columns .*'tram', 'x'; accepted"),
     "a cell too few": (rows(lambda t: [*t[:5], t[5][:-1], *t[6:]]), r"row 6, 11 cells; accepted: 12, as in the header"),
     "an unknown scene": (cells(1, 1, "harbour"), r"row 2, scene_label: 'harbour'; accepted: one of airport, bus"),
-    "above 1": (cells(3, 2, "1.5"), r"row 4, airport: '1.5'; accepted: probabilities from 0 to 1"),
-    "not a number": (cells(3, 2, "nan"), r"row 4, airport: 'nan'; accepted: probabilities"),
-    "a word": (cells(3, 3, "much"), r"row 4, bus: 'much'; accepted: probabilities"),
+    "above 1": (cells(3, 2, "1.5"), r"row 4, airport: 1.5; accepted: probabilities from 0 to 1"),
+    "not a number": (cells(3, 2, "nan"), r"row 4, airport: nan; accepted: probabilities"),
     "sum": (cells(3, 2, *["0"] * 10), r"row 4, probabilities: a sum of 0; accepted: 1"),
     "another label": (
         cells(4, 1, "airport", "0", "1", *["0"] * 8),
-        r"row 5, scene_label: 'airport'; accepted: bus, the most probable class",
+        r"row 5, scene_label: 'airport'; accepted: bus, the most probable class$",
     ),
     "no output": (
         lambda built: output_of(built).unlink(),
@@ -145,40 +137,19 @@ WAYS: dict[str, tuple[Spoil, str]] = {
         lambda built: output_of(built).rename(built.place().parent / output_of(built).name),
         r"task1/\w+_1.output\S*.csv: unexpected; accepted: task1/LABEL/LABEL.output",
     ),
-    "no YAML": (meta_text("label: ", "label: ["), r"^VanHove_JKU_task1_1.meta.yaml:\d+: .*; accepted: YAML in UTF-8"),
-    "no day of the calendar": (
-        meta_text("label: ", "day: 2021-13-45\n  label: "),
-        r"meta.yaml: month must be in 1..12",
-    ),
-    "a list for a block": (
-        field("system.description", ["CNN"]),
-        r"meta.yaml, system.description: \['CNN'\]; accepted: a block of fields",
+    "no YAML": (
+        meta_text("label: ", "label: ["),
+        r"^VanHove_JKU_task1_1.meta.yaml: .*line \d+.*; accepted: YAML in UTF-8",
     ),
     "a list for all": (
         lambda built: min(built.place().glob("*.yaml")).write_text("[1]"),
-        r"meta.yaml: \[1\]; accepted: a block of fields",
-    ),
-    "datasets in words": (
-        field("system.external_datasets", "AudioSet"),
-        r"system.external_datasets: 'AudioSet'; accepted: a block with name, url, total_audio_length, or a list",
-    ),
-    "a dataset without an address": (
-        field("system.external_datasets", [{"name": "AudioSet"}]),
-        r"system.external_datasets: .*'AudioSet'}; accepted: a block with name, url, total_audio_length, or a list",
-    ),
-    "an affiliation in words": (
-        field("submission.authors.0.affiliation", "JKU"),
-        r"submission.authors\[0\].affiliation: 'JKU'; accepted: a block with abbreviation",
+        r"meta.yaml: \[1\]; accepted: a valid dictionary",
     ),
     "a name that YAML takes for false": (
         field("submission.authors.0.lastname", False),
         r"submission.authors\[0\].lastname: False; accepted: a valid string",
     ),
     "no authors": (field("submission.authors", []), r"submission.authors: \[\]; accepted: at least 1 item$"),
-    "corresponding in words": (
-        field("submission.authors.0.corresponding", "false"),
-        r"submission.authors\[0\].corresponding: 'false'; accepted: a valid boolean",
-    ),
     "no corresponding author": (
         field("submission.authors.1.corresponding", False),
         r"submission.authors: 0 corresponding authors; accepted: corresponding: true at one",
@@ -195,21 +166,11 @@ WAYS: dict[str, tuple[Spoil, str]] = {
         field("submission.abbreviation", "mobilenetwork"),
         r"submission.abbreviation: 'mobilenetwork'; accepted: at most 10 characters",
     ),
-    "a number for a name": (field("submission.name", 7), r"submission.name: 7; accepted: a valid string"),
     "a field is missing": (
         field("system.description.acoustic_features", ...),
         r"system.description.acoustic_features: missing; accepted: this field",
     ),
     "a block is missing": (field("system", ...), r"meta.yaml, system: missing; accepted: this field"),
-    "no address of the code": (field("system.source_code", ...), r"system.source_code: missing; accepted: this field"),
-    "complexity in words": (
-        field("system.complexity.total_parameters", "1.7k"),
-        r"system.complexity.total_parameters: '1.7k'; accepted: a valid number",
-    ),
-    "half a parameter": (
-        field("system.complexity.total_parameters", 1234.5),
-        r"system.complexity.total_parameters: 1234.5; accepted: a multiple of 1",
-    ),
     "no MACs": (field("system.complexity.macs", 0), r"system.complexity.macs: 0; accepted: greater than 0"),
     "a class without results": (
         field("results.development_dataset", lambda value: {b: v | {"class_wise": {}} for b, v in value.items()}),
@@ -274,7 +235,7 @@ def test_without_a_list_the_official_number_is_known(submitted):
     report = check(submitted(2024).out, get_edition(2024))
     assert len(report.problems) == 10
     assert all(
-        problem.endswith("filename: 12 clips; accepted: 135,730, as in the official evaluation set")
+        problem.endswith(".csv: 12 clips; accepted: 135,730, as in the official evaluation set")
         for problem in report.problems
     )
     assert report.notes == ["file names were not compared with the evaluation list"]
@@ -295,17 +256,6 @@ def test_of_many_rows_five_are_shown(submitted, tmp_path):
     problems = checked(built).problems
     assert sum("'harbour'" in problem for problem in problems) == 5
     assert problems[-1].endswith("_1.output.csv: 4 more in other rows")
-
-
-@pytest.mark.parametrize("year", YEARS)
-def test_a_zip_with_files_at_another_depth(submitted, tmp_path, year):
-    built = submitted(year)
-    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
-        for path in built.place().iterdir():
-            archive.write(path, f"{path.parent.name}/{path.name}")
-    report = check(tmp_path / "flat.zip", built.edition, clips=built.clips)
-    assert report.systems == []
-    assert re.search(r"flat.zip: no system in it; accepted: task1/LABEL/LABEL.output", report.problems[0])
 
 
 def test_what_is_no_package_at_all(tmp_path):
@@ -330,7 +280,7 @@ def test_somebody_elses_meta_file(submitted, tmp_path):
     for address in (["YOUR_GITHUB_URL"], None, ...):
         field("system.inference_code", address)(built)
         (problem,) = checked(built).problems
-        assert "_1.meta.yaml, system.inference_code: " in problem
+        assert "_1.meta.yaml, system.inference_code" in problem
 
 
 def test_rows_of_the_official_list(shared_data, tmp_path):

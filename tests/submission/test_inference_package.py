@@ -7,7 +7,6 @@ import sys
 import sysconfig
 import venv
 
-import numpy as np
 import pytest
 import torch
 import torchinfo
@@ -17,7 +16,6 @@ import tinyscene
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.models.preparation import prepare
 from tinyscene.submission import check, get_edition, inference, run_package
-from tinyscene.submission.package import write_package
 
 DEVICES = ["a", "b", "s1", "unknown"]
 NAME = "VanHove_JKU_task1"
@@ -67,22 +65,12 @@ WAYS = [
         "def forecast(",
         r"_1.py: status 1: AttributeError: .* no attribute 'predict'; accepted: a package",
     ),
-    ("model.class_order\n", "['a']\n", r"_2.py, predict: the classes a; accepted: airport"),
-    (
-        "import copy\n",
-        "import copy, nothing_of_the_kind\n",
-        r"_1.py: status 1: ModuleNotFoundError: .*; accepted: a pack",
-    ),
-    (
-        "else copy.deepcopy(network)",
-        "else nn.Conv2d(7, 1, 999)",
-        r"_2.py: status 1: RuntimeError.*; accepted: a package that runs in a clean",
-    ),
+    ('list(model.classifiers[""].classes)\n', "['a']\n", r"_2.py, predict: the classes a; accepted: airport"),
     (".classify(batch).float()", ".classify(-batch).float()", r"_1.py, predict, \d+.wav: probabilities up to 0"),
     (
         "else copy.deepcopy(network)",
         "else Hidden(network)",
-        r"_2.py, device \w+.(macs|total_\w+): 0; accepted: greater than 0|_2.meta.yaml, .*0, as counted in the package",
+        r"_2.meta.yaml, .*accepted: 0, as counted in the package",
     ),
     (
         "load_by_device(folder)",
@@ -90,21 +78,15 @@ WAYS = [
         r"_1.meta.yaml, system.*; accepted: \d+, as counted in the package|_1.py, predict, \d+.wav: prob",
     ),
     (
-        "else copy.deepcopy(network)",
-        "else nn.Sequential(nn.Conv2d(1, 1024, 5, padding=2), nn.Conv2d(1024, 1024, 5, padding=2))",
-        r"_2.py, device \w+.(macs|total_model_size): \d+; accepted: less than|_2.meta.yaml, .* as counted",
+        "return logits,",
+        "return logits[1:],",
+        r"_2.py, predict: results of [10, ]+ probabilities for \d+ files; accepted: 10 for each",
     ),
     (
         ".classify(batch).float()",
         ".classify(batch).float().mul(float('nan'))",
         r"_1.py, predict, \d+.wav: probabilities up to nan from",
     ),
-    (
-        "logits, model.class_order\n",
-        "logits[1:], model.class_order\n",
-        r"_2.py, predict: 7 results of shape \(10,\); accepted: 8, each",
-    ),
-    ("import copy\n", "import copy, os\nos._exit(3)\n", r"_1.py: status 3: ; accepted: a package that runs"),
     ("import copy\n", "import copy\nimport tinyscene\n", r"_2.py: status 1: ModuleNotFoundError: .*tinyscene"),
 ]
 
@@ -160,9 +142,7 @@ def test_a_package_that_cannot_be_installed(submitted, tmp_path):
 def test_an_environment_that_cannot_be_used(submitted):
     built = submitted(2025)
     problems = check(built.out, built.edition, inference=built.inference, python="/no/such/python").problems
-    assert [problem.split(": ", 1)[1].split(";")[0] for problem in problems] == 2 * [
-        "/no/such/python: No such file or directory"
-    ]
+    assert problems == 2 * ["/no/such/python: No such file or directory; accepted: the Python of an environment"]
 
 
 @pytest.fixture(scope="module")
@@ -232,17 +212,3 @@ def test_it_installs_into_an_empty_environment(submitted, tmp_path):
     subprocess.run([python, "-m", "pip", "install", "-q", built.out / "inference"], check=True)
     report = check(built.out, built.edition, clips=built.clips, inference=built.inference, python=str(python))
     assert report.problems == []
-
-
-def test_writing_a_package_needs_no_audio_of_the_challenge(tmp_path):
-    edition = get_edition(2025)
-    write_package(tmp_path / "inference", NAME, {f"{NAME}_1": {"": classifier(edition)}})
-    sys.path.insert(0, str(tmp_path / "inference"))
-    try:
-        import VanHove_JKU_task1.VanHove_JKU_task1_1 as module
-    finally:
-        sys.path.remove(str(tmp_path / "inference"))
-    dummy = tmp_path / "inference" / NAME / "resources" / "dummy.wav"
-    (features,) = module.load_inputs([str(dummy)], ["a"], module.load_model())
-    assert tuple(features.shape) == tuple(classifier(edition).example(1.0).shape)
-    assert np.isfinite(features.numpy()).all()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyscene.cli.options import Cache, Json, screen, write_json
+from tinyscene.cli.options import Json, screen, write_json
 
 if TYPE_CHECKING:
     from tinyscene.submission import Report
@@ -41,7 +41,6 @@ def submission_build(
     out: Annotated[Path, typer.Option(help="Folder for the systems' folders, their zip and the inference package.")],
     evaluation: _Evaluation = None,
     report: Annotated[Path | None, typer.Option(metavar="PDF", help="The technical report, for the zip.")] = None,
-    cache: Cache = None,
 ) -> None:
     """Classify the evaluation set and write what the edition requires: outputs, meta files, zip, inference package.
 
@@ -66,30 +65,29 @@ def submission_check(
         Path | None, typer.Option(metavar="DIR", help="The evaluation set, of which a 2025 package predicts some.")
     ] = None,
     inference: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The package of 2025 [default: inference/ in or beside PACKAGE].")
+        Path | None,
+        typer.Option(metavar="DIR", help="The inference package of 2025, which is somebody's code, to run."),
     ] = None,
     python: Annotated[
-        str | None, typer.Option(help="Python of the environment to run a package of 2025 in [default: this one].")
+        str | None, typer.Option(help="Python of the environment to run it in [default: this one].")
     ] = None,
-    run: Annotated[bool, typer.Option(help="Whether to run a 2025 package, which is someone else's code.")] = True,
     json_file: Json = None,
 ) -> None:
     """Report every problem of a submission: layout, labels, rows, probabilities, fields, complexity.
 
-    A 2025 package is code, and is run in its own process, in the environment of `--python`. Status 1 if
+    A 2025 package that `--inference` names is run in its own process, in the environment of `--python`. Status 1 if
     there is a problem.
     """
     from tinyscene import submission
     from tinyscene.data.tables import read_table
 
     asked = submission.get_edition(edition)
-    beside = (package if package.is_dir() else package.parent) / "inference"
     found = submission.check(
         package,
         asked,
         clips=submission.evaluation_clips(audio, asked, evaluation) if audio else None,
         listed=[row.cells["filename"] for row in read_table(evaluation, ["filename"])] if evaluation else None,
-        inference=(inference or (beside if beside.is_dir() else None)) if asked.package and run else None,
+        inference=inference if asked.package else None,
         python=python,
     )
     _print(found, json_file)

@@ -1,14 +1,14 @@
-"""How long files take for a clip, and how much memory: each in a process of its own, in turns."""
+"""How long a clip takes, and how much memory: models and files, each in a process of its own, in turns."""
 
 import os
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from tinyscene.deployment.artifact import Artifact
-from tinyscene.deployment.export import export
-from tinyscene.deployment.formats import Format, Values
+from tinyscene.deployment.formats import Values
 from tinyscene.deployment.forms import Place
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
@@ -35,14 +34,14 @@ class Opened:
     """What runs one clip, again and again.
 
     Attributes:
-        clip: from the waveform to the probabilities.
+        clip: from the waveform to the probabilities; of a stream, one step.
         network: from the features to the logits; None where that can't be run alone.
-        facts: of what was opened, plain values.
+        facts: runtime, precision, front_end, clip_s and bytes.
     """
 
     clip: Callable[[], object]
     network: Callable[[], object] | None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any]
 
 
 # Opens something for so many threads. It must be picklable: it is called in a process of its own.
@@ -56,12 +55,9 @@ class Timing:
     median: float
     p10: float
     p90: float
-    runs: int
 
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Timing":
-        p10, median, p90 = (float(value) * _MS for value in np.percentile(seconds, (10, 50, 90)))
-        return cls(median, p10, p90, len(seconds))
+    def __str__(self) -> str:
+        return f"{self.median:.3f} ({self.p10:.3f}-{self.p90:.3f})"
 
 
 @dataclass(frozen=True)
@@ -69,11 +65,9 @@ class Measured:
     """One thing at one number of threads.
 
     Attributes:
-        facts: runtime, precision, front_end, clip_s and bytes, where it could be opened.
-        load_ms: opening it, with what its runtime imports.
-        cold_ms: opening it, and the first clip.
-        clip: from waveform to probabilities, warm; a front end that is outside runs in torch. Of a stream, one step.
-        network: from features to logits, warm; None where it can't be run alone.
+        facts: of `Opened`.
+        cold_ms: opening it, with what its runtime imports, and the first clip.
+        clip, network: of `Opened`, warm.
         peak_bytes: of resident memory, above what the process held before opening; None where there is no /proc.
         fault: why there are no figures; empty where there are.
     """
@@ -81,176 +75,127 @@ class Measured:
     name: str
     threads: int
     facts: dict[str, Any] = field(default_factory=dict)
-    load_ms: float | None = None
     cold_ms: float | None = None
     clip: Timing | None = None
     network: Timing | None = None
     peak_bytes: int | None = None
     fault: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class OpenFile:
-    """Opens an exported file; one for any length hears clips of `clip_s` seconds. Raises InputError if it can't.
+class Open:
+    """Opens the folder of a model in torch, or an exported file on its runtime. Raises InputError if it can't.
 
-    Where that is None, they are as long as those it was trained on, or 1 s where it doesn't say.
+    Clips have `clip_s` seconds; where that is None, as many as those of training, or 1 where that is not known. A file
+    for clips of one length keeps it.
     """
 
     path: Path
-    clip_s: float | None
+    clip_s: float | None = None
 
     def __call__(self, threads: int) -> Opened:
-        artifact = Artifact.load(self.path, threads)
-        rate = artifact.sample_rate
-        clip_s = _clip_s(self.clip_s, artifact.trained_clip_s)
-        samples = artifact.clip_samples or max(round(clip_s * rate), artifact.shortest_samples)
-        waveform = _noise(samples)
-        facts = {
-            "runtime": f"{artifact.format.runtime} {artifact.format.version()}",
-            "precision": _precision(artifact),
-            "front_end": "inside" if artifact.inside else "outside",
-            "clip_s": samples / rate,
-            "bytes": artifact.bytes_on_disk,
-        }
-        if artifact.step_samples:
-            stream, step = artifact.stream(), _noise(artifact.step_samples)
-            facts["front_end"] = f"inside, steps of {artifact.step_samples / rate:.3g} s"
-            return Opened(lambda: stream(step), None, facts)
-        run, network = artifact.run, None
-        if not artifact.inside:
-            features = artifact.classifier.features(torch.from_numpy(waveform)).numpy()
-            network = lambda: run(features)[0]  # noqa: E731
-        return Opened(lambda: artifact.probabilities(waveform), network, facts)
+        if self.path.is_dir():
+            return self._model(SceneClassifier.load(self.path).eval())
+        return self._file(Artifact.load(self.path, threads))
 
-
-@dataclass(frozen=True)
-class OpenModel:
-    """Opens a saved model in torch, for clips of `clip_s` seconds as in `OpenFile`. Raises InputError if it can't."""
-
-    folder: Path
-    clip_s: float | None
-
-    def __call__(self, threads: int) -> Opened:
-        classifier = SceneClassifier.load(self.folder).eval()
-        clip_s = _clip_s(self.clip_s, classifier.trained_clip_s)
-        samples = max(round(clip_s * classifier.sample_rate), classifier.shortest_samples)
-        waveform = torch.from_numpy(_noise(samples))
+    def _model(self, classifier: SceneClassifier) -> Opened:
+        waveform = torch.from_numpy(self._noise(classifier))
+        with torch.inference_mode():
+            features = classifier.features(waveform)
         facts = {
             "runtime": f"torch {torch.__version__}",
             "precision": classifier.precision,
             "front_end": "outside",
-            "clip_s": samples / classifier.sample_rate,
-            "bytes": sum((self.folder / name).stat().st_size for name in ("model.json", "weights.safetensors")),
+            "clip_s": waveform.shape[1] / classifier.sample_rate,
+            "bytes": sum((self.path / name).stat().st_size for name in ("model.json", "weights.safetensors")),
         }
-        with torch.inference_mode():
-            features = classifier.features(waveform)
-        network = torch.inference_mode()(lambda: classifier.classify(features))
-        return Opened(torch.inference_mode()(lambda: classifier(waveform).softmax(-1)), network, facts)
+        clip = torch.inference_mode()(lambda: classifier(waveform).softmax(-1))
+        return Opened(clip, torch.inference_mode()(lambda: classifier.classify(features)), facts)
+
+    def _file(self, artifact: Artifact) -> Opened:
+        waveform, run = self._noise(artifact), artifact.run
+        facts = {
+            "runtime": f"{artifact.format.runtime} {artifact.format.version()}",
+            "precision": artifact.certificate.precision if artifact.certificate_path.is_file() else "-",
+            "front_end": "inside" if artifact.inside else "outside",
+            "clip_s": waveform.shape[1] / artifact.sample_rate,
+            "bytes": artifact.bytes_on_disk,
+        }
+        if artifact.step_samples:
+            stream, step = artifact.stream(), waveform[:, : artifact.step_samples]
+            facts["front_end"] = f"inside, steps of {artifact.step_samples / artifact.sample_rate:.3g} s"
+            return Opened(lambda: stream(step), None, facts)
+        if artifact.inside:
+            return Opened(lambda: artifact.probabilities(waveform), None, facts)
+        features = artifact.classifier.features(torch.from_numpy(waveform)).numpy()
+        return Opened(lambda: artifact.probabilities(waveform), lambda: run(features)[0], facts)
+
+    def _noise(self, taken: SceneClassifier | Artifact) -> Values:
+        """A clip, (1, samples)"""
+        samples = round((self.clip_s or taken.trained_clip_s or 1.0) * taken.sample_rate)
+        fixed = taken.clip_samples if isinstance(taken, Artifact) else None
+        size = (1, fixed or max(samples, taken.shortest_samples))
+        return 0.1 * np.random.default_rng(0).standard_normal(size, dtype=np.float32)
 
 
 def measure(
-    openers: Mapping[str, Opener],
-    threads: Sequence[int] = (1,),
-    rounds: int = ROUNDS,
-    runs: int = RUNS,
-    *,
-    seed: int = 0,
-    quiet: bool = False,
+    openers: Mapping[str, Opener], threads: int = 1, rounds: int = ROUNDS, *, quiet: bool = False
 ) -> list[Measured]:
-    """Measure each in a process of its own; in every round they take turns in a random order.
+    """Measure each in a process of its own; in every round they take turns in a random order, `RUNS` runs a turn.
 
-    What drifts on the machine then hits all alike. Numbers of threads come one after the other.
+    What drifts on the machine then affects all alike.
 
     Args:
         openers: by name, picklable.
-        rounds: with so many timed `runs` of each.
 
     Returns:
-        One for each name at each number of threads; what went wrong with one is its `fault`.
+        One for each name; what went wrong with one is its `fault`.
     """
-    if min(rounds, runs, *threads) < 1:
-        raise InputError(f"bench was given rounds={rounds}, runs={runs}, threads={tuple(threads)}; accepted: from 1 on")
-    order = random.Random(seed)
-    found = []
-    for count in threads:
-        with ExitStack() as stack:
-            each = [_Measuring(name, count, opener, stack) for name, opener in openers.items()]
-            for _ in track(range(rounds), f"bench, {count} threads", rounds, quiet=quiet):
-                for one in order.sample(each, len(each)):
-                    one.take_turn(runs)
-            found += [one.finish() for one in each]
-    return found
-
-
-class _Measuring:
-    """One thing in its process, which holds it open."""
-
-    def __init__(self, name: str, threads: int, opener: Opener, stack: ExitStack) -> None:
-        self.name, self.threads, self.fault = name, threads, ""
-        self.seconds: dict[str, list[float]] = {}
+    order, faults = random.Random(0), dict[str, str]()
+    with ExitStack() as stack:
         # A fork would share this process's memory, and its threads' locks.
-        self.process = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
-        self.cold: dict[str, Any] = self._ask(_open, opener, threads)
+        pools = {name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for name in openers}
 
-    def take_turn(self, runs: int) -> None:
-        for name, seconds in self._ask(_turn, runs).items():
-            self.seconds.setdefault(name, []).extend(seconds)
+        def ask(name: str, what: Callable[..., Any], *given: object) -> Any:
+            if name in faults:
+                return None
+            try:
+                return pools[name].submit(what, *given).result()
+            except InputError as error:
+                faults[name] = str(error)
+            except BrokenProcessPool:
+                faults[name] = "its process ended; accepted: a file that its runtime survives"
+            except Exception as error:  # of a runtime, any
+                faults[name] = f"{type(error).__name__}: {error}"
+            return None
 
-    def finish(self) -> Measured:
-        held = self._ask(_peak)
-        if self.fault:
-            return Measured(self.name, self.threads, self.cold.get("facts", {}), fault=self.fault)
-        timings = {name: Timing.of(seconds) for name, seconds in self.seconds.items()}
-        load_ms, cold_ms = (self.cold[name] * _MS for name in ("load_s", "cold_s"))
-        before, peak = self.cold["before"], held["peak"]
-        return Measured(
-            self.name,
-            self.threads,
-            self.cold["facts"],
-            load_ms,
-            cold_ms,
-            timings["clip"],
-            timings.get("network"),
-            None if before is None or peak is None else peak - before,
-        )
-
-    def _ask(self, what: Callable[..., dict[str, Any]], *given: object) -> dict[str, Any]:
-        if self.fault:
-            return {}
-        try:
-            return self.process.submit(what, *given).result()
-        except InputError as error:
-            self.fault = str(error)
-        except BrokenProcessPool:
-            self.fault = "its process ended; accepted: a file that its runtime survives"
-        except Exception as error:  # of a runtime, any
-            self.fault = f"{type(error).__name__}: {error}"
-        return {}
+        for name, opener in openers.items():
+            ask(name, _open, opener, threads)
+        for _ in track(range(rounds), f"bench, {threads} threads", rounds, quiet=quiet):
+            for name in order.sample([*openers], len(openers)):
+                ask(name, _turn, RUNS)
+        found = {name: ask(name, _figures) for name in openers}
+    return [Measured(name, threads, **(found[name] or {"fault": faults[name]})) for name in openers]
 
 
-# In the process of its own
+# In the process of its own: what it opened, and what it found.
+_held: dict[str, Any] = {}
 
-_open_here: list[Opened] = []
 
-
-def _open(opener: Opener, threads: int) -> dict[str, Any]:
-    """Open, run once, and warm up; what the cold start took, in seconds."""
+def _open(opener: Opener, threads: int) -> None:
+    """Open, run once, and warm up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    before = _restart_peak()
-    started = time.perf_counter()
+    with suppress(OSError):  # the peak begins here; getrusage would tell that of the process that started this one
+        Path("/proc/self/clear_refs").write_text("5")
+    before, started = _resident("VmRSS"), time.perf_counter()
     opened = opener(threads)
-    ready = time.perf_counter()
     opened.clip()
-    first = time.perf_counter()
-    _open_here.append(opened)
+    cold_ms = _MS * (time.perf_counter() - started)
+    _held.update(opened=opened, before=before, cold_ms=cold_ms, clip=[], network=[])
     _turn(WARM_UP)
-    return {"load_s": ready - started, "cold_s": first - started, "before": before, "facts": opened.facts}
+    _held.update(clip=[], network=[])
 
 
 def _end_with_parent() -> None:
@@ -261,92 +206,34 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _turn(runs: int) -> dict[str, list[float]]:
-    """Seconds of each run."""
-    (opened,) = _open_here
-    ways = {"clip": opened.clip} | ({"network": opened.network} if opened.network else {})
-    # The first run after the others had their turns finds the caches full of theirs.
-    return {name: [_seconds(way) for _ in range(runs + 1)][1:] for name, way in ways.items()}
+def _turn(runs: int) -> None:
+    """Note the ms of each run."""
+    opened = _held["opened"]
+    for name, way in (("clip", opened.clip), ("network", opened.network)):
+        for _ in range(runs + 1 if way else 0):
+            started = time.perf_counter()
+            way()
+            _held[name].append(_MS * (time.perf_counter() - started))
+        # The first run after the others had their turns finds the caches full of theirs.
+        del _held[name][-runs - 1 : -runs]
 
 
-def _seconds(way: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    way()
-    return time.perf_counter() - started
+def _figures() -> dict[str, Any]:
+    """Of `Measured`."""
+    before, peak = _held["before"], _resident("VmHWM")
+    ways = {name: np.percentile(_held[name], (50, 10, 90)) for name in ("clip", "network") if _held[name]}
+    return {
+        "facts": _held["opened"].facts,
+        "cold_ms": _held["cold_ms"],
+        **{name: Timing(*map(float, of_runs)) for name, of_runs in ways.items()},
+        "peak_bytes": None if before is None or peak is None else peak - before,
+    }
 
 
-def _restart_peak() -> int | None:
-    """Let the process's peak of resident memory begin here; what it holds now, in bytes. None where there is no /proc.
-
-    getrusage would tell the peak of the process that started this one.
-    """
+def _resident(name: str) -> int | None:
+    """A size in /proc/self/status, in bytes; None where there is none."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
-    return _status("VmRSS")
-
-
-def _peak() -> dict[str, int | None]:
-    return {"peak": _status("VmHWM") if Path("/proc/self/status").exists() else None}
-
-
-def _status(name: str) -> int:
-    """A figure of /proc/self/status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
-def export_all(
-    folders: Sequence[Path], formats: Sequence[Format], into: Path, clip_s: float | None, *, quiet: bool = False
-) -> tuple[dict[str, Opener], dict[str, str]]:
-    """Each saved model in torch, and its files: in every format, the front end outside and inside.
-
-    Returns:
-        What opens them, by name; and for those that could not be written, why.
-    """
-    openers: dict[str, Opener] = {}
-    faults: dict[str, str] = {}
-    for number, folder in enumerate(folders):
-        classifier = SceneClassifier.load(folder)
-        stem = f"{number}-{classifier.precision}" if len(folders) > 1 else classifier.precision
-        openers[f"{stem} in torch"] = OpenModel(folder, clip_s)
-        forms = [(format_, form) for format_ in formats for form in FORMS]
-        for format_, form in track(forms, f"exporting {folder}", len(forms), quiet=quiet):
-            path = into / f"{stem}-{form}{format_.suffix}"
-            if missing := not_installed(format_):
-                faults[path.name] = missing
-                continue
-            try:
-                export(classifier, path, front_end=form, clip_s=_clip_s(clip_s, classifier.trained_clip_s))
-                openers[path.name] = OpenFile(path, clip_s)
-            except InputError as error:
-                faults[path.name] = str(error)
-    return openers, faults
-
-
-def not_installed(format_: Format) -> str:
-    """A sentence where a format's runtime is missing; empty where it is there."""
-    try:
-        format_.version()
-    except ImportError:  # importlib.metadata's error is one too
-        way = f'pip install "tinyscene[{format_.extra}]"' if format_.extra else f"pip install {format_.runtime}"
-        return f"{format_.runtime} is not installed, which runs {format_.suffix} files; accepted: {way}"
-    return ""
-
-
-def _clip_s(asked: float | None, trained: float | None) -> float:
-    return asked or trained or 1.0
-
-
-def _noise(samples: int) -> Values:
-    """(1, samples)"""
-    return 0.1 * np.random.default_rng(0).standard_normal((1, samples), dtype=np.float32)
-
-
-def _precision(artifact: Artifact) -> str:
-    """Of the weights, as the certificate says it; empty without one."""
-    try:
-        return artifact.certificate.precision
-    except InputError:
-        return ""

@@ -4,14 +4,13 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
 from tinyscene.submission.edition import META, MOST_SYSTEMS, TASK, Edition
-from tinyscene.submission.meta import meta_model, problems_of, read_yaml
+from tinyscene.submission.meta import check_meta
 from tinyscene.submission.output import Probabilities, check_output
 from tinyscene.submission.run_package import run_package
 
@@ -39,20 +38,28 @@ def check(
         clips: the evaluation set; rows are compared with it, and a package of 2025 predicts some of it.
         listed: the file names of the evaluation list, where its audio is not there.
         inference: the folder of the inference package of 2025, which holds setup.py; it is not run where None.
-        python: the interpreter in which that package is run, of an environment that holds its requirements.
+        python: of an environment to run it in, which holds its requirements; this one where None.
 
     Raises:
         InputError: the zip can't be opened.
     """
     names = [clip.path for clip in clips] if clips is not None else listed
-    with _opened(package) as root:
+    with tempfile.TemporaryDirectory() as unpacked:
+        root = package
+        if not package.is_dir():
+            root = Path(unpacked)
+            try:
+                with zipfile.ZipFile(package) as archive:
+                    archive.extractall(root)
+            except (OSError, zipfile.BadZipFile) as error:
+                raise InputError(f"{package}: {error}; accepted: a submission's .zip, or its folder") from error
         place = root / TASK
         folders = sorted(path for path in place.glob("*") if path.is_dir())
         problems = [*_layout(package, place, edition)]
         if inference is not None and not any((inference / name).is_file() for name in ("setup.py", "pyproject.toml")):
             problems.append(f"{inference}/setup.py: missing; accepted: a package that `pip install` takes")
         for folder in folders:
-            stated, found = _check_meta(folder / f"{folder.name}.{META}", edition)
+            stated, found = check_meta(folder / f"{folder.name}.{META}", edition)
             problems += found
             output: Probabilities = {}
             for ending in edition.outputs:
@@ -69,21 +76,6 @@ def check(
     return Report([folder.name for folder in folders], problems, [note for note, holds in notes.items() if holds])
 
 
-@contextmanager
-def _opened(package: Path) -> Iterator[Path]:
-    """The package's folder; a zip is unpacked into one that goes again."""
-    if package.is_dir():
-        yield package
-        return
-    with tempfile.TemporaryDirectory() as place:
-        try:
-            with zipfile.ZipFile(package) as archive:
-                archive.extractall(place)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"{package}: {error}; accepted: a submission's .zip, or its folder") from error
-        yield Path(place)
-
-
 def _layout(package: Path, place: Path, edition: Edition) -> Iterator[str]:
     """What lies elsewhere than in task1/LABEL/LABEL.ENDING, is lacking there, or has another label."""
     endings = (*edition.outputs, META)
@@ -98,15 +90,3 @@ def _layout(package: Path, place: Path, edition: Edition) -> Iterator[str]:
     for label in sorted({path.parent.name for path in wanted}):
         if not re.fullmatch(rf"[^_]+_[^_]+_{TASK}_[1-{MOST_SYSTEMS}]", label):
             yield f"{label}, label: accepted: Lastname_Institute_{TASK}_N, with N from 1 to {MOST_SYSTEMS}"
-
-
-def _check_meta(path: Path, edition: Edition) -> tuple[dict[str, float], list[str]]:
-    """The complexity block, once the whole file is as it should be, and all problems."""
-    if not path.is_file():
-        return {}, []
-    try:
-        meta = read_yaml(path)
-    except InputError as error:
-        return {}, [str(error).removeprefix(f"{path.parent}/")]
-    problems = problems_of(meta_model(edition, path.parent.name), meta, path.name)
-    return {} if problems else meta["system"]["complexity"], problems

@@ -1,6 +1,5 @@
 """What DCASE 2024 and 2025 Task 1 ask of a submission, as data; docs/submission.md names the sources."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tinyscene.errors import InputError
@@ -13,6 +12,10 @@ MOST_SYSTEMS = 4
 DEVICES = ("a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6")
 # The data set that the results block is about.
 DEVELOPMENT = "tau2022-mobile"
+COMPLEXITY = ("total_model_size", "total_parameters", "macs")
+# Fields of system.description: what the model tells, and what the authors do.
+FROM_MODEL = ("input_sampling_rate", "acoustic_features", "framework")
+_METHOD = ("data_augmentation", "machine_learning_method", "external_data_usage", "complexity_management", "pipeline")
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Edition:
 
     Attributes:
         year: what `--edition` names.
-        description: fields of system.description, each with a hint for the authors, "" where the model tells it.
+        description: fields of system.description that the authors fill in.
         results: blocks of results.development_dataset.
         outputs: the ending of each output file, and the split whose model it is of ("" where there are no splits).
         clips: how many the official evaluation set has; None where it is not known here.
@@ -30,44 +33,19 @@ class Edition:
 
     year: int
     rules: Rules
-    description: Mapping[str, str]
+    description: tuple[str, ...]
     results: tuple[str, ...]
-    outputs: Mapping[str, str]
+    outputs: dict[str, str]
     clips: int | None
     package: bool
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Of an output file."""
-        return ("filename", "scene_label", *self.rules.classes)
 
-
-_DESCRIPTION = {
-    "input_sampling_rate": "",
-    "acoustic_features": "",
-    "data_augmentation": "such as mixup, freq-mixstyle, or null",
-    "machine_learning_method": "such as CNN, RNN, ensemble",
-    "external_data_usage": "such as pre-trained model, or null",
-    "complexity_management": "such as pruning, weight quantization",
-    "pipeline": "such as training, pruning, fine-tuning",
-    "framework": "",
-}
-_ADAPTATIONS = {
-    "split_adaptations": "what differs between the splits, or null",
-    "system_adaptations": "what was adapted to little data, or null",
-}
-_DEVICE_MODELS = {
-    "device_information": "such as per-device fine-tuning, or null",
-    "num_models_at_inference": "1, and one more for each device with its own",
-    "model_weight_sharing": "fully shared, partially shared or fully device-specific",
-}
 _SPLITS = ("split_5", "split_10", "split_25", "split_50", "split_100")
-
 EDITIONS = {
     "2024": Edition(
         year=2024,
         rules=dcase2024,
-        description=_DESCRIPTION | _ADAPTATIONS,
+        description=(*_METHOD, "split_adaptations", "system_adaptations"),
         results=_SPLITS,
         outputs={f"output.{split}.csv": split for split in _SPLITS},
         clips=135_730,
@@ -76,7 +54,7 @@ EDITIONS = {
     "2025": Edition(
         year=2025,
         rules=dcase2025,
-        description=_DESCRIPTION | _DEVICE_MODELS,
+        description=(*_METHOD, "device_information", "num_models_at_inference", "model_weight_sharing"),
         results=("device_specific", "general"),
         outputs={"output.csv": ""},
         clips=None,

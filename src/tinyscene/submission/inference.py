@@ -36,16 +36,12 @@ class DeviceModels(nn.Module):
         """The one for recordings of this device."""
         return self.classifiers.get(device_id, self.classifiers[""])
 
-    @property
-    def class_order(self) -> list[str]:
-        return list(self.classifiers[""].classes)
-
 
 class CountedInt8(nn.Module):
     """An int8 network whose integers are parameters of the layers that they belong to.
 
-    The challenge's counter reads `parameters()` and hooks layers, and would see nothing of a graph of integers: here,
-    the layers run beside the graph, for whoever counts them. The logits are the graph's.
+    The challenge's counter reads `parameters()` and hooks layers, and would see nothing of a graph of integers: the
+    layers run beside the graph, to be counted. The logits are the graph's.
     """
 
     def __init__(self, network: Int8Network) -> None:
@@ -56,11 +52,9 @@ class CountedInt8(nn.Module):
         for path, module in self.layers.named_modules():
             stored = network.get_submodule(path) if path else network
             for name in dict(module.named_parameters(recurse=False)):
-                tensor = getattr(stored, name)
-                if tensor is None:  # shared with another layer, and stored there
-                    module.register_parameter(name, None)
-                else:
-                    module.register_parameter(name, nn.Parameter(tensor.detach().clone(), requires_grad=False))
+                tensor = getattr(stored, name)  # None where it is shared with another layer, and stored there
+                own = None if tensor is None else nn.Parameter(tensor.detach().clone(), requires_grad=False)
+                module.register_parameter(name, own)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes)"""
@@ -120,4 +114,4 @@ def predict(
             batch = torch.cat(load_inputs([file_paths[i] for i in part], [device_id] * len(part), model)).to(place)
             for i, row in zip(part, model.classifier(device_id).classify(batch).float().cpu(), strict=True):
                 logits[i] = row
-    return logits, model.class_order
+    return logits, list(model.classifiers[""].classes)

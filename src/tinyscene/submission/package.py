@@ -77,13 +77,9 @@ setup(
 _README = """# {name}
 
 The inference package of {labels} for DCASE 2025 Task 1, by the interface of
-https://github.com/CPJKU/dcase2025_task1_inference:
+https://github.com/CPJKU/dcase2025_task1_inference: `pip install .`, then for example
 
-```
-pip install .
-python test_complexity.py --submission_name {name} --submission_index 1
-python evaluate_submission.py --submission_name {name} --submission_index 1 --dev_set_dir DIR --eval_set_dir DIR
-```
+    python test_complexity.py --submission_name {name} --submission_index 1
 
-`{name}/models` holds the weights (safetensors, no pickle); {name}/tinyscene is what runs them. {origin}
+{name}/models holds the weights (safetensors, no pickle), {name}/tinyscene what runs them. {origin}
 """

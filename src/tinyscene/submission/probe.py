@@ -1,9 +1,8 @@
-"""Run a module of an inference package, as the organisers do, and write down what came of it.
-
-    python probe.py REQUEST.json ANSWER.json
+"""Run a module of an inference package, as the organisers do: python probe.py < REQUEST.json
 
 A program of its own: it runs in the environment that is to be tested, in which there is no tinyscene. It imports the
-module, asks it for the network of every device, counts that network with torchinfo, and has it predict.
+module, asks it for the network of every device, counts that network with torchinfo, and has it predict. The answer is
+the last line that it prints.
 """
 
 import copy
@@ -14,22 +13,27 @@ from pathlib import Path
 from typing import Any
 
 
-def main(request_file: str, answer_file: str) -> None:
-    """Answer a request: {"folder", "module", "without", "dummy", "devices", "files", "file_devices"}."""
-    request = json.loads(Path(request_file).read_text())
-    sys.path.insert(0, request["folder"])
-    # A name that is None is imported by nobody.
+def main() -> None:
+    """Answer a request: {"module", "without", "devices", "files", "file_devices"}."""
+    request = json.load(sys.stdin)
+    file = Path(request["module"])
+    sys.path.insert(0, str(file.parents[1]))
+    # A name that is None can't be imported.
     sys.modules |= dict.fromkeys(request["without"])
-    module: Any = importlib.import_module(request["module"])
+    module: Any = importlib.import_module(f"{file.parent.name}.{file.stem}")
     model = module.load_model()
-    counted = {}
+    dummy = str(file.with_name("resources") / "dummy.wav")
+    counted = []
     for device in request["devices"]:
-        (features,) = module.load_inputs([request["dummy"]], [device], model)
-        counted[device] = _count(module.get_model_for_device(model, device), tuple(features.shape))
-    logits, classes = module.predict(request["files"], request["file_devices"])
-    probabilities = [one.double().softmax(-1).tolist() for one in logits]
-    answer = {"counted": counted, "classes": [str(scene) for scene in classes], "probabilities": probabilities}
-    Path(answer_file).write_text(json.dumps(answer))
+        (features,) = module.load_inputs([dummy], [device], model)
+        counted.append(_count(module.get_model_for_device(model, device), tuple(features.shape)))
+    logits, classes = module.predict(request["files"] or [dummy], request["file_devices"] or ["unknown"])
+    answer = {
+        "counted": {field: max(one[field] for one in counted) for field in counted[0]},
+        "classes": [str(scene) for scene in classes],
+        "probabilities": [one.double().softmax(-1).tolist() for one in logits],
+    }
+    print(json.dumps(answer))
 
 
 def _count(network: Any, shape: tuple[int, ...]) -> dict[str, int]:
@@ -46,4 +50,4 @@ def _count(network: Any, shape: tuple[int, ...]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

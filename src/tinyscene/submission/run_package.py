@@ -3,18 +3,14 @@
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
 from tinyscene.submission import probe
 from tinyscene.submission.edition import META, Edition
-from tinyscene.submission.meta import block, complexity_block, problems_of
 from tinyscene.submission.output import Probabilities
 
 # What the organisers' test_complexity.py asks for, and what the evaluation list calls a device that is not known.
@@ -37,75 +33,59 @@ def run_package(
 
     Args:
         folder: holds the package, such as Lastname_Institute_task1.
-        stated: figures of the meta file, compared with what is counted.
+        stated: complexity by the meta file, compared with what is counted.
         output: probabilities that were handed in, compared with what the package gives for the first of `clips`.
-        python: the interpreter of the environment to run in; where None this one, in which tinyscene is not found.
+        python: of the environment to run in; where None this one, in which tinyscene is not found.
+
+    Returns:
+        A sentence for every problem.
     """
-    package = label.rpartition("_")[0]
-    file = f"{package}/{label}.py"
-    # The other process runs elsewhere: relative paths would lead it astray.
-    dummy = folder.resolve() / package / "resources" / "dummy.wav"
+    file = f"{label.rpartition('_')[0]}/{label}.py"
     predicted = list(clips or ())[:_CLIPS]
     request = {
-        "folder": str(folder.resolve()),
-        "module": f"{package}.{label}",
+        "module": str(folder.resolve() / file),
         "without": [] if python else ["tinyscene"],
-        "dummy": str(dummy),
         "devices": DEVICES,
-        "files": [str(clips.root.resolve() / clip.path) for clip in predicted] if clips else [str(dummy)],
-        "file_devices": [clip.device or "unknown" for clip in predicted] or ["unknown"],
+        "files": [str(clips.root.resolve() / clip.path) for clip in predicted] if clips else [],
+        "file_devices": [clip.device or "unknown" for clip in predicted],
     }
+    # -I: neither this process's paths nor the current folder are searched; -B: no .pyc is left.
+    command = [python or sys.executable, "-I", "-B", probe.__file__]
+    clean = "accepted: a package that runs in a clean environment"
     try:
-        answer = _ask(request, python or sys.executable)
-    except InputError as error:
-        return [f"{file}: {error}; accepted: a package that runs in a clean environment"]
-    counted = {f"device {device}": found for device, found in answer["counted"].items()}
-    # What stands in no parameter, no counter sees: 0 is refused too.
-    problems = problems_of(block(dict.fromkeys(counted, complexity_block(edition))), counted, file)
-    for field, value in stated.items():
-        most = max((found[field] for found in counted.values() if field in found), default=value)
-        if value != most:
-            problems.append(
-                f"{label}.{META}, system.complexity.{field}: {value}; accepted: {most}, as counted in the package"
-            )
-    return [*problems, *_predictions(file, answer, edition, output, [Path(clip.path).name for clip in predicted])]
-
-
-def _ask(request: dict[str, Any], python: str) -> dict[str, Any]:
-    """The probe's answer. Raises InputError where there is none."""
-    with tempfile.TemporaryDirectory() as place:
-        question, answered = Path(place, "request.json"), Path(place, "answer.json")
-        question.write_text(json.dumps(request))
-        # -I: neither this process's paths nor the folder that one happens to be in are seen; -B: no .pyc is left.
-        command = [python, "-I", "-B", probe.__file__, str(question), str(answered)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_LONGEST_S, cwd=place)
-            return dict(json.loads(answered.read_text()))
-        except subprocess.CalledProcessError as error:
-            last = error.stderr.strip().splitlines()[-1:]
-            raise InputError(f"status {error.returncode}: {' '.join(last)}") from error
-        except subprocess.TimeoutExpired as error:
-            raise InputError(f"not done after {_LONGEST_S} s") from error
-        except OSError as error:
-            raise InputError(f"{python}: {error.strerror}") from error
-
-
-def _predictions(
-    file: str, answer: dict[str, Any], edition: Edition, output: Probabilities, names: Sequence[str]
-) -> Iterator[str]:
-    classes, probabilities = answer["classes"], answer["probabilities"]
-    shapes = [np.shape(one) for one in probabilities]
-    wanted = [(len(edition.rules.classes),)] * (len(names) or 1)
-    if sorted(classes) != sorted(edition.rules.classes):
-        yield f"{file}, predict: the classes {', '.join(classes)}; accepted: {', '.join(edition.rules.classes)}"
-    elif shapes != wanted:
-        given = f"{len(shapes)} results of shape {', '.join(map(str, sorted(set(shapes))))}"
-        yield f"{file}, predict: {given}; accepted: {len(wanted)}, each of shape {wanted[0]}"
-    else:
-        order = [classes.index(scene) for scene in edition.rules.classes]
-        for name, found in zip(names, probabilities, strict=False):
-            apart = np.abs(np.array(found)[order] - output[name]).max() if name in output else 0.0
-            # Of logits that are not numbers, no difference is either.
-            if not apart <= _CLOSE:
-                apart_by = f"up to {apart:.3g} from the output file's"
-                yield f"{file}, predict, {name}: probabilities {apart_by}; accepted: within {_CLOSE:g}"
+        done = subprocess.run(
+            command, input=json.dumps(request), capture_output=True, text=True, timeout=_LONGEST_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return [f"{file}: not done after {_LONGEST_S} s; {clean}"]
+    except OSError as error:
+        return [f"{python}: {error.strerror}; accepted: the Python of an environment"]
+    if done.returncode:
+        return [f"{file}: status {done.returncode}: {' '.join(done.stderr.splitlines()[-1:])}; {clean}"]
+    answer = json.loads(done.stdout.splitlines()[-1])
+    problems = [
+        f"{label}.{META}, system.complexity.{field}: {stated[field]}; accepted: {most}, as counted in the package"
+        for field, most in answer["counted"].items()
+        if stated and stated[field] != most
+    ]
+    if sorted(answer["classes"]) != sorted(edition.rules.classes):
+        classes = ", ".join(answer["classes"])
+        return [*problems, f"{file}, predict: the classes {classes}; accepted: {', '.join(edition.rules.classes)}"]
+    order = [answer["classes"].index(scene) for scene in edition.rules.classes]
+    results = answer["probabilities"]
+    # Without clips, the package predicts a file of its own.
+    if len(results) != (len(predicted) or 1) or any(np.size(found) != len(order) for found in results):
+        sizes = ", ".join(str(np.size(found)) for found in results)
+        return [
+            *problems,
+            f"{file}, predict: results of {sizes or 'no'} probabilities for {len(predicted) or 1} files; accepted: "
+            f"{len(order)} for each",
+        ]
+    for clip, found in zip(predicted, results, strict=False):
+        name = Path(clip.path).name
+        apart = np.abs(np.ravel(found)[order] - output[name]).max() if name in output else 0.0
+        # Not >: what is not a number is no closer.
+        if not apart <= _CLOSE:
+            differ = f"probabilities up to {apart:.3g} from the output file's"
+            problems.append(f"{file}, predict, {name}: {differ}; accepted: within {_CLOSE:g}")
+    return problems
