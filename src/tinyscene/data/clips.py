@@ -184,8 +184,8 @@ class Clips:
         the `contents` of files by path are given, two of equal content.
         """
         recordings = (self.development if self.published else self).shared()
-        told = {clip for group in recordings for clip in group}
-        sounds = [group for group in self.shared(_sound_of(contents)) if not told.issuperset(group)]
+        listed = {clip for group in recordings for clip in group}
+        sounds = [group for group in self.shared(_sound_of(contents)) if not listed.issuperset(group)]
         return [*map(_recording, recordings), *map(_same_sound, sounds)]
 
     def refuse_leaks(self, contents: Mapping[str, str] | None = None) -> None:

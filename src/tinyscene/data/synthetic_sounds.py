@@ -112,10 +112,10 @@ class Voices(Sound):
         times_s = np.cumsum(1 + 0.02 * take.rng.standard_normal(count)) / pitch_hz
         cycles = 1.3 * self.syllable_hz * times_s + np.interp(times_s, *self._drift(take))
         syllable = cycles.astype(np.intp)
-        said = take.rng.random(syllable.max() + 1) < 0.75
+        spoken = take.rng.random(syllable.max() + 1) < 0.75
         vowel = take.rng.integers(0, 2, syllable.max() + 1)
         loudness = np.exp(0.5 * take.rng.standard_normal())
-        amplitudes = loudness * said[syllable] * np.sin(np.pi * (cycles - syllable)) ** 2
+        amplitudes = loudness * spoken[syllable] * np.sin(np.pi * (cycles - syllable)) ** 2
         return times_s, amplitudes, vowel[syllable]
 
     def _drift(self, take: Take) -> tuple[Floats, Floats]:
