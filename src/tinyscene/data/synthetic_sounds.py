@@ -36,7 +36,7 @@ THIRD_FORMANT_HZ = 2600.0
 
 @dataclass(frozen=True)
 class Sound:
-    """What all sounds share. Subclasses return a waveform of shape (samples,)."""
+    """The base class of sounds. Subclasses return a waveform of shape (samples,)."""
 
     level_db: float
 
