@@ -1,4 +1,4 @@
-# Everything from a bare machine with Python 3.11: `make demo` and `make test` make .venv where there is none.
+# Needs only Python 3.11: `make demo` and `make test` create .venv if needed.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -7,7 +7,7 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/tinyscene demo
 
-# One thread a process: two processes that spin for each other's cores take several times as long.
+# One thread a process: processes with more threads than cores take several times as long.
 test: .venv/tested
 	$(BIN)/ruff format --check src tests examples benchmarks results
 	$(BIN)/ruff check src tests examples benchmarks results
@@ -15,11 +15,11 @@ test: .venv/tested
 	$(BIN)/lint-imports --no-cache
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# LiteRT and ExecuTorch files on their own runtimes, which `make test` leaves out: some 2 GB more.
+# LiteRT and ExecuTorch files on their own runtimes, about 2 GB more than for `make test`.
 test-runtimes: .venv/runtimes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/deployment
 
-# What a developer runs in between: the same, on what is installed already.
+# The same, for development.
 check: test
 
 format: .venv/tested
@@ -36,7 +36,7 @@ bench: .venv/tested
 soak: .venv/tested
 	TINYSCENE_SOAK=1 $(BIN)/python -m pytest -n 2 tests/deployment tests/submission tests/systems tests/training tests/test_users_networks.py
 
-# torch first and by itself: asked for through another package, pip would take a build with CUDA.
+# torch first: as a dependency, pip would install a build with CUDA.
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Making .venv: about 1.5 GB and three minutes."
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,6 @@
-"""Training with and without keep_freed_memory, in turns, each in a process of its own: python benchmarks/allocator.py
+"""Training with and without keep_freed_memory, in turns, each in its own process: python benchmarks/allocator.py
 
-Prints how many times faster a training step is with it, and the peak memory of both.
+Prints the speed-up of a training step with it, and the peak memory of both.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""What int8 does to speed, in ONNX Runtime on one thread, as a ratio to float32: python benchmarks/int8.py
+"""The speed of int8 in ONNX Runtime on one thread, as a ratio to float32: python benchmarks/int8.py
 
-Above 1 is faster than float32. Every figure is the median of several rounds in which the two files take turns, on one
+Above 1 is faster than float32. Every ratio is the median of several rounds in which the two files take turns, on one
 clip of one second behind the network's published front end; weights are untrained, which changes no kernel.
 
 Three ways to run the same int8 file, with the same logits: as `Artifact` does, activations made unsigned; signed, with
-`session.qdqisint8allowed`; and signed, as ONNX Runtime decides by itself, which leaves some layers in float.
+`session.qdqisint8allowed`; and signed, by ONNX Runtime's default, which leaves some layers in float.
 """
 
 import tempfile
@@ -30,7 +30,7 @@ def speed(name: str, folder: Path) -> str:
     (probe,) = generated(max(classifier.sample_rate, classifier.shortest_samples), any_length=False)
     sounds = classifier.frontend(torch.from_numpy(probe.waveforms))
     classifier.standardize.fit([sounds])
-    # Batch norm that has seen what comes in keeps the activations within what int8 holds.
+    # Fitted batch norm keeps the activations within the range of int8.
     with torch.no_grad():
         for _ in range(30):
             classifier.network.train()(classifier.standardize(sounds))

@@ -1,7 +1,7 @@
 """Speed beside peers, in one run, as ratios: python benchmarks/run.py
 
-Above 1 is faster than the peer. Every figure is the median of several rounds in which the two take turns, on the
-threads that torch takes by default.
+Above 1 is faster than the peer. Every ratio is the median of several rounds in which the two take turns, on the
+default number of threads of torch.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""A system of your own: a file with `build` and one `System` a variant is all that the command line needs.
+"""Your own system: the command line needs only a file with `build` and one `System` for each variant.
 
 tinyscene count examples/add_a_system.py
 tinyscene reproduce examples/add_a_system.py --data DATA

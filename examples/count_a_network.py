@@ -1,4 +1,4 @@
-"""Count a network of your own, and see which challenge editions would let it in.
+"""Count your own network, and see which challenge editions would accept it.
 
 python examples/count_a_network.py [CHANNELS]
 """

@@ -1,4 +1,4 @@
-"""Train a small network on a folder of recordings, prune it, halve its weights, and see what each step costs.
+"""Train a small network on a folder of recordings, prune it, halve its weights, and see the cost of each step.
 
 python examples/train_and_prune.py DATA [EPOCHS [FOLDER]]
 """

@@ -1,4 +1,4 @@
-"""A pruning criterion and an augmentation of your own: a function, and a frozen value with a call.
+"""Your own pruning criterion and augmentation: a function, and a callable frozen value.
 
 python examples/your_own_augmentation_or_criterion.py DATA [EPOCHS [FOLDER]]
 """
@@ -13,13 +13,13 @@ import tinyscene as ts
 
 
 def spread(filters: Tensor) -> Tensor:
-    """(filters, ...) -> (filters,): what varies least within its filter is removed first."""
+    """(filters, ...) -> (filters,): filters with the least variance are removed first."""
     return filters.flatten(1).std(1)
 
 
 @dataclass(frozen=True)
 class Reverse(ts.augment.OnClip):
-    """Play a clip backwards, every other time."""
+    """Reverse a clip, every other time."""
 
     def __call__(self, waveform: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
         """(samples,) -> (samples,); all randomness comes from `rng`."""

@@ -1,4 +1,4 @@
-"""A front end and a network of your own, through everything: two classes, and two lines that register them.
+"""Your own front end and network, from training to export: two classes, and two lines that register them.
 
 tinyscene count examples/your_own_network.py
 tinyscene reproduce examples/your_own_network.py --data DATA
@@ -26,7 +26,7 @@ class LearnedBands(ts.FrontEnd):
 
 
 class Small(nn.Module):
-    """Any module will do: (batch, 1, bands, frames) -> (batch, classes), logits."""
+    """Any module works: (batch, 1, bands, frames) -> (batch, classes), logits."""
 
     def __init__(self, classes: int = 10, width: int = 16) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
 """Trained systems as files: python results/artifacts.py --data $ESC10 RUN...
 
-Of each run of `tinyscene reproduce`, the variant that ends at int8 (the last one where none does) is exported as it
-was before 8 bits, and at 8 bits: for every runtime, its front end outside and inside. Every file is compared with its
+From each run of `tinyscene reproduce`, the variant that ends at int8 (otherwise the last one) is exported before 8
+bits and at 8 bits: for every runtime, its front end outside and inside. Every file is compared with its
 classifier on clips of the test split, counted, judged and timed; one that is refused keeps its row, with the reason.
 
-Killed and started again, it goes on where it was: what is done lies in runs/artifacts, a JSON a file. It writes
-artifacts-DATASET.csv beside itself, of which collect.py makes the table.
+A killed run resumes: results are in runs/artifacts, one JSON for each file. It writes
+artifacts-DATASET.csv beside itself, from which collect.py makes the table.
 """
 
 import argparse
@@ -44,7 +44,7 @@ TORCH = "torch"
 
 @dataclass(frozen=True)
 class Model:
-    """One trained network of a run, in the folder of the stage that left it."""
+    """One trained network of a run, in its stage's folder."""
 
     run: Path
     row: dict[str, Any]
@@ -67,7 +67,7 @@ class Model:
         return load_system(self.row["system"]).variants[self.row["variant"]].rules
 
     def clips(self, data: Path) -> Clips:
-        """The run's own clips. Exits where the data are others: what was held out then could not be told."""
+        """The run's own clips. Exits where the data differ, since the held-out clips would be unknown."""
         pieces = re.search(r"-([\d.]+)s$", self.receipt["dataset"])
         dataset = self.receipt["dataset"].removesuffix(pieces[0]) if pieces else self.receipt["dataset"]
         sample_rate_and_channel = self.classifier.sample_rate, self.classifier.channel
@@ -90,7 +90,7 @@ def models(run: Path) -> list[Model]:
 
 
 def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) -> dict[str, Any]:
-    """What one file is found to be, or why there is none."""
+    """The facts of one file, or why there is none."""
     path = WORK / model.name / f"{form}{suffix}"
     kept, weights = path.with_name(f"{path.name}.row.json"), weights_fingerprint(model.classifier)
     if kept.is_file() and (row := json.loads(kept.read_text()))["weights"] == weights:
@@ -122,7 +122,7 @@ def file_row(model: Model, suffix: str, form: str, clips: Clips, clip_s: float) 
 
 
 def figures(artifact: Artifact, model: Model) -> dict[str, Any]:
-    """Of a file: its certificate, with the ledger, and the edition's verdict, of the edition's clips."""
+    """A file's certificate, with the ledger, and the edition's verdict for its clips."""
     found, ledger, rules = artifact.parity, artifact.certificate.ledger, model.rules
     verdict = rules.judge(count_classifier(model.classifier, rules.clip_s))
     return {
@@ -163,7 +163,7 @@ def latencies(model: Model, rows: list[dict[str, Any]], clip_s: float) -> dict[s
 
 
 def timings(measured: dict[str, Any]) -> dict[str, Any]:
-    """Flat, as they stand in the CSV."""
+    """Flat, as in the CSV."""
     flat = {
         f"{what}_ms{'' if point == 'median' else '_' + point}": (measured[what] or {}).get(point, "")
         for what in ("clip", "network")
@@ -187,7 +187,7 @@ def rows_of(model: Model, data: Path) -> Iterator[dict[str, Any]]:
 
 
 def provenance() -> dict[str, Any]:
-    """Where a row comes from; the runs' folders go by their names."""
+    """The origin of a row, with the runs' folders by name."""
     words = [word if word.startswith("-") else Path(word).name for word in sys.argv[1:]]
     if "--data" in words:
         words[words.index("--data") + 1] = "$ESC10"
@@ -208,7 +208,7 @@ def write(path: Path, value: Any) -> None:
 
 
 def main() -> None:
-    """Write artifacts-DATASET.csv, anew after every model."""
+    """Rewrite artifacts-DATASET.csv after every model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="The recordings that the runs were trained on.")
     parser.add_argument("--into", type=Path, default=HERE, help="Folder of the CSV.")
@@ -218,7 +218,7 @@ def main() -> None:
     for model in (model for run in given.runs for model in models(run)):
         rows += rows_of(model, given.data)
         names = dict.fromkeys(name for row in rows for name in row)
-        # Pieces of a data set's clips stand with the clips.
+        # Pieces of clips are with the clips.
         dataset = rows[0]["dataset"].partition("-")[0]
         with (given.into / f"artifacts-{dataset}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, names)

@@ -1,6 +1,6 @@
-"""Take run folders into results/, and write RESULTS.md anew: python results/collect.py RUN...
+"""Add run folders to results/, and rewrite RESULTS.md: python results/collect.py RUN...
 
-Each run becomes SYSTEM-DATASET.csv, a row a stage, with the command, commit, seed and machine that gave it. The files'
+Each run becomes SYSTEM-DATASET.csv, one row for each stage, with its command, commit, seed and machine. The files'
 table, artifacts-DATASET.csv, comes from artifacts.py, that of int8's ranges from int8_ranges.py.
 """
 
@@ -35,7 +35,7 @@ def take(run: Path) -> None:
 
 
 def table(path: Path) -> list[str]:
-    """One data set's figures as Markdown, with where they come from."""
+    """One data set's results as Markdown, with their origin."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     first = rows[0]
@@ -71,7 +71,7 @@ def table(path: Path) -> list[str]:
 
 
 def tried(path: Path) -> list[str]:
-    """What a fit under a budget tried, on the validation part; nothing for other runs."""
+    """The candidates of a fit under a budget, on the validation part; nothing for other runs."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -104,7 +104,7 @@ def file_cells(row: dict[str, str]) -> list[str]:
 
 
 def printed(row: dict[str, str]) -> str:
-    """What the report prints of the last stage, on its own data set."""
+    """The report's numbers for the last stage, on its own data set."""
     parameters, kb, mmacs, loss = (row.get(f"reported_{n}", "") for n in ("parameters", "kb", "mmacs", "log_loss"))
     if not (parameters or kb):
         return ""
@@ -131,7 +131,7 @@ ARTIFACT_HEADS = (
 
 
 def artifact_table(path: Path) -> list[str]:
-    """Systems by formats as Markdown: what a file is found to be, or why there is none."""
+    """Systems by formats as Markdown: a file's facts, or why there is none."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     table_rows, faults = [], list[str]()
@@ -150,7 +150,7 @@ def artifact_table(path: Path) -> list[str]:
 
 
 def artifact_cells(row: dict[str, str], fault: int) -> list[str]:
-    """One file's cells; of the network in torch, its time; of a refused file, the number of its reason."""
+    """One file's cells; for the network in torch, its time; for a refused file, the number of its reason."""
     network = f"{row['system']} {row['variant']}, {row['weights_at']}, {float(row['clip_s']):.2f} s"
     if row.get("fault"):
         return [network, row["format"], row["front_end"], f"refused ({fault})", *[""] * (len(ARTIFACT_HEADS) - 4)]
@@ -180,7 +180,7 @@ WAYS = (("False", "after training"), ("True", "QAT"))
 
 
 def ranges_table(path: Path) -> list[str]:
-    """What int8 loses against float, in points with 95 % intervals, by the clips that set its ranges."""
+    """The loss of int8 against float, in points with 95 % intervals, by the clips that set its ranges."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     found = {tuple(row[name] for name in ("dataset", "network", "ranges", "louder", "qat")): row for row in rows}
@@ -196,7 +196,7 @@ def ranges_table(path: Path) -> list[str]:
         table_rows.append({"data": dataset, "network": network, "float %": f"{accuracy:.1f}", **shown})
     lines = ["## int8 against float, by the clips that set its ranges", "", *markdown(table_rows)]
     worse = [row for row in rows if float(row["difference_high"]) < -0.01]
-    lines += ["", f"{len(worse)} of {len(rows)} lose more than one point with their whole interval."]
+    lines += ["", f"{len(worse)} of {len(rows)} lose significantly more than one point."]
     first = rows[0]
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
     facts = f"`{first['command']}`; commit {commits}, {first['machine']}, torch {first['torch']}, seed {first['seed']}"
@@ -215,7 +215,7 @@ TABLES = {"artifacts": artifact_table, "int8_ranges": ranges_table}
 
 
 def main() -> None:
-    """Take the runs that were named, then write RESULTS.md from all tables."""
+    """Add the named runs, then write RESULTS.md from all tables."""
     for run in sys.argv[1:]:
         take(Path(run))
     lines = ["# Results", "", (HERE / "intro.md").read_text().strip(), ""]

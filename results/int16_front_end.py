@@ -1,10 +1,10 @@
-"""Whether a front end by matrix products holds at 16 bits: python results/int16_front_end.py ESC10 MODEL ...
+"""The accuracy of a front end by matrix products at 16 bits: python results/int16_front_end.py ESC10 MODEL ...
 
-Every tensor between two operations is rounded to int16, symmetric, at one scale a tensor that the loudest of the
-training clips sets; constants likewise, or to int8 with a scale a row. Sums are exact, the logarithm is in float.
+Every tensor between two operations is rounded to int16, symmetric, at one scale a tensor set by the loudest of the
+training clips; constants likewise, or to int8 with one scale a row. Sums are exact, the logarithm is in float.
 Levels and decisions on the test clips are compared with those of the float front end.
 
-Rounded are: `all`; `spectra`, all but energies and bands, which stay in float; `spectra, int8`, the same with constants
+Rounded are: `all`; `spectra`, except energies and bands, which stay in float; `spectra, int8`, the same with constants
 at int8.
 """
 
@@ -26,7 +26,7 @@ _CLIPS = 80
 
 
 class Int16(SpectrogramByProducts):
-    """The front end, its values rounded on their way. `scales` are those of what passed while `watching`."""
+    """The front end, its values rounded in between. `scales` are those of values that passed while `watching`."""
 
     def __init__(self, frontend: nn.Module, energies: bool, int8: bool) -> None:
         super().__init__(frontend)  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ class Int16(SpectrogramByProducts):
                 )
 
     def rounded(self, name: str, values: Tensor) -> Tensor:
-        """The same values as int16 holds them."""
+        """The same values in int16."""
         if name in ENERGIES and not self.energies:
             return values
         if self.watching:
@@ -83,7 +83,7 @@ def _rounded_rows(constant: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def main(folder: str, data: str) -> None:
-    """Print a row a way."""
+    """Print one row for each way."""
     clips, classifier = ts.data.load(data, "esc10"), ts.SceneClassifier.load(folder).eval()
     frontend, samples = classifier.frontend, round(5 * classifier.sample_rate)
     training, test = (_waveforms(part, classifier.sample_rate, samples) for part in (clips.development, clips.test))
@@ -101,10 +101,10 @@ def main(folder: str, data: str) -> None:
         front_end.watching = False
         found = torch.cat([front_end(some) for some in test.split(8)])
         off = ((found - wanted) * decibels).abs().flatten()
-        said = classifier.classify(classifier.standardize(found))
+        logits = classifier.classify(classifier.standardize(found))
         lost = (found <= found.amin() + 1e-6).float().mean() - (wanted <= wanted.amin() + 1e-6).float().mean()
         most = off.kthvalue(int(0.99 * len(off))).values
-        same, right = _share(said.argmax(1) == ours.argmax(1)), _share(said.argmax(1) == targets)
+        same, right = _share(logits.argmax(1) == ours.argmax(1)), _share(logits.argmax(1) == targets)
         print(
             f"  {way:14} off by {off.mean():6.2f} dB in the mean, {most:6.2f} (99 %), {off.max():6.2f} at most; "
             f"{_share(lost)} of levels at zero; same decision {same}, accuracy {right}"

@@ -1,7 +1,7 @@
 """Every network of the menu in float, at int8 after training, and at int8 by quantization-aware training.
 
-Each behind its published front end and trained alike, without augmentation: it is the difference between the rows of
-one network that counts.
+Each behind its published front end and trained alike, without augmentation: only differences between rows of
+one network matter.
 
     tinyscene reproduce results/int8_menu.py --dataset synthetic --data $SYNTHETIC
 """

@@ -1,9 +1,9 @@
-"""What int8 loses against float, by the clips that set its ranges: python results/int8_ranges.py DATA... [--out FOLDER]
+"""int8 against float, by the clips that set its ranges: python results/int8_ranges.py DATA... [--out FOLDER]
 
 DATA are folders of ESC-10 or ESC-50 (folds 1 to 3 train, the highest tests). The networks of the five systems and
-CP-Mobile, behind their published front ends, are trained alike and kept in FOLDER. int8 after training and by QAT
+CP-Mobile, behind their published front ends, are trained alike and stored in FOLDER. int8 after training and by QAT
 takes its ranges from 32, 128 and all training clips, and from 128 of which one was made thirty times louder. A row of
-int8_ranges.csv that is there is not computed again.
+int8_ranges.csv that exists is not recomputed.
 """
 
 import argparse
@@ -44,7 +44,7 @@ GAIN, SEED = 30.0, 0
 
 @dataclass(frozen=True)
 class Setting:
-    """Which clips set the ranges, and whether training follows."""
+    """The clips that set the ranges, and whether training follows."""
 
     ranges: str
     louder: bool
@@ -61,14 +61,14 @@ def fit(epochs: int, lr: float) -> Fit:
 
 
 def load(root: Path) -> Clips:
-    """All of the folds but the highest train."""
+    """All folds except the highest train."""
     clips = {"esc10": load_esc10, "esc50": load_esc50}[is_esc(root) or "esc50"](root)
     rows = tuple(clip._replace(split="test" if clip.split == "test" else "train") for clip in clips)
     return replace(clips, rows=rows)
 
 
 def with_one_louder(train: Clips, folder: Path) -> Clips:
-    """The first clip that is drawn for ranges, as a float WAV of thirty times its amplitude."""
+    """The first clip drawn for ranges, as a float WAV of thirty times its amplitude."""
     place = int(Run(seed=SEED).rng(RANGES).permutation(len(train))[0])
     path = (folder / f"{train.name}-louder.wav").resolve()
     samples, rate = soundfile.read(train.root / train.rows[place].path)
@@ -79,7 +79,7 @@ def with_one_louder(train: Clips, folder: Path) -> Clips:
 
 
 def trained(network: str, train: Clips, folder: Path) -> SceneClassifier:
-    """In float, from the folder where it is there."""
+    """The float classifier, from the folder if it exists."""
     where = folder / f"{train.name}-{network}"
     if not (where / "model.json").is_file():
         torch.manual_seed(SEED)
@@ -89,7 +89,7 @@ def trained(network: str, train: Clips, folder: Path) -> SceneClassifier:
 
 
 def rows_of(network: str, clips: Clips, folder: Path, done: set[tuple[str, ...]]):
-    """A row of the table for every setting that is not done."""
+    """A row of the table for every missing setting."""
     classifier = trained(network, clips.train, folder)
     scores = evaluate(classifier, clips.test, Run(quiet=True))
     for setting in SETTINGS:

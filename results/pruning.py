@@ -1,7 +1,7 @@
-"""Figures of docs/pruning.md and docs/what-did-not-work.md, without recordings: python results/pruning.py
+"""Numbers in docs/pruning.md and docs/what-did-not-work.md, without recordings: python results/pruning.py
 
 It writes pruning.md beside itself, in minutes: how often ADMM finds the bands that matter (tests/compression/
-planted_bands.py), what a threshold alone leaves of schmidt2022's tandem, and at which dual rates ADMM is stable.
+planted_bands.py), what a threshold leaves of schmidt2022's tandem, and the dual rates at which ADMM is stable.
 """
 
 import sys
@@ -27,13 +27,13 @@ DATA_SEEDS, WEIGHT_SEEDS = range(6), range(8)
 RHOS, MASK_RATES = (0.03, 0.1, 0.3, 1.0, 3.0), (30.0, 100.0)
 MOMENTUM, PULLS, DUAL_RATES = 0.9, (1e-3, 1e-2, 1e-1, 1.0), (0.03, 0.1, 0.3, 1.0)
 SCENES = tuple("abcdefghij")
-# A step is a batch of the planted problem; so many epochs of updates stand before the cut.
+# A step is a batch of the planted problem; epochs of updates before the cut.
 STEPS = len(CLASSES) * PARTS["train"] // SELECTION.fit.batch_size
 UPDATES = round(SELECTION.updates * SELECTION.fit.epochs)
 
 
 def planted_bands() -> Iterator[str]:
-    """The share of data sets in which the three planted bands are the three that stay."""
+    """The share of data sets in which exactly the three planted bands stay."""
     found = {(mask_rate, rho): 0 for mask_rate in MASK_RATES for rho in RHOS}
     for seed in track(DATA_SEEDS, "planted bands", len(DATA_SEEDS)):
         with tempfile.TemporaryDirectory() as name:
@@ -63,7 +63,7 @@ def planted_bands() -> Iterator[str]:
 
 
 def thresholds() -> Iterator[str]:
-    """What pruning to schmidt2022's budget leaves of default weights, by a threshold alone and filled up."""
+    """The result of pruning default weights to schmidt2022's budget, by a threshold only and filled up."""
     prune, rows = replace(schmidt2022.prune, fit=None), []
     ways = [(normalise, fill) for normalise in (True, False) for fill in (0.0, prune.fill)]
     left = {way: [] for way in ways}
@@ -93,8 +93,8 @@ def thresholds() -> Iterator[str]:
 
 
 def dual_rates() -> Iterator[str]:
-    """Whether ADMM is stable at one step of gradient descent a projection, where nothing else pulls."""
-    yield "## Dual rates that ADMM bears"
+    """Whether ADMM is stable at one step of gradient descent for each projection, without another pull."""
+    yield "## Stable dual rates of ADMM"
     yield f"Spectral radius of a step on rho / 2 ||W - Z + U||^2, Z = 0, momentum {MOMENTUM:g}; above 1 it diverges:"
     yield table(
         ("dual_rate", *(f"lr x rho {pull:g}" for pull in PULLS)),
@@ -103,7 +103,7 @@ def dual_rates() -> Iterator[str]:
 
 
 def radius(pull: float, dual_rate: float) -> float:
-    """Of the map from (weight, velocity, dual) to those after a step; `pull` is the learning rate times rho."""
+    """Spectral radius of the map of (weight, velocity, dual) by one step; `pull` is the learning rate times rho."""
     velocity = np.array([-pull, MOMENTUM, -pull])
     weight = np.array([1.0, 0.0, 0.0]) + velocity
     dual = np.array([0.0, 0.0, 1.0]) + dual_rate * weight

@@ -209,8 +209,8 @@ def _counted(path: Path) -> mpeg.Behind | None:
     if found.cut or (found.claimed or 0) > found.whole + 1:
         claimed = "its last frame is cut" if found.cut else f"its header claims {found.claimed} codec frames"
         raise InputError(f"{path}: truncated, {claimed}, the file holds {found.whole} whole; accepted: a complete file")
-    told = found.claimed is not None and found.claimed >= found.whole
-    return mpeg.Behind(found.xing, path, found.begin) if found.xing and not told else None
+    stated = found.claimed is not None and found.claimed >= found.whole
+    return mpeg.Behind(found.xing, path, found.begin) if found.xing and not stated else None
 
 
 def _decode(file: "SoundFile", path: Path, channel: Channel, at_once: int = _BLOCK_FRAMES) -> Iterator[Waveform]:

@@ -41,7 +41,7 @@ class Header(NamedTuple):
 
     @property
     def xing_at(self) -> int:
-        """Where a Xing header begins: behind the side information of layer III."""
+        """Offset of a Xing header: behind the side information of layer III."""
         mono = self.bits >> 6 & 3 == _MONO
         return 4 + ((17 if mono else 32) if self.first else (9 if mono else 17))
 
@@ -54,7 +54,7 @@ class Frames(NamedTuple):
     claimed: int | None
     cut: bool
     begin: int
-    """Where the first frame of sound begins."""
+    """Offset of the first frame of sound."""
     xing: bytes
     """A frame that holds their number; empty for layers I and II, which have none."""
 

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, bytes, multiply-accumulates and memory, each under a named convention."""
+"""The costs of a network: parameters, bytes, multiply-accumulates and memory, each under a named convention."""
 
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, get_convention, in_unit
 from tinyscene.accounting.count import count, count_classifier

@@ -1,4 +1,4 @@
-"""Which tensors count, and at what size: reports and challenge editions differ, and none is right for all.
+"""Conventions for which tensors count, and at what size: reports and challenge editions differ, and none is right.
 
 A convention turns the stored rows into the rows that count; its totals follow from those. Zeros are a separate
 question: every total comes with them (`parameters`, `bytes`) and without (`kept`, `kept_bytes`).

@@ -172,7 +172,7 @@ def scores(found: "Scores", title: str) -> RenderableType:
 
 
 def how_a_file_was_scored(file: "Artifact") -> str:
-    """How an exported file was scored, and what is unknown."""
+    """A note on how an exported file was scored."""
     unknown = "A file does not store its training recordings: make sure that these were not among them."
     if file.clip_samples is None:
         return unknown

@@ -225,7 +225,7 @@ def evaluate(
     """Evaluate saved models or exported files: overall, by class, device and city. Several give mean and deviation.
 
     The splits are those of training, if the data set and its options are the same. A folder without splits is
-    split as in training; `--split all` takes all of it, for recordings outside training. A file for clips of one
+    cut as in training; `--split all` takes all of it, for recordings outside training. A file for clips of one
     length splits longer ones, and the mean of the probabilities counts.
     """
     import tinyscene as ts

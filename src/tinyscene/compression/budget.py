@@ -143,7 +143,7 @@ class BudgetPruning(Stage):
         return Narrow(widths, self.by, self.normalise, importance)
 
     def plan(self, classifier: SceneClassifier) -> Plan:
-        """Which channels stay. A network within the budgets keeps all of them."""
+        """The channels that stay: all of a network within the budgets."""
         classifier.require_float("BudgetPruning")
         masks.refuse_computed_weights(classifier.network, "BudgetPruning")
         candidates = _Candidates(self, classifier)

@@ -128,7 +128,7 @@ class _Ties:
         self.edges.append((node + start, channel + self.first[maker]))
 
     def _tie_parts(self, place: Place, labels: Tensor) -> None:
-        """Where channels end up along several axes, the same go from every part: all but the last axis tie."""
+        """Channels that end up along several axes lose the same of every part: all but the last axis tie."""
         found = self.probe.origins[place]
         size = next(iter(found.values())).shape
         seen = torch.full(size, -1)

@@ -173,7 +173,7 @@ class SparseHinge:
         return self._margins(weights).square().sum() / (self.classes * len(self.labels))
 
     def _margins(self, weights: Tensor) -> Tensor:
-        """How far every wrong class violates the margin, (clips, classes)"""
+        """Margin violations of every wrong class, (clips, classes)"""
         scores = self.inputs @ weights.T
         margins = (1 - scores[self._rows, self.labels][:, None] + scores).clamp_min(0)
         margins[self._rows, self.labels] = 0

@@ -1,4 +1,4 @@
-"""Where each layer's channels arrive: a channel is set to NaN, and everything computed from it is NaN as well."""
+"""Channels followed through a network: one is set to NaN, and everything computed from it becomes NaN."""
 
 from collections import Counter, defaultdict
 from typing import Any

@@ -162,10 +162,10 @@ def _first_difference(whole: nn.Module, small: nn.Module, features: Tensor) -> s
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
         calls.found.append((calls.now, []))
     for (_, values), (name, found) in zip(expected.found, calls.found, strict=False):
-        alike = len(values) == len(found) and all(
+        equal = len(values) == len(found) and all(
             one.shape == other.shape and torch.allclose(one, other, _TOLERANCE, _TOLERANCE)
             for one, other in zip(values, found, strict=True)
         )
-        if not alike:
+        if not equal:
             return name
     return calls.found[-1][0]

@@ -51,7 +51,7 @@ class FeatureSelection(Stage):
 
     Zero rows and missing rows are the same to a linear model, but not to convolutions, where other rows become
     neighbours. Of a band's moments, the standardized ones don't change with its weight until it is zero: a linear model
-    on moments loses them at the cut. Weight decay acts on w as on all parameters, on every band alike.
+    on moments loses them at the cut. Weight decay acts on w as on all parameters, equally on every band.
 
     Args:
         keep: number of bands, as the network accepts.

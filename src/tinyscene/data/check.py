@@ -28,7 +28,7 @@ _AHEAD = 1024
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check` found. A finding names file, list and row.
+    """The findings of `check`, each with file, list and row.
 
     `counts` holds the clips by class, device and city, each by split. `usual` is the majority's (sample_rate in
     Hz, channels, duration_s), and `odd` lists the others. `unreadable` holds broken, truncated, silent and

@@ -34,13 +34,13 @@ class Clip(NamedTuple):
     device: str = ""
     city: str = ""
     recording: str = ""
-    """What no split may cut: city-location in TAU, the source in ESC, the file elsewhere."""
+    """The unit that no split may cut: city-location in TAU, the source in ESC, the file elsewhere."""
     row: str = ""
-    """Where the clip is listed, such as "meta.csv:17"."""
+    """Its place in a list, such as "meta.csv:17"."""
 
 
 def recording_of(clip: Clip) -> str:
-    """What no split may cut: the clip's recording, by name, or its file."""
+    """The unit that no split may cut: the clip's recording, by name, or its file."""
     return clip.recording or clip.path
 
 
@@ -53,7 +53,7 @@ class Clips:
     classes: tuple[str, ...]
     rows: tuple[Clip, ...]
     notes: tuple[str, ...] = ()
-    """What a loader left out and why, one sentence each."""
+    """A loader's notes on what it left out and why, one sentence each."""
     published: bool = False
     """Whether the test split is a published protocol's, which is used as it is, even if it shares recordings."""
 
@@ -178,14 +178,14 @@ class Clips:
         return [tuple(group) for group in groups.values() if len({clip.split for clip in group}) > 1]
 
     def leaks(self, contents: Mapping[str, str] | None = None) -> list[str]:
-        """What is in more than one split and must not be.
+        """Recordings and sounds that are in more than one split and must not be.
 
-        That is a recording, except those that a published test split shares, and the same sound: one file, or, where
-        the `contents` of files by path are given, two of equal content.
+        Recordings that a published test split shares are allowed. The same sound is one file, or, where the `contents`
+        of files by path are given, two of equal content.
         """
         recordings = (self.development if self.published else self).shared()
-        told = {clip for group in recordings for clip in group}
-        sounds = [group for group in self.shared(_sound_of(contents)) if not told.issuperset(group)]
+        listed = {clip for group in recordings for clip in group}
+        sounds = [group for group in self.shared(_sound_of(contents)) if not listed.issuperset(group)]
         return [*map(_recording, recordings), *map(_same_sound, sounds)]
 
     def refuse_leaks(self, contents: Mapping[str, str] | None = None) -> None:

@@ -185,8 +185,8 @@ def _alike(folders: list[Path]) -> list[str]:
     ]
     count = Counter(name for names in inside for name in names)
     common = {name for name, number in count.items() if 2 * number > len(folders)}
-    alike = sum(len(names & common) >= 2 for names in inside)
-    return sorted(common) if len(folders) > 1 and alike >= _NEARLY_ALL * len(folders) else []
+    similar = sum(len(names & common) >= 2 for names in inside)
+    return sorted(common) if len(folders) > 1 and similar >= _NEARLY_ALL * len(folders) else []
 
 
 def _noted(top: Path) -> Iterator[str]:

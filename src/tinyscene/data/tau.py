@@ -56,7 +56,7 @@ PLACES = (SETUP, ".", "split_setup")
 
 @dataclass(frozen=True)
 class Edition:
-    """How one edition names files and labels: parts of a name, and the label of each scene."""
+    """File names and labels of one edition: parts of a name, and the label of each scene."""
 
     name: str
     parts: int

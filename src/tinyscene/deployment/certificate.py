@@ -53,9 +53,9 @@ class Certificate:
         if not path.is_file():
             raise InputError(f"{file}: {path.name} is not beside it; accepted: both files that export writes")
         try:
-            said = json.loads(path.read_text())
-            said |= {"parity": Parity.from_json(said["parity"]), "ledger": Ledger.from_json(said["ledger"])}
-            certificate = cls(**said)
+            values = json.loads(path.read_text())
+            values |= {"parity": Parity.from_json(values["parity"]), "ledger": Ledger.from_json(values["ledger"])}
+            certificate = cls(**values)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: no certificate ({error!r}); accepted: one that export wrote") from error
         if certificate.file_sha256 != sha256(file):

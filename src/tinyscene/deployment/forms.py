@@ -73,7 +73,7 @@ class Form:
         examples: inputs of one clip, or of one step.
         front_end: inside takes waveforms (batch, samples) and gives probabilities; outside takes standardized features
             (batch, channels, bands, frames) and gives logits.
-        samples: length of the clips, if it is to be one length.
+        samples: length of the clips, if fixed.
         step_samples: takes this many samples (batch, step_samples) at a time, with a state; 0 takes whole clips.
         any_length: takes clips of any number of frames.
     """

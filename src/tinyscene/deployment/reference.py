@@ -54,7 +54,7 @@ class Reference:
 
     @torch.inference_mode()
     def moved_by_front_end(self, given: Values) -> Values:
-        """How much the file's front end, in torch, moves an int8 network's logits where no activation is rounded.
+        """The shift of an int8 network's logits by the file's front end, in torch, with no activation rounded.
 
         (batch, samples) -> (batch, classes). Rounding would hide smaller faults.
         """

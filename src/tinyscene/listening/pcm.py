@@ -65,7 +65,7 @@ class Pcm:
         return audio.resample_blocks(own, self.rate, sample_rate)
 
     def _frames(self) -> Iterator[audio.Waveform]:
-        """(frames, channels), each as many as have arrived"""
+        """(frames, channels), each of the frames that have arrived"""
         dtype, full = ENCODINGS[self.encoding]
         frame = np.dtype(dtype).itemsize * self.channels
         held = self._start()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Locality:
-    """How the map of a network depends on time.
+    """The dependence of a network's map on time.
 
     Attributes:
         pooling: of `classify_map` over time; its result is the same for the map and for its mean (maximum).

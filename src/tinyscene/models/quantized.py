@@ -18,7 +18,7 @@ from tinyscene.models.tensors import get_tensor, laid_out, memory_format, set_te
 
 @dataclass(frozen=True)
 class Origin:
-    """What rebuilds an int8 network: the float network's structure, and the parts that stay in float."""
+    """The recipe of an int8 network: the float network's structure, and the parts that stay in float."""
 
     network: nn.Module
     keep_float: tuple[str, ...]

@@ -160,8 +160,8 @@ def shapes(system: System, classifier: SceneClassifier, done: Shaped) -> list[Sc
     found = []
     for index, stage in enumerate(system.stages):
         begun = system.build, system.stages[: index + 1]
-        alike = [known for other, at, known in done if at == index and (other.build, other.stages[: at + 1]) == begun]
-        classifier = alike[0] if alike else stage.shape(classifier)
+        shared = [known for other, at, known in done if at == index and (other.build, other.stages[: at + 1]) == begun]
+        classifier = shared[0] if shared else stage.shape(classifier)
         done.append((system, index, classifier))
         found.append(classifier)
     return found

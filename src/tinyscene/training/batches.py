@@ -89,7 +89,7 @@ def batches_of_waveforms(dataset: AugmentedClips, plan: Plan, run: Run) -> Itera
     return iter(DataLoader(dataset, batch_sampler=plan, num_workers=run.workers))
 
 
-class Anew:
+class Recomputed:
     """Features that every loop over them recomputes."""
 
     def __init__(self, compute: Callable[[], Iterator[Tensor]]) -> None:
@@ -101,16 +101,16 @@ class Anew:
 
 def features_of_clips(
     classifier: SceneClassifier, waveforms: Waveforms, run: Run, what: str, length: int | None = None
-) -> list[Tensor] | Anew:
+) -> list[Tensor] | Recomputed:
     """Features of every clip, not standardized, each (1, channels, bands, frames).
 
     With `length`, other clips are cut or padded to it. They are a list, which the run keeps for its later stages,
     where the front end does not learn and there is room beside those of other parts. Features of another
     front end, or of other clips of the same part, are dropped first: they belong to an earlier stage.
     """
-    anew = Anew(partial(_features, classifier, waveforms, run, what, length))
+    recomputed = Recomputed(partial(_features, classifier, waveforms, run, what, length))
     if classifier.frontend_learns:
-        return anew
+        return recomputed
     frontend, part = classifier.frontend, f"{what} {length}"
     made_by = key_of(frontend)
     key = (made_by, part, f"{waveforms.fingerprint} {run.seed}")
@@ -120,7 +120,7 @@ def features_of_clips(
         kept = sum(one.nbytes for some in run.features.values() for one in some)
         lengths = waveforms.lengths if length is None else [length] * len(waveforms)
         if kept + _bytes(classifier, lengths) > _MOST_BYTES:
-            return anew
+            return recomputed
         run.features[key] = list(_packed(_features(classifier, waveforms, run, what, length)))
     return run.features[key]
 

@@ -106,7 +106,7 @@ class Data(NamedTuple):
 
 
 class _Training(NamedTuple):
-    """What stays the same over all epochs; `wrapped` and `optimizer` as set up by Fabric."""
+    """The constants of all epochs; `wrapped` and `optimizer` as set up by Fabric."""
 
     fit: FitSettings
     classifier: SceneClassifier
@@ -208,9 +208,9 @@ def _judge(
     if fit.early_stopping is None:
         return
     monitor = fit.early_stopping.monitor
-    figure = row["validation_log_loss"] if monitor == "log_loss" else -row["validation_accuracy"]
-    if figure < progress.best:
-        progress.best, progress.best_epoch = figure, progress.epoch
+    metric = row["validation_log_loss"] if monitor == "log_loss" else -row["validation_accuracy"]
+    if metric < progress.best:
+        progress.best, progress.best_epoch = metric, progress.epoch
         checkpoint.keep_best(trained)
 
 

@@ -57,10 +57,10 @@ def _refuse_others(path: str | Path, wanted: dict[str, Tensor], given: dict[str,
             if name in given and given[name].shape != tensor.shape
         ],
     }
-    said = "; ".join(f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names)
-    if said or not given:
+    text = "; ".join(f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names)
+    if text or not given:
         raise InputError(
-            f"{path}: its tensors are not the network's ({said or 'it holds none'}); accepted: the names and shapes of "
+            f"{path}: its tensors are not the network's ({text or 'it holds none'}); accepted: the names and shapes of "
             f"{_some(list(wanted))}, whole parts of the network left out or not"
         )
 

@@ -31,7 +31,7 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How a `Fit` trains.
+    """The settings of a `Fit`.
 
     Args:
         epochs: passes over the train split.
