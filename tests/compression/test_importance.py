@@ -12,6 +12,7 @@ from tinyscene.compression import BudgetPruning, frobenius_norm, l1_norm, max_no
 from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.importance import Importance
 from tinyscene.compression.proof import cut
+from tinyscene.errors import InputError
 
 
 def by_hand(weights, kept, by):
@@ -130,3 +131,9 @@ def test_kept_are_the_most_important_of_each_layer():
     scores = Importance(classifier.network, plan.coupled, frobenius_norm, True)(straight.kept)
     for kept, importance in zip(plan.kept, scores, strict=True):
         assert kept.all() or importance[kept].min() >= importance[~kept].max()
+
+
+def test_a_criterion_below_zero_is_refused():
+    """Layers that share channels add up squares: the sign would be lost."""
+    with pytest.raises(InputError, match=r"gives -[\d.]+ for a filter of .*; accepted: at least 0"):
+        BudgetPruning(parameters=3000, by=lambda filters: -l1_norm(filters)).shape(build("cp_mobile"))

@@ -111,7 +111,7 @@ def show(system: Annotated[str, typer.Argument(help="Name of a system, or path t
 @app.command()
 def count(
     target: Annotated[
-        str, typer.Argument(metavar="SYSTEM|MODEL", help="A system, a network, a model or its .onnx file.")
+        str, typer.Argument(metavar="SYSTEM|MODEL", help="A system, a network, a model or its exported file.")
     ],
     rules: Annotated[str | None, typer.Option(help="Edition to judge by, such as dcase2024.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Count a network or model with 16-bit weights.")] = False,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyscene.compression.channels import Coupled
+from tinyscene.errors import InputError
 
 Kept = tuple[Tensor, ...]
 
@@ -78,7 +79,12 @@ class Importance:
             # All groups of a convolution keep the same of their inputs.
             reachable = (kept[i][unit_of] | (unit_of < 0))[: weight.shape[1]]
             weight = weight * reachable.view(1, -1, *[1] * (weight.ndim - 2))
-        return self.by(weight)
+        scores = self.by(weight)
+        if (scores < 0).any():
+            raise InputError(
+                f"by={self.by!r} gives {float(scores.min()):.3g} for a filter of {path}; accepted: at least 0"
+            )
+        return scores
 
 
 def _above(scores: Tensor, kept: Tensor, threshold: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Log-mel spectrogram."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ class LogMel(BandSpectrogram):
         window_s, hop_s: window and hop in seconds, or
         win_length, hop_length: the same in samples. The window is `n_fft` long where neither is given.
         window: "hann" or "hamming", periodic (the "asymmetric" windows of DCASE baselines).
-        mel: "slaney" (linear to 1 kHz, bands of equal area) or "htk" (bands of equal height).
+        mel: of `MEL_SCALES`: "slaney" (linear to 1 kHz, bands of equal area) or "htk" (bands of equal height).
         f_min_hz, f_max_hz: edges of the lowest and highest band; half the sample rate where None.
         power: 2 for energies, 1 for magnitudes.
         log: "ln", "log10", "db" (10 log10), or None for none.
@@ -51,7 +51,7 @@ class LogMel(BandSpectrogram):
         win_length: int | None = None,
         hop_length: int | None = None,
         window: Literal["hann", "hamming"] = "hann",
-        mel: Literal["slaney", "htk"] = "slaney",
+        mel: str = "slaney",
         f_min_hz: float = 0.0,
         f_max_hz: float | None = None,
         power: Literal[1, 2] = 2,
@@ -115,20 +115,20 @@ def mel_matrix(
     "slaney" is the scale and area normalisation of Slaney's Auditory Toolbox (1998), "htk" the scale of the HTK book
     (O'Shaughnessy 1987) with unit height.
     """
-    if mel not in ("slaney", "htk"):
-        raise InputError(f'mel={mel!r}; accepted: "slaney" or "htk"')
+    if mel not in MEL_SCALES:
+        raise InputError(f"mel={mel!r}; accepted: {', '.join(map(repr, MEL_SCALES))}")
     if not 0 <= f_min_hz < f_max_hz <= sample_rate / 2:
         raise InputError(
             f"bands from {f_min_hz} to {f_max_hz} Hz; accepted: inside 0 ... {sample_rate / 2} Hz, the lower edge first"
         )
-    to_mel, to_hz = (_hz_to_slaney, _slaney_to_hz) if mel == "slaney" else (_hz_to_htk, _htk_to_hz)
+    to_mel, to_hz, equal_area = MEL_SCALES[mel]
     edges = np.linspace(to_mel(np.array(f_min_hz)), to_mel(np.array(f_max_hz)), n_mels + 2)
     hz = to_hz(edges)
     bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
     rising = (bins - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
     falling = (hz[2:, None] - bins) / (hz[2:] - hz[1:-1])[:, None]
     bands: npt.NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
-    return bands * (2 / (hz[2:] - hz[:-2]))[:, None] if mel == "slaney" else bands
+    return bands * (2 / (hz[2:] - hz[:-2]))[:, None] if equal_area else bands
 
 
 _KNEE_HZ, _HZ_A_MEL, _LOG_STEP = 1000.0, 200 / 3, np.log(6.4) / 27
@@ -151,6 +151,13 @@ def _hz_to_htk(hz: Floats) -> Floats:
 
 def _htk_to_hz(mel: Floats) -> Floats:
     return np.asarray(700 * (10 ** (mel / 2595) - 1))
+
+
+MEL_SCALES: dict[str, tuple[Callable[[Floats], Floats], Callable[[Floats], Floats], bool]] = {
+    "slaney": (_hz_to_slaney, _slaney_to_hz, True),
+    "htk": (_hz_to_htk, _htk_to_hz, False),
+}
+"""From Hz, to Hz, and whether bands have equal area (or else equal height)."""
 
 
 def _samples(name: str, length: int | None, seconds: float | None, sample_rate: int) -> int:
