@@ -159,7 +159,8 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
     for edition in {row.rules.name: row.rules for row in rows}.values():
         limits = "; ".join(f"{limit.quantity} by {limit.counted_by}" for limit in edition.limits)
         lines.append(
-            f"margin: KB left of the size limit of {edition.name} ({limits}), negative if exceeded; MACs and RAM for a clip of {edition.clip_s:g} s"
+            f"margin: KB left of the size limit of {edition.name} ({limits}), negative if exceeded; MACs and RAM for a "
+            f"clip of {edition.clip_s:g} s"
         )
     kept = "parameters and KB are those that masks keep; " if any(row.scores for row in rows) else ""
     lines.append(f"{kept}KB = 1024 B; counted for {rows[0].classes} classes")
