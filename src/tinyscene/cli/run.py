@@ -24,7 +24,9 @@ _PLACES = {
 
 
 def run(
-    model: Annotated[Path, typer.Argument(metavar="FILE", help="An exported file, or the folder of a saved model.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An exported file, or a saved model's folder with model.json.")
+    ],
     recordings: Annotated[
         list[str] | None,
         typer.Argument(metavar="RECORDING...", help="Sound files or folders of them; - is raw PCM on standard input."),
