@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from tinyscene.deployment.forms import Form
-from tinyscene.models.fake_quantize import aten, q
 from tinyscene.models.quantized import Int8Network
-from tinyscene.models.tensors import get_tensor, set_tensor
+from tinyscene.models.tensors import aten, get_tensor, q, set_tensor
 
 _DEQUANTIZE = q.dequantize_per_tensor.default
 _BY_NUMBERS = {

@@ -13,7 +13,7 @@ from tinyscene.deployment.probes import Probe
 from tinyscene.deployment.stream import Stream, in_whole_steps
 from tinyscene.features.streaming import in_one_piece
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.models.fake_quantize import q
+from tinyscene.models.tensors import q
 
 # Probabilities are compared by their logarithms, which are logits up to a constant; float32 ends here.
 _LEAST_PROBABILITY = 1e-30

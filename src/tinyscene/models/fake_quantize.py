@@ -14,9 +14,8 @@ from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 from tinyscene.errors import InputError
 from tinyscene.models.ranges import cheapest, histogram
-from tinyscene.models.tensors import get_tensor, set_tensor
+from tinyscene.models.tensors import aten, get_tensor, q, set_tensor
 
-aten, q = torch.ops.aten, torch.ops.quantized_decomposed
 INT8, INT32 = (-128, 127), (-(2**31), 2**31 - 1)
 # A filter of tiny weights would have so small a scale that its bias would not fit 32 bits.
 _SMALLEST_WEIGHT_SCALE = 2.0**-20

@@ -5,7 +5,10 @@ from operator import attrgetter
 from typing import Any
 
 import torch
+import torch.ao.quantization.fx._decomposed  # registers the operators of `q`, without importing torchao
 from torch import Tensor, nn
+
+aten, q = torch.ops.aten, torch.ops.quantized_decomposed
 
 
 def get_tensor(network: nn.Module, node: Any) -> Tensor:
