@@ -63,8 +63,8 @@ def at(name: str, precision: str) -> SceneClassifier:
     return SceneClassifier(classifier.frontend, prepared.convert(), CLASSES, classifier.standardize).eval()
 
 
-# At each precision, one whose recipe ends at it: galindo2021's and schmidt2022's, which take long, are written narrow in
-# their own tests. All under soak.
+# At each precision, one whose recipe ends at it; galindo2021's and schmidt2022's are written narrow in their own tests.
+# All under soak.
 FILES = [("byttebier2021", "int8"), ("pham2020", "float32"), ("singh2021", "float16")]
 FILES = [(name, precision) for name in SYSTEMS for precision in ("float32", "float16", "int8")] if SOAK else FILES
 
