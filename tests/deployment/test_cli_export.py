@@ -16,7 +16,7 @@ from tinyscene.models.provenance import Provenance
 
 
 def test_a_model_is_exported_and_its_file_counted(tinyscene: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    model, file = at("cp_mobile", "int8").save(tmp_path / "model"), tmp_path / "scene.onnx"
+    model, file = at("baseline2021", "int8").save(tmp_path / "model"), tmp_path / "scene.onnx"
     status, said = tinyscene("export", model, file, "--clip-s", CLIP_S)
     assert status == 0
     assert "output steps" in said
@@ -65,7 +65,6 @@ def test_a_file_for_one_length_is_for_what_the_model_was_trained_on(tmp_path: Pa
     model = SceneClassifier.load(trained_on(CLIP_S).save(tmp_path / "model"))
     inside = export(model, tmp_path / "b.onnx", front_end="inside")
     assert inside.clip_samples == CLIP_S * model.sample_rate
-    assert export(model, tmp_path / "c.onnx", front_end="inside", clip_s=0.5).clip_samples == 4000
     outside = Artifact.load(export(model, tmp_path / "d.onnx").path)
     assert (outside.clip_samples, outside.trained_clip_s) == (None, CLIP_S)
 
@@ -77,7 +76,6 @@ def test_costs_are_told_for_the_clip_that_the_model_is_for(
     for model, typed, told in (
         (trained_on(CLIP_S), (), "For a clip of 0.6 s:"),
         (trained_on(CLIP_S), ("--clip-s", 2), "For a clip of 2 s:"),
-        (at("baseline2021", "float32"), (), "For a clip of 1 s:"),
         (at("baseline2021", "float32"), ("--clip-s", 0.01), f"For a clip of {model_least():g} s:"),
     ):
         status, said = tinyscene("export", model.save(tmp_path / "model"), file, *typed)

@@ -79,6 +79,7 @@ def test_a_clip_that_is_shorter_has_zeros_behind_it(
     folder: Path,
     sound: Callable[..., Path],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As in training; a file for any length hears it as it is, or refuses it."""
     waveform = audio.read(sound(tmp_path / "bus" / "short.wav", 0.5), 8000)
@@ -89,10 +90,10 @@ def test_a_clip_that_is_shorter_has_zeros_behind_it(
     compared = export(at("baseline2021", "float32"), tmp_path / "x.onnx", front_end="inside", clip_s=0.6, clips=clips)
     assert CLIPS in compared.parity.by_kind
     sound(tmp_path / "bus" / "short.wav", 0.11)
-    artifact = exported("bc_resnet_mod", "float32")
-    least = artifact.shortest_samples / 8000
-    assert least > 0.11
-    with pytest.raises(InputError, match=rf"short.wav .*0.110 s; accepted: at least {least:.3f} s"):
+    artifact = exported("baseline2021", "float32")
+    # As of a network that needs more frames, whose file takes long to write.
+    monkeypatch.setitem(artifact.facts, "shortest_samples", 1200)
+    with pytest.raises(InputError, match=r"short.wav .*0.110 s; accepted: at least 0.150 s"):
         evaluate(artifact, clips, QUIET)
 
 

@@ -87,7 +87,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> SystemFile:
         lambda classes: type(Tandem(classes, bands=64, width=1).linear)(classes, bands=64),
     )
     changes = ["all.stages.2.keep=32", "all.stages.3.parameters=4000", "all.stages.3.macs=400_000"]
-    return override(scale_system(FILE, 0.3), [*changes, "all.stages.1.epochs=1"])
+    return override(scale_system(FILE, 0.1), [*changes, "all.stages.1.epochs=1"])
 
 
 def test_every_variant_runs_to_its_file(small: SystemFile, clips: Clips, tmp_path: Path) -> None:

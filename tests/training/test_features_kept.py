@@ -1,6 +1,7 @@
 """Which features a run keeps in memory: no more than it may, none of what is over, each of them once."""
 
 import gc
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_later_fit_drops_what_it_does_not_use(small_clips, new_run):
 
 
 class Weigh:
-    """Changes nothing; weighs all features that are in memory, each block of it once."""
+    """Changes nothing; weighs all features made since `only_new_objects` that are in memory, each block of it once."""
 
     domain: ClassVar[str] = "features"
     heaviest: ClassVar[int] = 0
@@ -90,6 +91,16 @@ class Weigh:
         return features, targets
 
 
+@pytest.fixture
+def only_new_objects() -> Iterator[None]:
+    """The collector walks none of the millions of objects that other tests left, which takes a minute."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("only_new_objects")
 @pytest.mark.parametrize("room", [True, False])
 def test_features_are_in_memory_once_or_a_batch_of_them(small_clips, new_run, monkeypatch, room):
     if not room:

@@ -80,9 +80,9 @@ def count_classifier(
     if inside is None:
         return ledger
     constants = [
-        TensorRow("frontend", name, n, n, int(torch.count_nonzero(tensor)), "float32", 4, "frontend", "constants")
+        TensorRow("frontend", name, n, n, int(torch.count_nonzero(tensor)), dtype, size, "frontend", "constants")
         for name, tensor in inside.named_buffers()
-        for n in (tensor.numel(),)
+        for n, dtype, size in ((tensor.numel(), str(tensor.dtype).removeprefix("torch."), tensor.element_size()),)
     ]
     return replace(ledger, tensors=(*ledger.tensors, *constants))
 

@@ -50,6 +50,10 @@ _EXTRA_STATE = "_extra_state"
 _MISMATCHES = ("shapes cannot be multiplied", "must match the size", "expected input")
 # Longer recordings are processed in chunks of this length, where the network can.
 _CHUNK_S = 30.0
+# Int8 networks as they are built, by class and description: capturing one takes seconds, and what was saved is often
+# loaded again.
+_captured: dict[tuple[type[nn.Module], str], Int8Network] = {}
+_MOST_CAPTURED = 8
 
 
 @dataclass(frozen=True)
@@ -385,10 +389,9 @@ class SceneClassifier(nn.Module):
     def _built(cls, described: Described, weights: bytes) -> "SceneClassifier":
         """Raise InputError where the two do not fit."""
         network = build_sized(described, kinds(), len(weights))
-        if int8 := described.int8:
+        if described.int8:
             try:
-                set_memory_format(network, torch.zeros(2, *int8.example[1:]))
-                network = prepare(network.eval(), torch.zeros(int8.example), int8.keep_float).convert()
+                network = _int8(described, network)
             except Exception as error:
                 raise InputError(f"int8: {error}; accepted: values of the saved model") from error
         frontend = build(described.frontend, FRONTENDS)
@@ -412,6 +415,20 @@ class SceneClassifier(nn.Module):
             ) from error
         laid_out(classifier.network)
         return classifier.eval()
+
+
+def _int8(described: Described, network: nn.Module) -> Int8Network:
+    """The int8 network of a float one as it was built, to be filled with weights."""
+    assert described.int8
+    key = type(network), described.model_dump_json(include={"network", "sizes", "int8"})
+    if key not in _captured:
+        example = torch.zeros(described.int8.example)
+        set_memory_format(network, torch.cat([example, example]))
+        made = prepare(network.eval(), example, described.int8.keep_float).convert()
+        while len(_captured) >= _MOST_CAPTURED:
+            del _captured[next(iter(_captured))]
+        _captured[key] = made
+    return copy.deepcopy(_captured[key])
 
 
 def _channels(frontend: FrontEnd) -> int:

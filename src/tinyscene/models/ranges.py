@@ -57,6 +57,9 @@ def cheapest(histograms: Tensor) -> tuple[Tensor, Tensor]:
     best = cost(low * tried, high * tried).argmin()
     best_low, best_high = low * tried[best], high * tried[best]
     for _ in range(4):
+        before = best_low, best_high
         best_high = (high * tried)[cost(best_low.expand(len(tried)), high * tried).argmin()]
         best_low = (low * tried)[cost(low * tried, best_high.expand(len(tried))).argmin()]
+        if (best_low, best_high) == before:
+            break
     return best_low, best_high
