@@ -172,7 +172,7 @@ def test_a_file_over_the_budget_is_not_delivered(done: Done, tmp_path: Path) -> 
         ({"file": StageFile(fault="the file differs")}, "the file differs"),
         ({"file": None}, "no file was written"),
     ):
-        with pytest.raises(InputError, match=rf"nothing is delivered, {why}.*accepted"):
+        with pytest.raises(InputError, match=rf"nothing is delivered, {why}.*try a larger"):
             deliver(replace(row, **changed), done.found.tried, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -24,9 +24,7 @@ _PLACES = {
 
 
 def run(
-    model: Annotated[
-        Path, typer.Argument(metavar="FILE", help="An exported file, or a saved model's folder with model.json.")
-    ],
+    model: Annotated[Path, typer.Argument(metavar="FILE", help="An exported file, or a folder with model.json.")],
     recordings: Annotated[
         list[str] | None,
         typer.Argument(metavar="RECORDING...", help="Sound files or folders of them; - is raw PCM on standard input."),
