@@ -1,7 +1,7 @@
 """A synthetic data set, rendered from a seed as a folder in the form of TAU Urban Acoustic Scenes 2022 Mobile.
 
 Nothing in it was recorded. It is for demonstrations and tests, and has the difficulties of the real one in small:
-scenes with overlapping spectra, cities and devices that are not heard in training, far more of device a than of
+scenes with overlapping spectra, cities and devices outside training, far more of device a than of
 any other. No location is in both parts.
 """
 
@@ -45,7 +45,7 @@ LEVEL_DBFS = (-36.0, -22.0)
 class Synthetic:
     """Settings of a synthetic data set; the default gives 1,440 clips of 1 s (900 to train, 540 to test), 127 MB.
 
-    cities: heard in both parts, at different locations. test_cities: heard in the test part only.
+    cities: in both parts, at different locations. test_cities: in the test part only.
     locations: per scene and city in the train part; the test part has one. segments: of 10 s, per location of the
     train part; all are recorded by device a, every second one by a further device as well. A location of the test
     part has one segment, recorded by three of the nine devices. clips_per_segment: how many of its ten seconds

@@ -187,7 +187,7 @@ def vary_place(place: Place, rng: np.random.Generator, spread: tuple[float, floa
 
 
 def sound_of(place: Place, take: Take) -> Spectrum:
-    """What there is to hear at `place`, before any device, over a background that falls with frequency."""
+    """The sound at `place`, before any device, over a background that falls with frequency."""
     slope = (-3.5 + take.rng.standard_normal()) / 6
     waveform: Waveform = fft.irfft(take.noise(np.maximum(take.hz / 1000, 0.03) ** np.float32(slope)), take.samples)
     for sound in place:
