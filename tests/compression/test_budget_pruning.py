@@ -23,7 +23,7 @@ from reordering_networks import REFUSED, Between, ShuffleNet, classifier
 from torch import nn
 
 from soak import SOAK
-from tinyscene.accounting import CONVENTIONS, count
+from tinyscene.accounting import CONVENTIONS, count, count_classifier
 from tinyscene.compression import BudgetPruning, HalfPrecision, Quantize, frobenius_norm, geometric_median
 from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.importance import Importance
@@ -278,3 +278,47 @@ def test_the_projection_of_one_layer_is_the_nearest():
     }
     projected = Narrow((width,), frobenius_norm, False, importance)(dict.fromkeys(paths, weight))["L1.weight"]
     assert torch.isclose((weight - projected).norm(), min(distances.values()))
+
+
+class Tied(nn.Module):
+    """Two convolutions with one weight, before one that can be pruned."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.second = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        self.second.weight = self.first.weight
+        self.more, self.dense = nn.Conv2d(8, 32, 3), nn.Linear(32, 3)
+
+    def forward(self, features):
+        mapped = self.second(self.first(self.stem(features).relu()).relu()).relu()
+        return self.dense(self.more(mapped).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("at", ["float32", "int8"])
+def test_layers_that_share_a_weight_are_counted_twice(at):
+    torch.manual_seed(0)
+    classifier = SceneClassifier(LogMel(8000, 256, 40, hop_length=160), Tied(), CLASSES)
+    small = BudgetPruning(macs=5_000_000, at=at).shape(classifier)
+    counted = small if at == "float32" else Quantize().shape(small)
+    assert 4_700_000 < count(counted.network, small.example(1.0)).macs["torchinfo"] <= 5_000_000
+    assert small.network.more.out_channels < 32
+
+
+class Learned(LogMel):
+    """Its mel matrix is trained."""
+
+    def __init__(self):
+        super().__init__(8000, 256, 40, hop_length=160)
+        weights = self.weights
+        del self.weights
+        self.weights = nn.Parameter(weights)
+
+
+def test_a_front_end_that_learns_is_part_of_the_budget():
+    classifier = SceneClassifier(Learned(), build("cp_mobile").network, CLASSES)
+    before = count_classifier(classifier, 1.0)
+    assert before.layers[0].macs["conv_only"] == 40 * 129 * 51
+    small = BudgetPruning(parameters=9_000).shape(classifier)
+    parameters = CONVENTIONS["bn2"](count_classifier(small, 1.0).tensors).parameters
+    assert 8_700 < parameters <= 9_000
+    assert sum(parameter.numel() for parameter in small.parameters()) == parameters

@@ -8,7 +8,7 @@ from torch import nn
 from menus import menus
 from tinyscene.compression import FilterPruning, HalfPrecision, Quantize
 from tinyscene.errors import InputError
-from tinyscene.features import FRONTENDS, FrontEnd, LogMel, register_frontend
+from tinyscene.features import FRONTENDS, FrontEnd, LogMel, Standardize, register_frontend
 from tinyscene.models import NETWORKS, create_classifier, create_model, register_network
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.preparation import prepare
@@ -271,3 +271,37 @@ def test_a_waveform_without_a_batch_is_refused():
     for front in (frontend(), FRONTENDS["raw"](RATE), around(Own()).features):
         with pytest.raises(InputError, match=r"shape \(8000,\); accepted: \(batch, samples\)"):
             front(noise()[0])
+
+
+class LearnedBands(FrontEnd):
+    """Filters that are trained."""
+
+    sample_rate, bands, hop_length, shortest_samples = RATE, BANDS, 160, 256
+
+    def __init__(self):
+        super().__init__()
+        self.filters = nn.Conv1d(1, BANDS, 256, 160)
+
+    def forward(self, waveforms):
+        return self.filters(waveforms[:, None])[:, None]
+
+
+def test_a_seed_decides_the_values_of_front_end_and_network():
+    with menus():
+        register_network("own", Own, frontend=LearnedBands, standardized=False)
+        first, again, other = (create_classifier("own", CLASSES, seed=seed) for seed in (0, 0, 1))
+        assert first.standardize.fitted
+    for part in ("frontend.filters.weight", "network.conv.weight"):
+        values = [classifier.get_parameter(part) for classifier in (first, again, other)]
+        assert torch.equal(values[0], values[1])
+        assert not torch.equal(values[0], values[2])
+
+
+def test_bands_given_as_a_range_are_saved_and_a_standardization_for_others_is_refused(tmp_path):
+    front = LogMel(RATE, 256, BANDS, hop_length=160, kept=range(3, 13))
+    with menus(Own=Own):
+        classifier = around(Own(), front)
+        loaded = SceneClassifier.load(classifier.save(tmp_path))
+    assert torch.equal(loaded(noise()), classifier(noise()))
+    with pytest.raises(InputError, match=r"standardize of \(1, 20\) channels and bands; accepted: \(1, 10\)"):
+        SceneClassifier(front, Own(), CLASSES, Standardize(BANDS))

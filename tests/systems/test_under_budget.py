@@ -348,3 +348,8 @@ def test_a_network_out_of_reach_is_named_beside_those_that_are_tried(
 def test_unknown_networks_are_named(done: Done, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no network 'alexnet' .*accepted: cp_mobile"):
         fit_under(done.clips, BUDGET, Run(folder=tmp_path, quiet=True), networks=("alexnet",))
+
+
+def test_several_devices_are_refused(done: Done, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Run\(devices=2\); accepted: 1"):
+        fit_under(done.clips, BUDGET, Run(folder=tmp_path, devices=2))

@@ -79,9 +79,11 @@ def count_classifier(
         )
     if inside is None:
         return ledger
+    counted = set(frontend.state_dict()) if any(True for _ in frontend.parameters()) else set()
     constants = [
         TensorRow("frontend", name, n, n, int(torch.count_nonzero(tensor)), dtype, size, "frontend", "constants")
         for name, tensor in inside.named_buffers()
+        if name not in counted
         for n, dtype, size in ((tensor.numel(), str(tensor.dtype).removeprefix("torch."), tensor.element_size()),)
     ]
     return replace(ledger, tensors=(*ledger.tensors, *constants))
@@ -100,8 +102,8 @@ def _fixed(frontend: FrontEnd, call: Call) -> bool:
     if isinstance(call, ModuleCall):
         return False
     layer = frontend.get_submodule(call.layer)
-    bands = isinstance(layer, BandSpectrogram) and call.name == "matmul" and call.args[0] == layer.weights.shape
-    return call.name == "stft" or bands
+    weighs = isinstance(layer, BandSpectrogram) and not isinstance(layer.weights, nn.Parameter)
+    return call.name == "stft" or (weighs and call.name == "matmul" and call.args[0] == layer.weights.shape)
 
 
 def _refuse_hidden(network: nn.Module, trace: Trace) -> None:

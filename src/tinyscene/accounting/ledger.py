@@ -143,10 +143,6 @@ class Ledger:
         """Products that one counter misses."""
         return tuple(one for one in self.uncounted if one.counter == counter)
 
-    def tensors_by_layer(self) -> dict[str, tuple[TensorRow, ...]]:
-        """Tensor rows of each layer, in the network's order."""
-        return group_by_layer(self.tensors)
-
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts, strings and numbers: rows and the totals of the MAC counters."""
         return {

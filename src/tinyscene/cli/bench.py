@@ -56,6 +56,8 @@ def bench(
     counts = whole_numbers("--threads", threads, at_least=1)
     if clip_s is not None and not 0 < clip_s < inf:
         raise InputError(f"--clip-s {clip_s}; accepted: a length above 0 s")
+    if keep and not runtimes:
+        raise InputError(f"--keep {keep} without --runtimes; accepted: with it, since it exports the files")
     with ExitStack() as stack:
         into = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         openers, faults = _openers(files, runtimes, into, clip_s)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tinyscene.accounting import Ledger, count
+from tinyscene.accounting import count_classifier, peak_ram_bytes
 from tinyscene.compression.admm import ADMM, SHARE, phases, residuals
 from tinyscene.compression.channels import Coupled, remove
 from tinyscene.compression.coupling import coupled_channels
@@ -24,6 +24,7 @@ from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.folding import fold_batch_norm
 from tinyscene.training.fit import Fit
 from tinyscene.training.run import Run, Stage
 
@@ -183,25 +184,33 @@ class _Candidates:
 
     def __init__(self, budget: BudgetPruning, classifier: SceneClassifier) -> None:
         self.budget, self.classifier = budget, classifier
-        shortest_s = classifier.shortest_samples / classifier.sample_rate
-        self.example = classifier.example(max(budget.clip_s, shortest_s)).cpu()
+        self.clip_s = max(budget.clip_s, classifier.shortest_samples / classifier.sample_rate)
+        self.example = classifier.example(self.clip_s).cpu()
         found = coupled_channels(classifier.network, classifier.short_example())
         self.coupled = tuple(group for group in found if not group.exempt)
         self.exempt = {group.name: group.exempt for group in found if group.exempt}
-        self.matrices = quadratic_costs(self._ledger(classifier), classifier.network, self.coupled)
+        counted = Quantize().shape(classifier) if budget.at == "int8" else classifier
+        ledger = count_classifier(counted, self.clip_s)
+        self.matrices = quadratic_costs(ledger, classifier.network, self.coupled)
 
     def costs(self, kept: Kept) -> dict[str, int]:
         widths = _widths(kept)
         costs = {name: int(value(matrix, widths)) for name, matrix in self.matrices.items()}
         if self.budget.peak_ram_bytes is not None:
-            small = copy.deepcopy(self.classifier)
-            remove(small.network, zip(self.coupled, kept, strict=True))
-            costs["peak_ram_bytes"] = self._ledger(small).peak_ram_bytes
+            costs["peak_ram_bytes"] = self._peak_ram_bytes(kept)
         return costs
 
-    def _ledger(self, classifier: SceneClassifier) -> Ledger:
-        counted = Quantize().shape(classifier) if self.budget.at == "int8" else classifier
-        return count(counted.network, self.example)
+    def _peak_ram_bytes(self, kept: Kept) -> int:
+        """As `count_classifier` finds it: of an int8 network, that of the folded one."""
+        frontend, network = self.classifier.frontend, copy.deepcopy(self.classifier.network).cpu()
+        remove(network, zip(self.coupled, kept, strict=True))
+        if self.budget.at == "int8":
+            network = fold_batch_norm(network.eval(), self.classifier.short_example().cpu())
+        peak = peak_ram_bytes(network, self.example, self.budget.at)
+        if self.classifier.frontend_learns:
+            waveforms = torch.zeros(1, round(self.clip_s * self.classifier.sample_rate))
+            peak = max(peak, peak_ram_bytes(copy.deepcopy(frontend).cpu(), waveforms))
+        return peak
 
     def reasons(self) -> str:
         """Why channels stay: each reason with the first layer that it applies to."""

@@ -57,7 +57,9 @@ def quadratic_costs(ledger: Ledger, network: nn.Module, coupled: Sequence[Couple
     for layer in ledger.layers:
         if macs := layer.macs["torchinfo"]:
             held = sum((v for row, v in by_row.items() if row.layer == layer.layer and row.role in _COUNTED), none)
-            costs["macs"] += held * (macs / (full @ held @ full))
+            # A layer without tensors of its own reads another's, whose channels all stay.
+            counted = float(full @ held @ full)
+            costs["macs"] += held * (macs / counted) if counted else constant * macs
     return costs
 
 

@@ -34,7 +34,6 @@ SCENES = tuple(sorted(scenes.SCENES))
 DEVICES = tuple(scenes.DEVICES)
 BULK_DEVICE = "a"
 FEWER_DEVICES = ("b", "c", "s1", "s2", "s3")
-TEST_ONLY_DEVICES = ("s4", "s5", "s6")
 DEVICES_A_TEST_SEGMENT = 3
 
 # RMS range of a recording in dBFS, drawn anew for each, so that loudness tells nothing.

@@ -26,7 +26,6 @@ class ExecuTorch(Format):
 
     suffix: ClassVar[str] = ".pte"
     runtime: ClassVar[str] = "ExecuTorch"
-    extra: ClassVar[str] = "executorch"
 
     def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
         """See `Format.write`. Metadata are methods without inputs, so that their keys have to be identifiers."""

@@ -29,7 +29,6 @@ class Format(ABC):
     Attributes:
         suffix: of the file's name.
         runtime: in its makers' spelling.
-        extra: of this package, that installs the runtime; empty where it is always installed.
         any_length: whether one file takes clips of any number of frames where the front end is outside.
         keeps_halves: whether 16-bit weights are stored as such, rather than widened to 32 bits.
         ways: to write the same file; where one fails, the next is tried.
@@ -37,7 +36,6 @@ class Format(ABC):
 
     suffix: ClassVar[str]
     runtime: ClassVar[str]
-    extra: ClassVar[str] = ""
     any_length: ClassVar[bool] = False
     keeps_halves: ClassVar[bool] = False
     ways: ClassVar[tuple[str, ...]] = ("",)

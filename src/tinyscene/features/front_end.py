@@ -57,7 +57,7 @@ def record_arguments(kind: type[nn.Module]) -> None:
                 held |= held.pop(name)
             elif parameter.kind is parameter.VAR_POSITIONAL and not held[name]:
                 del held[name]
-        self.__dict__["arguments"] = held
+        self.__dict__["arguments"] = {n: list(v) if isinstance(v, range) else v for n, v in held.items()}
 
     kind.__init__ = recording  # type: ignore[method-assign]
 

@@ -87,8 +87,13 @@ class SceneClassifier(nn.Module):
                 f"{type(frontend).__name__} is not a front end; accepted: a class that derives from tinyscene.FrontEnd"
             )
         self.frontend = frontend
-        self.standardize = standardize or Standardize(frontend.bands, _channels(frontend))
-        channels, bands, _ = self.standardize.mean.shape
+        channels, bands = _channels(frontend), frontend.bands
+        self.standardize = standardize or Standardize(bands, channels)
+        if self.standardize.mean.shape != (channels, bands, 1):
+            raise InputError(
+                f"standardize of {tuple(self.standardize.mean.shape[:2])} channels and bands; accepted: "
+                f"({channels}, {bands}), those of {type(frontend).__name__}"
+            )
         set_memory_format(network, torch.zeros(2, channels, bands, frontend.frames(self._second)))
         self.network = laid_out(network)
         self.classes = tuple(classes)

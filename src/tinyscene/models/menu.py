@@ -8,8 +8,10 @@ padded with zeros; the baseline of 2024 reflects.
 from functools import partial
 from typing import Any
 
+import torch
+
 from tinyscene.errors import InputError
-from tinyscene.features import FrontEnd, Gammatone, LogMel, Raw, Standardize
+from tinyscene.features import FrontEnd, Gammatone, LogMel, Raw
 from tinyscene.models.aemnet import AemNet
 from tinyscene.models.bc_resnet_mod import BCResNetMod
 from tinyscene.models.classifier import SceneClassifier
@@ -112,7 +114,11 @@ def create_classifier(
 
     Raises InputError for an unknown name, or a network without a front end.
     """
-    frontend = create_frontend(name)
-    network = create_model(name, seed=seed, classes=len(classes), **arguments)
-    standardize = None if entry(name).standardized else Standardize.identity(frontend.bands)
-    return SceneClassifier(frontend, network, classes, standardize)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        frontend, network = create_frontend(name), create_model(name, classes=len(classes), **arguments)
+    classifier = SceneClassifier(frontend, network, classes)
+    if not entry(name).standardized:
+        classifier.standardize.fitted.fill_(True)  # it stays the identity
+    return classifier

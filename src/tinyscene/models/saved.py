@@ -158,7 +158,9 @@ def describe(module: nn.Module, menu: Mapping[str, type[nn.Module]]) -> dict[str
 def build(part: Part, menu: Mapping[str, type[_Module]]) -> _Module:
     """The described module. Raises InputError for one that is not on the menu, or for its arguments."""
     if part.name not in menu:
-        raise InputError(f"{part.name!r} is not on the menu; accepted: {', '.join(menu)}")
+        raise InputError(
+            f"{part.name!r} is not on the menu; accepted: {', '.join(menu)}; for your own, import its file first"
+        )
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights are discarded
             return menu[part.name](**part.arguments)

@@ -135,6 +135,12 @@ def _complexity(edition: Edition, folders: Mapping[str, Path], models: _Models) 
             if classifier.classes != edition.rules.classes:
                 classes = ", ".join(classifier.classes)
                 raise InputError(f"{which}: the classes {classes}; accepted: {', '.join(edition.rules.classes)}")
+            for part in (classifier.frontend, classifier.network):
+                if edition.package and not type(part).__module__.startswith("tinyscene."):
+                    raise InputError(
+                        f"{which}: {type(part).__name__} is your own, and the inference package holds tinyscene alone; "
+                        f"accepted: front ends and networks of tinyscene"
+                    )
             ledger = count_classifier(classifier, edition.rules.clip_s)
             if not (verdict := edition.rules.judge(ledger)).passed:
                 raise InputError(f"{which}: {verdict.text}")

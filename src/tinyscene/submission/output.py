@@ -34,8 +34,8 @@ def check_output(path: Path, edition: Edition, listed: Sequence[str] | None) -> 
     columns = ("filename", "scene_label", *edition.rules.classes)
     try:
         header, *rows = csv.reader(path.read_text("utf-8").splitlines() or [""], delimiter="\t")
-    except UnicodeDecodeError as error:
-        return {}, [f"{path.name}: {error}; accepted: text in UTF-8"]
+    except (UnicodeDecodeError, csv.Error) as error:
+        return {}, [f"{path.name}: {error}; accepted: cells separated by tabs, text in UTF-8"]
     if sorted(header) != sorted(columns):
         accepted = f"{', '.join(columns)}, separated by tabs, without a byte order mark"
         return {}, [f"{path.name}, row 1: the columns {', '.join(map(repr, header))}; accepted: {accepted}"]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,19 +51,29 @@ def run_package(
         "file_devices": [clip.device or "unknown" for clip in predicted],
     }
     # -I: neither this process's paths nor the current folder are searched; -B: no .pyc is left.
-    command = [python or sys.executable, "-I", "-B", probe.__file__]
+    command = [_path(python) if python else sys.executable, "-I", "-B", probe.__file__]
     clean = "accepted: a package that runs in a clean environment"
     try:
-        done = subprocess.run(
-            command, input=json.dumps(request), capture_output=True, text=True, timeout=_LONGEST_S, check=False
-        )
+        with tempfile.TemporaryDirectory() as elsewhere:
+            done = subprocess.run(
+                command,
+                input=json.dumps(request),
+                capture_output=True,
+                text=True,
+                timeout=_LONGEST_S,
+                check=False,
+                cwd=elsewhere,
+            )
     except subprocess.TimeoutExpired:
         return [f"{file}: not done after {_LONGEST_S} s; {clean}"]
     except OSError as error:
         return [f"{python}: {error.strerror}; accepted: the Python of an environment"]
     if done.returncode:
         return [f"{file}: status {done.returncode}: {' '.join(done.stderr.splitlines()[-1:])}; {clean}"]
-    answer = json.loads(done.stdout.splitlines()[-1])
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        return [f"{file}: ended without predictions, or printed behind them; {clean}"]
     problems = [
         f"{label}.{META}, system.complexity.{field}: {stated[field]}; accepted: {most}, as counted in the package"
         for field, most in answer["counted"].items()
@@ -89,3 +100,8 @@ def run_package(
             differ = f"probabilities up to {apart:.3g} from the output file's"
             problems.append(f"{file}, predict, {name}: {differ}; accepted: within {_CLOSE:g}")
     return problems
+
+
+def _path(python: str) -> str:
+    """Of a program in a folder, from any folder."""
+    return str(Path(python).absolute()) if Path(python).name != python else python

@@ -75,7 +75,7 @@ def fit_under(
 
     Args:
         clips: with train, validation and test clips of every class.
-        run: folder, seed and devices.
+        run: folder, seed and accelerator; one device.
         networks: names in `under_budget.NETWORKS`; all where empty.
         epochs_scale: multiplies all epochs; 1 where neither it nor `minutes` is given.
         minutes: sets it so that everything takes about this long on this machine, from one timed step of each
@@ -87,6 +87,8 @@ def fit_under(
             exceeds the budget or differs from its classifier; nothing is delivered then.
     """
     clips.require("train", "validation", "test")
+    if run.devices > 1:
+        raise InputError(f"fit under a budget with Run(devices={run.devices}); accepted: 1")
     if minutes is not None and epochs_scale is not None:
         raise InputError(f"--minutes {minutes:g} and --epochs-scale {epochs_scale:g}; accepted: one of them")
     scale = 1.0 if epochs_scale is None else epochs_scale
