@@ -191,7 +191,7 @@ def test_it_refuses_what_it_can_not_do(tones, trained, tmp_path):
             LotteryTicket(**arguments)
     with pytest.raises(InputError, match=r"Run.initial, which is not set; accepted"):
         LotteryTicket(0.6)(after, tones.development, run_in(tmp_path))
-    with pytest.raises(InputError, match=r"Run.initial, which is another; accepted"):
+    with pytest.raises(InputError, match=r"Run.initial, which is of another network; accepted"):
         LotteryTicket(0.6)(after, tones.development, run_in(tmp_path, waveform_net()))
     with pytest.raises(InputError, match="values to remove, of which .* are ranked; accepted"):
         LotteryTicket(0.999)(after, tones.development, run_in(tmp_path, before))
