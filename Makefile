@@ -34,7 +34,7 @@ bench: .venv/tested
 
 # The long versions of the tests: more kills, more seeds, whole matrices.
 soak: .venv/tested
-	TINYSCENE_SOAK=1 $(BIN)/python -m pytest -n 2 tests/deployment tests/submission tests/systems tests/training tests/test_users_networks.py
+	TINYSCENE_SOAK=1 $(BIN)/python -m pytest -n 2 tests/compression tests/deployment tests/models tests/submission tests/systems tests/training tests/test_users_networks.py
 
 # torch first: as a dependency, pip would install a build with CUDA.
 .venv/installed: pyproject.toml constraints.txt

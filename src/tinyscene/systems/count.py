@@ -31,6 +31,8 @@ def count_system(
     """
     rows = []
     shaped: Shaped = []
+    # Variants share stages, and training changes no structure: by the classifier, which `shaped` keeps.
+    ledgers: dict[tuple[int, float], Ledger] = {}
     total = sum(len(system.stages) for system in file.variants.values())
     with bar(f"counting {file.name}", total, quiet=quiet) as advance:
         for variant, system in file.variants.items():
@@ -39,26 +41,24 @@ def count_system(
                 torch.manual_seed(0)
                 after = shapes(system, system.untrained(system.rules.classes), shaped)
             for index, classifier in enumerate(after):
-                rows.append(stage_row(file, variant, index, classifier, edition, precision))
+                key = id(classifier), edition.clip_s
+                if key not in ledgers:
+                    ledgers[key] = count_classifier(classifier, edition.clip_s, precision=precision)
+                rows.append(stage_row(file, variant, index, ledgers[key], edition))
                 advance(variant)
     return rows
 
 
 def stage_row(
-    file: SystemFile,
-    variant: str,
-    index: int,
-    classifier: SceneClassifier,
-    rules: Rules,
-    precision: Precision | None = None,
+    file: SystemFile, variant: str, index: int, ledger: Ledger, rules: Rules, classes: int | None = None
 ) -> Row:
-    """Count the result of stage `index` of a variant.
+    """The row of stage `index` of a variant, for the edition's number of classes, or `classes`.
 
     The report's numbers are beside the last one, where the number of classes is the report's.
     """
     system = file.variants[variant]
-    ledger = count_classifier(classifier, rules.clip_s, precision=precision)
-    comparable = index == len(system.stages) - 1 and len(classifier.classes) == len(system.rules.classes)
+    classes = len(system.rules.classes) if classes is None else classes
+    comparable = index == len(system.stages) - 1 and classes == len(system.rules.classes)
     return Row(
         system=file.name,
         variant=variant,
@@ -67,7 +67,7 @@ def stage_row(
         ledger=ledger,
         convention=system.convention,
         rules=rules,
-        classes=len(classifier.classes),
+        classes=classes,
         reported=system.reported.beside(ledger) if system.reported and comparable else {},
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from tinyscene.accounting import count_classifier
 from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError
 from tinyscene.evaluation.evaluate import evaluate
@@ -83,7 +84,8 @@ def reproduce(
                 _claim(folder, file, list(seeds), data, write=run.fabric.is_global_zero)
             results = _run_variant(variant, system, classifier, clips, run, files)
             for index, result in enumerate(results):
-                row = stage_row(file, variant, index, result.classifier, system.rules)
+                ledger = count_classifier(result.classifier, system.rules.clip_s)
+                row = stage_row(file, variant, index, ledger, system.rules, len(clips.classes))
                 row = replace(row, dataset=clips.name, seed=seed, scores=result.scores, metrics=result.metrics)
                 rows.append(replace(row, file=result.file, model=str(result.folder.relative_to(folder))))
             seconds |= {result.folder: result.seconds for result in results}
