@@ -201,7 +201,7 @@ def test_steps_that_can_t_be(tmp_path: Path, given: dict[str, object], message: 
 def test_files_and_steps_that_don_t_fit(streamed: Streamed, inside: Artifact) -> None:
     with pytest.raises(InputError, match="takes whole clips; accepted: a file exported with step_s"):
         inside.stream()
-    with pytest.raises(InputError, match=r"given \(1, 7\) samples; accepted: \(1, 1200\), a step"):
+    with pytest.raises(InputError, match=r"given \(1, 7\) samples; accepted: \(1, 1200\), one step"):
         streamed().stream()(np.zeros((1, 7), np.float32))
     with pytest.raises(InputError, match="given 1800 samples; accepted: whole steps of 1200"):
         streamed().stream().through(np.zeros((1, 1800), np.float32))
