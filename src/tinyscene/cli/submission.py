@@ -66,7 +66,7 @@ def submission_check(
     ] = None,
     inference: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The inference package of 2025, which is somebody's code, to run."),
+        typer.Option(metavar="DIR", help="The inference package of 2025, to run; it is someone else's code."),
     ] = None,
     python: Annotated[
         str | None, typer.Option(help="Python of the environment to run it in [default: this one].")

@@ -36,7 +36,7 @@ BULK_DEVICE = "a"
 FEWER_DEVICES = ("b", "c", "s1", "s2", "s3")
 DEVICES_A_TEST_SEGMENT = 3
 
-# RMS range of a recording in dBFS, drawn anew for each, so that loudness tells nothing.
+# RMS range of a recording in dBFS, drawn for each, so that loudness does not give the scene away.
 LEVEL_DBFS = (-36.0, -22.0)
 
 
@@ -138,7 +138,7 @@ def segments_of(synthetic: Synthetic) -> Iterator[Segment]:
 
 
 def _is_there(folder: Path, synthetic: Synthetic, plan: Iterable[Segment]) -> bool:
-    """Whether this very rendering stands there, whole. Raises InputError if anything else does."""
+    """Whether this rendering is there, complete. Raises InputError if anything else does."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     accepted = "accepted: a new folder, or a rendering with the same settings"
@@ -158,7 +158,7 @@ def _is_there(folder: Path, synthetic: Synthetic, plan: Iterable[Segment]) -> bo
 
 
 def _record(synthetic: Synthetic) -> dict[str, object]:
-    """What `synthetic.json` says, as JSON gives it back."""
+    """The contents of `synthetic.json`, as JSON returns them."""
     settings: dict[str, object] = json.loads(json.dumps(asdict(synthetic)))
     return {"what": "synthetic scenes in the form of TAU 2022 Mobile", "version": VERSION, **settings}
 

@@ -187,7 +187,7 @@ def _open(opener: Opener, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    with suppress(OSError):  # the peak begins here; getrusage would tell that of the process that started this one
+    with suppress(OSError):  # the peak begins here; getrusage would report the parent's
         Path("/proc/self/clear_refs").write_text("5")
     before, started = _resident("VmRSS"), time.perf_counter()
     opened = opener(threads)

@@ -13,7 +13,7 @@ DEVICES = ("a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6")
 # The data set that the results block is about.
 DEVELOPMENT = "tau2022-mobile"
 COMPLEXITY = ("total_model_size", "total_parameters", "macs")
-# Fields of system.description: what the model tells, and what the authors do.
+# Fields of system.description: those known from the model, and those of the authors.
 FROM_MODEL = ("input_sampling_rate", "acoustic_features", "framework")
 _METHOD = ("data_augmentation", "machine_learning_method", "external_data_usage", "complexity_management", "pipeline")
 

@@ -132,7 +132,7 @@ def write_yaml(path: Path, value: Any) -> None:
 def read_authors(path: Path, edition: Edition, systems: int) -> dict[str, Any]:
     """Read an authors' file: team (Lastname_Institute, how all labels begin), authors, and a block for each system.
 
-    Where there is none, an example for this edition is written, and the error says so.
+    Where there is none, an example for this edition is written and named in the error.
 
     Raises:
         InputError: there was none, or what is in it can't be used; every such field is named.
