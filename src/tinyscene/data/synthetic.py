@@ -152,7 +152,7 @@ def _is_there(folder: Path, synthetic: Synthetic, plan: Iterable[Segment]) -> bo
     missing = expected - {f"audio/{path.name}" for path in (folder / "audio").glob("*.wav")}
     if missing:
         raise InputError(
-            f"{folder}: {len(missing)} of {len(expected)} clips are gone, {min(missing)} first; {accepted}"
+            f"{folder}: {len(missing)} of {len(expected)} clips are missing, {min(missing)} first; {accepted}"
         )
     return True
 
