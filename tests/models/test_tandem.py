@@ -33,8 +33,8 @@ def tandem(bands: int = 64) -> SceneClassifier:
 
 def select(classifier: SceneClassifier, kept: list[int], factors: torch.Tensor | None = None) -> SceneClassifier:
     frontend = LogMel(**classifier.frontend.arguments | {"kept": kept})
+    classifier.standardize.select(kept, factors)
     selected = SceneClassifier(frontend, classifier.network, CLASSES, classifier.standardize)
-    selected.standardize.select(kept, factors)
     selected.network.select_bands(kept)
     return selected
 

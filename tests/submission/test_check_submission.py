@@ -88,7 +88,7 @@ WAYS: dict[str, tuple[Spoil, str]] = {
     ),
     "another encoding": (
         bytes_of_output(lambda text: text.replace(b"airport", b"a\xe9roport")),
-        r"output\S*.csv: 'utf-8' codec can't decode .*; accepted: text in UTF-8",
+        r"output\S*.csv: 'utf-8' codec can't decode .*; accepted: cells separated by tabs, text in UTF-8",
     ),
     "an empty row": (rows(lambda t: [*t[:3], [""], *t[3:]]), r"row 4, 0 cells; accepted: 12, as in the header"),
     "a space before the scene": (
