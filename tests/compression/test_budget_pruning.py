@@ -285,7 +285,7 @@ class Tied(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.first, self.second = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        self.stem, self.first, self.second = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, bias=False)
         self.second.weight = self.first.weight
         self.more, self.dense = nn.Conv2d(8, 32, 3), nn.Linear(32, 3)
 
