@@ -129,3 +129,14 @@ def test_your_own_network(run: Callable[..., str], folders: Path, tmp_path: Path
     assert sum(tensor.values for tensor in weights) == 32 * 400 + 16 * 9 + 16 * 9 * 8 + 8 * 10
     with pytest.raises(ts.InputError, match="'small' is not on the menu"):
         ts.SceneClassifier.load(tmp_path / "run" / "model")
+
+
+def test_what_contributing_names_is_there() -> None:
+    """Files, folders and examples, and the names that a new thing touches in them."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    package = ROOT / "src" / "tinyscene"
+    named = [name for name in re.findall(r"`([\w./]+)`", text) if "/" in name or name.endswith(".py")]
+    assert len(named) > 10
+    assert [name for name in named if not ((package / name).exists() or (ROOT / name).exists())] == []
+    for name, path in re.findall(r"`([A-Z_]{3,})`(?: and `\w+`)? (?:in|of) `([\w./]+\.py)`", text):
+        assert re.search(rf"^{name}\b", (package / path).read_text(), re.MULTILINE), (name, path)

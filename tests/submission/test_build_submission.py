@@ -9,8 +9,10 @@ import torch
 import torchinfo
 import yaml
 from small_submissions import CLIP_DEVICES, CLIPS, authors_file, classifier
+from torch import nn
 
-from tinyscene import SceneClassifier
+from menus import menus
+from tinyscene import Quantize, SceneClassifier
 from tinyscene.accounting import count
 from tinyscene.errors import InputError
 from tinyscene.rules import RULES
@@ -146,7 +148,7 @@ def test_nothing_is_left_of_a_build_that_fails(submitted, tmp_path):
         build(built.runs, built.edition, broken, **given)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "list.csv"]
     (tmp_path / "out").mkdir()
-    with pytest.raises(InputError, match=r"out: is there already; accepted: a new folder"):
+    with pytest.raises(InputError, match=r"out: already exists; try a new folder"):
         build(built.runs, built.edition, clips, **given)
 
 
@@ -155,7 +157,7 @@ def test_an_example_of_the_authors_file_is_written_and_its_placeholders_are_refu
     built = submitted(year)
     authors = tmp_path / "authors.yaml"
     given = {"authors": authors, "out": tmp_path / "out"}
-    with pytest.raises(InputError, match=f"an example for {year} was written to it"):
+    with pytest.raises(InputError, match=f"an example for {year} was written there"):
         build(built.runs, built.edition, built.clips, **given)
     example = yaml.safe_load(authors.read_text())
     assert len(example["systems"]) == 2
@@ -205,6 +207,30 @@ def test_runs_that_do_not_fit_the_edition(submitted, tmp_path):
         build([run, built.runs[1]], built.edition, **given)
     with pytest.raises(InputError, match="edition 2023; accepted: 2024, 2025"):
         get_edition(2023)
+
+
+class Own(nn.Module):
+    """A network outside tinyscene, which no inference package holds."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(1, 4, 3), nn.Linear(4, classes)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.conv(features).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_network_of_ones_own_is_refused_for_the_inference_package(submitted, tmp_path, precision):
+    built = submitted(2025)
+    given = {"clips": built.clips, "authors": built.authors, "out": tmp_path / "out"}
+    made = classifier(built.edition)
+    with menus(own=Own):
+        own = SceneClassifier(made.frontend, Own(), made.classes, made.standardize)
+        own = own if precision == "float32" else Quantize().shape(own)
+        own.save(tmp_path / "own")
+        with pytest.raises(InputError, match="own: Own is your own, and the inference package holds tinyscene alone"):
+            build([tmp_path / "own", built.runs[1]], built.edition, **given)
 
 
 def test_results_come_from_a_run_on_the_challenges_own_data(submitted, tmp_path):

@@ -64,7 +64,8 @@ def count_classifier(
         InputError: as `count`.
     """
     ledger, frontend = count(classifier.network, classifier.example(clip_s), precision=precision), classifier.frontend
-    if any(True for _ in frontend.parameters()):
+    learned = any(True for _ in frontend.parameters())
+    if learned:
         waveforms = torch.zeros(1, round(clip_s * classifier.sample_rate), device=classifier.standardize.mean.device)
         trace = trace_forward(frontend, waveforms)
         trace.calls = [call for call in trace.calls if not _fixed(frontend, call)]
@@ -79,7 +80,7 @@ def count_classifier(
         )
     if inside is None:
         return ledger
-    counted = set(frontend.state_dict()) if any(True for _ in frontend.parameters()) else set()
+    counted = set(frontend.state_dict()) if learned else set()
     constants = [
         TensorRow("frontend", name, n, n, int(torch.count_nonzero(tensor)), dtype, size, "frontend", "constants")
         for name, tensor in inside.named_buffers()

@@ -31,23 +31,25 @@ _LEGEND = (
 
 def bench(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Exported files, and folders of models to run in torch.")
+        list[Path], typer.Argument(metavar="FILE...", help="Exported files, or folders of models, which run in torch.")
     ],
     runtimes: Annotated[
-        str | None, typer.Option(help="Export the models for these too: all, or some, such as onnx,tflite.")
+        str | None, typer.Option(help="Also export the models for these: all, or some, such as onnx,tflite.")
     ] = None,
-    keep: Annotated[Path | None, typer.Option(help="Where the exported files stay [default: removed].")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for the exported files [default: temporary].")] = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads, such as 1 2.")] = "1",
     clip_s: Annotated[
         float | None,
-        typer.Option(help="Length of a clip in seconds, where the file leaves it open [default: as trained, or 1]."),
+        typer.Option(help="Clip length in seconds, for files that take any [default: as trained, or 1]."),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="In each, the files take turns of 5 runs, in random order.")] = 10,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of rounds; in each, the files take turns of 5 runs, in random order.")
+    ] = 10,
     json_file: Json = None,
 ) -> None:
     """Measure models and exported files: ms a clip, warm and cold, memory and bytes, each in a process of its own.
 
-    Ratios are to the first: put float32 there to see what int8 brings. With --runtimes, a saved model is measured in
+    Ratios are to the first: put float32 there to see the gain of int8. With --runtimes, a saved model is measured in
     torch, and as a file of every runtime with its front end outside and inside.
     """
     from tinyscene.deployment.bench import Measured, measure

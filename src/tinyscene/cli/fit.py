@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from tinyscene.cli.options import (
     Cache,
@@ -20,6 +19,8 @@ from tinyscene.cli.options import (
     load_clips,
     narrow,
     program,
+    resumable,
+    run_folder,
     screen,
     write_json,
 )
@@ -76,9 +77,8 @@ def fit(
     first = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
     options = given(subset, test_fold, drop_shared)
     clips = load_clips(data, dataset, (first.sample_rate, first.channel), options, skip_bad=skip_bad, pieces=pieces)
-    own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
-    folder = out or Path("runs") / f"fit-{own}"
-    try:
+    folder = run_folder(out, "fit", clips)
+    with resumable("the last epoch"):
         found = fit_under(
             clips,
             budget,
@@ -87,9 +87,6 @@ def fit(
             epochs_scale=epochs_scale,
             minutes=minutes,
         )
-    except KeyboardInterrupt:
-        Console(stderr=True).print("\ninterrupted; the same command resumes after the last epoch", highlight=False)
-        raise
     if json_file:
         tried = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
         write_json(

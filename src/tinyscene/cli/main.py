@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 import tinyscene
 from tinyscene.cli import bench, data, export, fit, run, submission
@@ -28,6 +27,8 @@ from tinyscene.cli.options import (
     print_run,
     recipe,
     refuse,
+    resumable,
+    run_folder,
     screen,
     seeds_of,
     write_json,
@@ -188,9 +189,8 @@ def reproduce(
     built = next(iter(file.variants.values())).build(("a", "b"))
     options = given(subset, test_fold, drop_shared)
     clips = load_clips(data, dataset, (built.sample_rate, built.channel), options, skip_bad=skip_bad, pieces=pieces)
-    own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
-    folder = out or Path("runs") / f"{file.name}-{own}"
-    try:
+    folder = run_folder(out, file.name, clips)
+    with resumable("the last epoch"):
         rows = systems.reproduce(
             file,
             clips,
@@ -198,9 +198,6 @@ def reproduce(
             seeds=seeds_of(seeds),
             settings={"epochs_scale": epochs_scale, "set": set_ or []},
         )
-    except KeyboardInterrupt:
-        Console(stderr=True).print("\ninterrupted; the same command resumes after the last epoch", highlight=False)
-        raise
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         print_run(rows, file, clips, folder, json_file)
 

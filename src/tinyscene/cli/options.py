@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tinyscene.errors import InputError
+from tinyscene.progress import say
 
 if TYPE_CHECKING:
     from tinyscene.audio import Channel
@@ -70,6 +73,22 @@ def load_clips(
     for note in waveforms.clips.notes:
         Console(stderr=True, soft_wrap=True).print(f"note: {note}", highlight=False, markup=False)
     return waveforms.clips if pieces is None else waveforms.in_pieces(pieces)
+
+
+def run_folder(out: Path | None, name: str, clips: "Clips") -> Path:
+    """The given folder, or one under runs/ by name and data set."""
+    own = clips.root.stem if clips.name in ("folder", "csv") else clips.name
+    return out or Path("runs") / f"{name}-{own}"
+
+
+@contextmanager
+def resumable(after: str) -> Iterator[None]:
+    """On Ctrl-C, report how to resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"\ninterrupted; the same command resumes after {after}")
+        raise
 
 
 def check_split(split: str) -> None:

@@ -1,13 +1,12 @@
 """`tinyscene run`: a model or an exported file on recordings, a stream or the microphone."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinyscene.cli.options import SkipBad, list_skipped
+from tinyscene.cli.options import SkipBad, list_skipped, resumable
 from tinyscene.cli.rows import STDIN, open_rows, shown
 from tinyscene.errors import InputError
 from tinyscene.progress import bar, say
@@ -102,7 +101,10 @@ def _recordings(
     clip_of(model, clip_s)  # a fault of every recording is no reason to set each aside
     key = fingerprint(path) + ("" if clip_s is None else f" {clip_s:g} s")
     files, skipped, cut = _files(named), [], 0
-    with open_rows(model, out, form, key) as (rows, done), _interruptible(out):
+    with (
+        open_rows(model, out, form, key) as (rows, done),
+        resumable(f"the last row of {out}") if out else nullcontext(),
+    ):
         left = [file for file in files if file not in done]
         with bar("listening", len(files), done=len(files) - len(left), quiet=shown(out)) as advance:
             for file in left:
@@ -119,17 +121,6 @@ def _recordings(
     if cut:
         say(f"{cut} of {len(left)} were longer than 30 s and split into clips of 30 s; --clip-s sets the length")
     list_skipped(skipped)
-
-
-@contextmanager
-def _interruptible(out: Path | None) -> "Iterator[None]":
-    """Ctrl-C prints how to resume."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if out:
-            say(f"\ninterrupted; the same command resumes after the last row of {out}")
-        raise
 
 
 def _files(named: list[str]) -> list[str]:

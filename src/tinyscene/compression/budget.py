@@ -207,7 +207,7 @@ class _Candidates:
         if self.budget.at == "int8":
             network = fold_batch_norm(network.eval(), self.classifier.short_example().cpu())
         peak = peak_ram_bytes(network, self.example, self.budget.at)
-        if self.classifier.frontend_learns:
+        if any(True for _ in frontend.parameters()):
             waveforms = torch.zeros(1, round(self.clip_s * self.classifier.sample_rate))
             peak = max(peak, peak_ram_bytes(copy.deepcopy(frontend).cpu(), waveforms))
         return peak

@@ -1,4 +1,4 @@
-"""How long a clip takes, and how much memory: models and files, each in a process of its own, in turns."""
+"""Time and memory for a clip: models and files, each in its own process, in turns."""
 
 import os
 import random
@@ -31,7 +31,7 @@ _MS = 1000
 
 @dataclass(frozen=True)
 class Opened:
-    """What runs one clip, again and again.
+    """A model or file that is open and ready to run a clip.
 
     Attributes:
         clip: from the waveform to the probabilities; of a stream, one step.
@@ -50,7 +50,7 @@ Opener = Callable[[int], Opened]
 
 @dataclass(frozen=True)
 class Timing:
-    """Of single runs, in ms."""
+    """Milliseconds of single runs."""
 
     median: float
     p10: float
@@ -62,14 +62,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measured:
-    """One thing at one number of threads.
+    """A model or file at one number of threads.
 
     Attributes:
         facts: of `Opened`.
         cold_ms: opening it, with what its runtime imports, and the first clip.
         clip, network: of `Opened`, warm.
         peak_bytes: of resident memory, above what the process held before opening; None where there is no /proc.
-        fault: why there are no figures; empty where there are.
+        fault: why it was not measured; empty where it was.
     """
 
     name: str
@@ -164,7 +164,7 @@ def measure(
             except InputError as error:
                 faults[name] = str(error)
             except BrokenProcessPool:
-                faults[name] = "its process ended; accepted: a file that its runtime survives"
+                faults[name] = "its process ended, killed or by a crash of the runtime; try another runtime"
             except Exception as error:  # of a runtime, any
                 faults[name] = f"{type(error).__name__}: {error}"
             return None
@@ -199,7 +199,7 @@ def _open(opener: Opener, threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """A process of a pool waits for work for ever where the one that measures was killed."""
+    """Exit with the measuring process: otherwise, a pool's process would wait forever after it is killed."""
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -214,7 +214,7 @@ def _turn(runs: int) -> None:
             started = time.perf_counter()
             way()
             _held[name].append(_MS * (time.perf_counter() - started))
-        # The first run after the others had their turns finds the caches full of theirs.
+        # The first run finds the caches full of the others' data.
         del _held[name][-runs - 1 : -runs]
 
 

@@ -5,7 +5,8 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,7 @@ from tinyscene.models.registry import kinds
 from tinyscene.models.saved import (
     FORMAT,
     Described,
+    Int8,
     Part,
     build,
     build_sized,
@@ -50,10 +52,6 @@ _EXTRA_STATE = "_extra_state"
 _MISMATCHES = ("shapes cannot be multiplied", "must match the size", "expected input")
 # Longer recordings are processed in chunks of this length, where the network can.
 _CHUNK_S = 30.0
-# Int8 networks as they are built, by class and description: capturing one takes seconds, and what was saved is often
-# loaded again.
-_captured: dict[tuple[type[nn.Module], str], Int8Network] = {}
-_MOST_CAPTURED = 8
 
 
 @dataclass(frozen=True)
@@ -395,8 +393,9 @@ class SceneClassifier(nn.Module):
         """Raise InputError where the two do not fit."""
         network = build_sized(described, kinds(), len(weights))
         if described.int8:
+            key = type(network), described.model_dump_json(include={"network", "sizes", "int8"})
             try:
-                network = _int8(described, network)
+                network = copy.deepcopy(_captured(_Capture(key, network, described.int8)))
             except Exception as error:
                 raise InputError(f"int8: {error}; accepted: values of the saved model") from error
         frontend = build(described.frontend, FRONTENDS)
@@ -422,18 +421,21 @@ class SceneClassifier(nn.Module):
         return classifier.eval()
 
 
-def _int8(described: Described, network: nn.Module) -> Int8Network:
-    """The int8 network of a float one as it was built, to be filled with weights."""
-    assert described.int8
-    key = type(network), described.model_dump_json(include={"network", "sizes", "int8"})
-    if key not in _captured:
-        example = torch.zeros(described.int8.example)
-        set_memory_format(network, torch.cat([example, example]))
-        made = prepare(network.eval(), example, described.int8.keep_float).convert()
-        while len(_captured) >= _MOST_CAPTURED:
-            del _captured[next(iter(_captured))]
-        _captured[key] = made
-    return copy.deepcopy(_captured[key])
+@dataclass(frozen=True)
+class _Capture:
+    """What an int8 network is built from; `key` holds everything that distinguishes it."""
+
+    key: tuple[type[nn.Module], str]
+    network: nn.Module = field(compare=False)
+    int8: Int8 = field(compare=False)
+
+
+@lru_cache(maxsize=8)
+def _captured(of: _Capture) -> Int8Network:
+    """The int8 network, to be copied and filled with weights: a capture takes seconds, and saving reloads a model."""
+    example = torch.zeros(of.int8.example)
+    set_memory_format(of.network, torch.cat([example, example]))
+    return prepare(of.network.eval(), example, of.int8.keep_float).convert()
 
 
 def _channels(frontend: FrontEnd) -> int:

@@ -68,7 +68,9 @@ class _Standardize(_Strict):
     channels: Annotated[int, Field(gt=0, le=1 << 6)]
 
 
-class _Int8(_Strict):
+class Int8(_Strict):
+    """How a network was quantized."""
+
     keep_float: tuple[str, ...]
     example: Annotated[tuple[PositiveInt, ...], AfterValidator(_short)]
 
@@ -89,7 +91,7 @@ class Described(_Strict):
     standardize: _Standardize
     network: Part
     sizes: dict[str, dict[Literal[_SIZES], Annotated[int, Field(gt=0, le=_MOST)]]]  # type: ignore[valid-type]
-    int8: _Int8 | None
+    int8: Int8 | None
     tied: dict[str, str] = {}
     weights_sha256: str
 

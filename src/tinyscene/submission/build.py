@@ -17,6 +17,7 @@ from tinyscene.evaluation import Scores, probabilities_of
 from tinyscene.features import Gammatone, LogMel, Raw
 from tinyscene.files import write_whole_folder
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.quantized import Int8Network
 from tinyscene.submission.edition import COMPLEXITY, DEVELOPMENT, DEVICES, FROM_MODEL, META, MOST_SYSTEMS, TASK, Edition
 from tinyscene.submission.inference import load_by_device
 from tinyscene.submission.meta import read_authors, write_yaml
@@ -65,7 +66,7 @@ def build(
     if report is not None and not report.is_file():
         raise InputError(f"{report}: no such file; accepted: the technical report, a PDF")
     if out.exists():
-        raise InputError(f"{out}: is there already; accepted: a new folder")
+        raise InputError(f"{out}: already exists; try a new folder")
     name = f"{given['team']}_{TASK}"
     systems = {f"{name}_{index}": _system(edition, run, given, f"{name}_{index}") for index, run in enumerate(runs, 1)}
     with write_whole_folder(out) as partial:
@@ -135,7 +136,9 @@ def _complexity(edition: Edition, folders: Mapping[str, Path], models: _Models) 
             if classifier.classes != edition.rules.classes:
                 classes = ", ".join(classifier.classes)
                 raise InputError(f"{which}: the classes {classes}; accepted: {', '.join(edition.rules.classes)}")
-            for part in (classifier.frontend, classifier.network):
+            network = classifier.network
+            float_network = network.origin.network if isinstance(network, Int8Network) else network
+            for part in (classifier.frontend, float_network):
                 if edition.package and not type(part).__module__.startswith("tinyscene."):
                     raise InputError(
                         f"{which}: {type(part).__name__} is your own, and the inference package holds tinyscene alone; "

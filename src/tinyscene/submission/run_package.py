@@ -5,7 +5,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,58 +52,50 @@ def run_package(
         "files": [str(clips.root.resolve() / clip.path) for clip in predicted] if clips else [],
         "file_devices": [clip.device or "unknown" for clip in predicted],
     }
-    # -I: neither this process's paths nor the current folder are searched; -B: no .pyc is left.
-    command = [_path(python) if python else sys.executable, "-I", "-B", probe.__file__]
-    clean = "accepted: a package that runs in a clean environment"
-    try:
-        with tempfile.TemporaryDirectory() as elsewhere:
-            done = subprocess.run(
-                command,
-                input=json.dumps(request),
-                capture_output=True,
-                text=True,
-                timeout=_LONGEST_S,
-                check=False,
-                cwd=elsewhere,
-            )
-    except subprocess.TimeoutExpired:
-        return [f"{file}: not done after {_LONGEST_S} s; {clean}"]
-    except OSError as error:
-        return [f"{python}: {error.strerror}; accepted: the Python of an environment"]
-    if done.returncode:
-        return [f"{file}: status {done.returncode}: {' '.join(done.stderr.splitlines()[-1:])}; {clean}"]
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        return [f"{file}: ended without predictions, or printed behind them; {clean}"]
+    answer = _answer(file, request, python)
+    if isinstance(answer, str):
+        return [answer]
     problems = [
         f"{label}.{META}, system.complexity.{field}: {stated[field]}; accepted: {most}, as counted in the package"
         for field, most in answer["counted"].items()
         if stated and stated[field] != most
     ]
-    if sorted(answer["classes"]) != sorted(edition.rules.classes):
-        classes = ", ".join(answer["classes"])
-        return [*problems, f"{file}, predict: the classes {classes}; accepted: {', '.join(edition.rules.classes)}"]
-    order = [answer["classes"].index(scene) for scene in edition.rules.classes]
-    results = answer["probabilities"]
+    classes, results = answer["classes"], answer["probabilities"]
+    if sorted(classes) != sorted(edition.rules.classes):
+        accepted = ", ".join(edition.rules.classes)
+        return [*problems, f"{file}, predict: the classes {', '.join(classes)}; accepted: {accepted}"]
     # Without clips, the package predicts a file of its own.
-    if len(results) != (len(predicted) or 1) or any(np.size(found) != len(order) for found in results):
-        sizes = ", ".join(str(np.size(found)) for found in results)
-        return [
-            *problems,
-            f"{file}, predict: results of {sizes or 'no'} probabilities for {len(predicted) or 1} files; accepted: "
-            f"{len(order)} for each",
-        ]
+    expected = len(predicted) or 1
+    if len(results) != expected or any(np.size(found) != len(classes) for found in results):
+        sizes = ", ".join(str(np.size(found)) for found in results) or "no"
+        wrong = f"results of {sizes} probabilities for {expected} files; accepted: {len(classes)} for each"
+        return [*problems, f"{file}, predict: {wrong}"]
+    order = [classes.index(scene) for scene in edition.rules.classes]
     for clip, found in zip(predicted, results, strict=False):
         name = Path(clip.path).name
         apart = np.abs(np.ravel(found)[order] - output[name]).max() if name in output else 0.0
-        # Not >: what is not a number is no closer.
+        # Not >: NaN is no closer.
         if not apart <= _CLOSE:
             differ = f"probabilities up to {apart:.3g} from the output file's"
             problems.append(f"{file}, predict, {name}: {differ}; accepted: within {_CLOSE:g}")
     return problems
 
 
-def _path(python: str) -> str:
-    """Of a program in a folder, from any folder."""
-    return str(Path(python).absolute()) if Path(python).name != python else python
+def _answer(file: str, request: Mapping[str, Any], python: str | None) -> dict[str, Any] | str:
+    """The answer of `probe.py`, run in an empty folder, or the problem that kept it from one."""
+    program = str(Path(python).absolute()) if python and Path(python).name != python else python
+    # -I: neither this process's paths nor the current folder are searched; -B: no .pyc is left.
+    command = [program or sys.executable, "-I", "-B", probe.__file__]
+    clean, given = "accepted: a package that runs in a clean environment", json.dumps(request)
+    run = partial(subprocess.run, command, input=given, capture_output=True, text=True, timeout=_LONGEST_S)
+    try:
+        with tempfile.TemporaryDirectory() as empty:
+            done = run(cwd=empty, check=False)
+        answer: dict[str, Any] | str = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else ""
+    except subprocess.TimeoutExpired:
+        return f"{file}: not done after {_LONGEST_S} s; {clean}"
+    except OSError as error:
+        return f"{python}: {error.strerror}; accepted: the Python of an environment"
+    except (ValueError, IndexError):
+        return f"{file}: ended without predictions, or printed after them; {clean}"
+    return answer or f"{file}: status {done.returncode}: {' '.join(done.stderr.splitlines()[-1:])}; {clean}"

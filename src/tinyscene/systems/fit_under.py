@@ -13,7 +13,7 @@ from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
-from tinyscene.progress import say
+from tinyscene.progress import say, track
 from tinyscene.rules import Budget, Limit, Rules
 from tinyscene.rules.rules import UNITS
 from tinyscene.systems import under_budget
@@ -129,7 +129,8 @@ def _planned(
     waveforms = decode(clips.development, first.sample_rate, first.channel, quiet=quiet)
     rules = budget.rules(training_length(waveforms, ()) / first.sample_rate, clips.classes)
     left, left_out = [], {}
-    for one in candidates(among, rules, epochs_of(clips, epochs_scale)):
+    found = candidates(among, rules, epochs_of(clips, epochs_scale))
+    for one in track(found, "pruning untrained candidates to the budget", len(found), quiet=quiet):
         made = one.build(rules.classes)
         if made.shortest_samples > min(waveforms.lengths):
             left_out[one.name] = f"takes clips of at least {made.shortest_samples / made.sample_rate:g} s"
@@ -221,9 +222,9 @@ def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
     """Copy the final run's results into `folder`, the receipt last. Raises InputError for an illegal file."""
     verdict, fault = row.rules.judge(row.ledger), row.file.fault if row.file else "no file was written"
     if not verdict.passed:
-        fault = f"the file exceeds the budget ({verdict.line})"
+        fault = f"the file exceeds the budget ({verdict.line}); try a larger budget"
     if fault:
-        raise InputError(f"{folder}: nothing is delivered, {fault}; try a larger budget")
+        raise InputError(f"{folder}: nothing is delivered, {fault}")
     run = folder / FINAL
     classifier = SceneClassifier.load(run / row.model)
     classifier.save(folder / MODEL)
