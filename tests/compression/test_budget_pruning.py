@@ -322,3 +322,15 @@ def test_a_front_end_that_learns_is_part_of_the_budget():
     parameters = CONVENTIONS["bn2"](count_classifier(small, 1.0).tensors).parameters
     assert 8_700 < parameters <= 9_000
     assert sum(parameter.numel() for parameter in small.parameters()) == parameters
+
+
+@pytest.mark.parametrize("at", ["float32", "int8"])
+def test_a_budget_of_ram_is_that_of_the_ledger(at):
+    classifier = build("cp_mobile")
+
+    def peak(one):
+        return count_classifier(one if at == "float32" else Quantize().shape(one), 1.0).peak_ram_bytes
+
+    budget = int(0.6 * peak(classifier))
+    stage = BudgetPruning(peak_ram_bytes=budget, at=at)
+    assert peak(stage.shape(classifier)) == stage.plan(classifier).costs["peak_ram_bytes"] <= budget

@@ -4,6 +4,7 @@ import copy
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -202,15 +203,18 @@ class _Candidates:
 
     def _peak_ram_bytes(self, kept: Kept) -> int:
         """As `count_classifier` finds it: of an int8 network, that of the folded one."""
-        frontend, network = self.classifier.frontend, copy.deepcopy(self.classifier.network).cpu()
+        network = copy.deepcopy(self.classifier.network).cpu()
         remove(network, zip(self.coupled, kept, strict=True))
         if self.budget.at == "int8":
             network = fold_batch_norm(network.eval(), self.classifier.short_example().cpu())
-        peak = peak_ram_bytes(network, self.example, self.budget.at)
-        if any(True for _ in frontend.parameters()):
-            waveforms = torch.zeros(1, round(self.clip_s * self.classifier.sample_rate))
-            peak = max(peak, peak_ram_bytes(copy.deepcopy(frontend).cpu(), waveforms))
-        return peak
+        return max(self._of_frontend, peak_ram_bytes(network, self.example, self.budget.at))
+
+    @cached_property
+    def _of_frontend(self) -> int:
+        """Peak RAM of a front end that learns, in bytes; 0 of another."""
+        frontend = copy.deepcopy(self.classifier.frontend).cpu()
+        waveforms = torch.zeros(1, round(self.clip_s * self.classifier.sample_rate))
+        return peak_ram_bytes(frontend, waveforms) if any(True for _ in frontend.parameters()) else 0
 
     def reasons(self) -> str:
         """Why channels stay: each reason with the first layer that it applies to."""

@@ -54,9 +54,13 @@ def quadratic_costs(ledger: Ledger, network: nn.Module, coupled: Sequence[Couple
         "bytes": sum((by_row[row] * row.itemsize for row in CONVENTIONS["bn4"].counted(ledger.tensors)), none),
         "macs": none.copy(),
     }
+    of_layer: dict[str, Matrix] = {}
+    for row, matrix in by_row.items():
+        if row.role in _COUNTED:
+            of_layer[row.layer] = of_layer.get(row.layer, none) + matrix
     for layer in ledger.layers:
         if macs := layer.macs["torchinfo"]:
-            held = sum((v for row, v in by_row.items() if row.layer == layer.layer and row.role in _COUNTED), none)
+            held = of_layer.get(layer.layer, none)
             # A layer without tensors of its own reads another's, whose channels all stay.
             counted = float(full @ held @ full)
             costs["macs"] += held * (macs / counted) if counted else constant * macs
