@@ -81,13 +81,15 @@ def count_classifier(
     if inside is None:
         return ledger
     counted = set(frontend.state_dict()) if learned else set()
-    constants = [
-        TensorRow("frontend", name, n, n, int(torch.count_nonzero(tensor)), dtype, size, "frontend", "constants")
-        for name, tensor in inside.named_buffers()
-        if name not in counted
-        for n, dtype, size in ((tensor.numel(), str(tensor.dtype).removeprefix("torch."), tensor.element_size()),)
-    ]
+    constants = [_constant(name, tensor) for name, tensor in inside.named_buffers() if name not in counted]
     return replace(ledger, tensors=(*ledger.tensors, *constants))
+
+
+def _constant(name: str, tensor: Tensor) -> TensorRow:
+    """The row of what a front end inside a file holds."""
+    values, nonzero = tensor.numel(), int(torch.count_nonzero(tensor))
+    dtype, size = str(tensor.dtype).removeprefix("torch."), tensor.element_size()
+    return TensorRow("frontend", name, values, values, nonzero, dtype, size, "frontend", "constants")
 
 
 _Of = TypeVar("_Of", TensorRow, LayerRow, Uncounted)
