@@ -1,6 +1,7 @@
 """The log-mel front end against librosa."""
 
 import warnings
+from unittest import mock
 
 import librosa
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyscene.errors import InputError
-from tinyscene.features import LogMel
+from tinyscene.features import LogMel, spectrogram
 from tinyscene.features.logmel import mel_matrix
 
 SINGH = {"sample_rate": 44_100, "n_fft": 2048, "n_mels": 40, "window_s": 0.040, "hop_s": 0.020, "window": "hamming"}
@@ -148,6 +149,39 @@ def test_many_clips_at_once_are_each_alone():
     waveforms = torch.randn(19, 1000)
     alone = torch.cat([frontend(waveform[None]) for waveform in waveforms])
     torch.testing.assert_close(frontend(waveforms), alone, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    clips=st.integers(1, 5),
+    samples=st.integers(1, 900),
+    n_fft=st.integers(8, 130),
+    shorter=st.integers(0, 7),
+    hop=st.integers(1, 140),
+    center=st.booleans(),
+    power=st.sampled_from([1, 2]),
+    bands=st.sampled_from([2, 20]),
+    points=st.sampled_from([1, 500, 5 << 16]),
+    threads=st.integers(1, 3),
+)
+def test_steps_on_several_threads_are_the_transform_in_one(
+    clips, samples, n_fft, shorter, hop, center, power, bands, points, threads
+):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bands without a bin
+        settings_ = {"hop_length": hop, "win_length": n_fft - shorter, "center": center, "power": power}
+        frontend = LogMel(8000, n_fft, bands, **settings_, log=None)
+    waveforms = torch.randn(clips, max(samples, frontend.shortest_samples))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with mock.patch.object(spectrogram, "_POINTS_A_STEP", points), torch.inference_mode():
+            in_steps = frontend(waveforms)
+    finally:
+        torch.set_num_threads(before)
+    whole = frontend(waveforms.requires_grad_())  # with a gradient: torch.stft and a dense product
+    assert whole.requires_grad
+    torch.testing.assert_close(in_steps, whole.detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_silence_is_the_floor():

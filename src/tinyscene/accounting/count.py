@@ -106,7 +106,9 @@ def _fixed(frontend: FrontEnd, call: Call) -> bool:
         return False
     layer = frontend.get_submodule(call.layer)
     weighs = isinstance(layer, BandSpectrogram) and not isinstance(layer.weights, nn.Parameter)
-    return call.name == "stft" or (weighs and call.name == "matmul" and call.args[0] == layer.weights.shape)
+    return call.name in ("stft", "fft_rfft") or (
+        weighs and call.name == "matmul" and call.args[0] == layer.weights.shape
+    )
 
 
 def _refuse_hidden(network: nn.Module, trace: Trace) -> None:

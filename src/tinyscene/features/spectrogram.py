@@ -1,20 +1,25 @@
 """Bands of a short-time Fourier transform, shared by the front ends that weight its bins."""
 
+import itertools
 from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tinyscene.errors import InputError
 from tinyscene.features.front_end import FrontEnd
+from tinyscene.threads import by_threads
 
 WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
 # Points of the transform times bands; no sensible mel matrix is larger.
 _MOST_WEIGHTS = 1 << 26
-# Clips a step: torch.stft is memory-bound, and more would leave the processor's cache.
-_CLIPS_A_STEP = 8
+# Frames times points of the transform: what a step computes stays in the processor's cache.
+_POINTS_A_STEP = 5 << 16
 
 
 def check_kept(kept: Sequence[int], bands: int) -> None:
@@ -112,14 +117,17 @@ class BandSpectrogram(FrontEnd):
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, 1, bands, frames)"""
         require_batch(waveforms)
-        some = torch.split(waveforms, _CLIPS_A_STEP)
-        return torch.cat([self.levels(self.sums(part)) for part in some]).unsqueeze(1)
+        return self.levels(self.sums(waveforms)).unsqueeze(1)
 
     def sums(self, waveforms: Tensor, frames: int | None = None) -> Tensor:
         """(batch, samples) -> (batch, bands, frames), weighted sums over the bins, not yet on the front end's scale
 
         Of the first `frames` frames; where None, of those that the front end keeps of a clip.
         """
+        frames = self.frames(waveforms.shape[-1]) if frames is None else frames
+        learns = torch.is_grad_enabled() and (waveforms.requires_grad or self.weights.requires_grad)
+        if waveforms.device.type == "cpu" and waveforms.dtype == self.window.dtype and not learns:
+            return self._in_cache(waveforms, frames)
         stft = torch.stft(
             waveforms,
             self.n_fft,
@@ -129,10 +137,51 @@ class BandSpectrogram(FrontEnd):
             center=self.center,
             pad_mode="constant",
             return_complex=True,
-        )
-        stft = stft[..., : self.frames(waveforms.shape[-1]) if frames is None else frames]
-        spectrum = stft.real**2 + stft.imag**2 if self.power == 2 else stft.abs()
-        return self.weights @ spectrum
+        )[..., :frames]
+        return self.weights @ (stft.real**2 + stft.imag**2 if self.power == 2 else stft.abs())
+
+    def _in_cache(self, waveforms: Tensor, frames: int) -> Tensor:
+        """The same on a processor, some frames at a time, each thread by itself in memory that it uses again."""
+        steps = min(frames, -(-frames * self.n_fft // _POINTS_A_STEP))
+        bounds = [frames * step // steps for step in range(steps + 1)]
+        jobs = [(clip, *step) for clip in range(len(waveforms)) for step in itertools.pairwise(bounds)]
+        sums = waveforms.new_empty(len(waveforms), self.bands, frames)
+        by_threads(partial(self._steps, waveforms, sums), jobs)
+        return sums
+
+    @torch.inference_mode()  # also in other threads
+    def _steps(self, waveforms: Tensor, sums: Tensor, jobs: Sequence[tuple[int, int, int]]) -> None:
+        """Put the sums of some frames into their place, for jobs of (clip, first frame, last frame + 1)."""
+        most = max(last - first for _, first, last in jobs)
+        sparse = None if isinstance(self.weights, nn.Parameter) else self._sparse
+        windowed = waveforms.new_zeros(most, self.n_fft)
+        energy = waveforms.new_empty(self.n_fft // 2 + 1, most)
+        for clip, first, last in jobs:
+            rows = windowed[: last - first]
+            torch.mul(self._windows(waveforms[clip], first, last), self.window, out=rows[:, : self.win_length])
+            squares = torch.view_as_real(torch.fft.rfft(rows)).square_()
+            heard = energy[:, : last - first]
+            torch.add(squares[..., 0], squares[..., 1], out=heard.T)
+            if self.power == 1:
+                heard.sqrt_()
+            weighed = self.weights @ heard if sparse is None else torch.from_numpy(sparse @ heard.numpy())
+            sums[clip, :, first:last] = weighed
+
+    @cached_property
+    def _sparse(self) -> Any:
+        """`weights` as SciPy's sparse array, None where a quarter or more are not zero."""
+        from scipy.sparse import csr_array
+
+        values = self.weights.numpy(force=True)
+        return csr_array(values) if 4 * np.count_nonzero(values) < values.size else None
+
+    def _windows(self, waveform: Tensor, first: int, last: int) -> Tensor:
+        """(samples,) -> (last - first, win_length), zeros beyond its ends"""
+        start = first * self.hop_length - self.lead
+        end = start + (last - first - 1) * self.hop_length + self.win_length
+        before, after = max(0, -start), max(0, end - len(waveform))
+        part = waveform[max(0, start) : end]
+        return (F.pad(part, (before, after)) if before or after else part).unfold(0, self.win_length, self.hop_length)
 
     def levels(self, sums: Tensor) -> Tensor:
         """Weighted sums (batch, bands, frames) -> the same shape, on the front end's scale"""

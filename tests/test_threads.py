@@ -1,0 +1,36 @@
+"""Work on several threads."""
+
+import threading
+
+import pytest
+import torch
+
+from tinyscene.threads import by_threads
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 17])
+def test_every_job_once_in_order_and_each_part_computes_on_one_thread(threads, jobs):
+    parts = []
+    by_threads(lambda part: parts.append((part, torch.get_num_threads(), threading.get_ident())), range(jobs))
+    assert [job for part, _, _ in sorted(parts, key=lambda one: one[0][0]) for job in part] == list(range(jobs))
+    assert {of_torch for _, of_torch, _ in parts} == {1}
+    assert len(parts) == min(threads, jobs)
+    assert torch.get_num_threads() == threads
+
+
+def test_an_error_in_any_part_is_raised_and_the_threads_come_back(threads):
+    def work(part):
+        if 6 in part:
+            raise ValueError("the last job")
+
+    with pytest.raises(ValueError, match="the last job"):
+        by_threads(work, range(7))
+    assert torch.get_num_threads() == threads
