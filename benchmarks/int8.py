@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from run import ROUNDS, ratio
+from turns import ROUNDS, ratio
 
 from tinyscene import SceneClassifier, create_classifier
 from tinyscene.deployment import export, layers_by_kernel
