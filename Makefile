@@ -28,7 +28,9 @@ format: .venv/tested
 
 # Speed beside peers, as ratios in one run.
 bench: .venv/tested
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/frontends.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/allocator.py
 

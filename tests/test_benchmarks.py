@@ -10,8 +10,31 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 def test_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import int8
-    import run
+    import turns
 
     monkeypatch.setattr(int8, "RUNS", 1)
-    monkeypatch.setattr(run, "ROUNDS", 1)
+    monkeypatch.setattr(turns, "ROUNDS", 1)
     assert "5 of 5 layers on integers" in int8.speed("moments_linear", tmp_path)
+
+
+def test_frontends_agree_with_what_they_are_timed_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    import frontends
+    import turns
+
+    monkeypatch.setattr(turns, "ROUNDS", 1)
+    for setting in frontends.SETTINGS:
+        row = frontends.row(setting, 2, 1.0, 1)
+        assert float(row["largest_difference"]) < 1e-4
+        assert float(row["librosa"]) > 0
+
+
+def test_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import training
+
+    monkeypatch.setattr(training, "CLIPS", 20)
+    monkeypatch.setattr(training, "BATCH", 10)
+    clips = training.written(tmp_path)
+    training.OtherLoop(clips)()
+    ours = training.Ours(clips, tmp_path / "runs")
+    ours()
+    assert ours.classifier.standardize.fitted

@@ -1,5 +1,6 @@
 """The training loop, on Lightning Fabric."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -191,12 +192,13 @@ def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance
             removed = masks.removed(network)
         # The optimiser's momentum and weight decay move masked weights away from zero.
         masks.apply(removed)
-        if not torch.isfinite(loss):
+        value = loss.item()
+        if not math.isfinite(value):
             raise InputError(
-                f"the loss became {loss.item()} in epoch {epoch}, batch {step}, at a learning rate of {lr:g}; "
+                f"the loss became {value} in epoch {epoch}, batch {step}, at a learning rate of {lr:g}; "
                 f"try a smaller learning rate"
             )
-        total, seen = total + loss.item() * len(members), seen + len(members)
+        total, seen = total + value * len(members), seen + len(members)
         advance(note)
     return {"epoch": epoch, "lr": lr, "train_loss": total / seen, **metrics}
 
