@@ -1,6 +1,7 @@
-"""A network prepared for quantization: folded, exported as a graph, fake quantization inserted; by torchao's PT2E."""
+"""A network prepared for quantization: folded, exported as a graph, fake quantization inserted."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -10,22 +11,11 @@ from tinyscene.models import masks
 from tinyscene.models.capture import Capturable
 from tinyscene.models.folding import fold_batch_norm, inside
 from tinyscene.models.quantized import FakeQuantized, Int8Network, Origin
+from tinyscene.models.quantizer import Insertion
 from tinyscene.models.tensors import laid_out
-from tinyscene.progress import silence
 
-_aten = torch.ops.aten
-_DROPOUTS = {_aten.dropout.default, _aten.feature_dropout.default}
-_SHAPES = {_aten.flatten.using_ints, _aten.view.default, _aten.reshape.default, _aten.squeeze.dim}
-# Attributes of exported graphs and int8 networks, beside the network's own modules.
-_TAKEN = {
-    *dir(fx.GraphModule),
-    *dir(Int8Network),
-    "meta",
-    "memory_format",
-    "origin",
-    "shortest_frames",
-    "validate_inputs",
-}
+# Attributes of graphs and int8 networks, beside the network's own modules.
+_TAKEN = {*dir(fx.GraphModule), *dir(Int8Network), "meta", "memory_format", "origin", "quantizers"}
 
 
 def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = ()) -> FakeQuantized:
@@ -53,19 +43,10 @@ def prepare(network: nn.Module, example: Tensor, keep_float: tuple[str, ...] = (
     folded = fold_batch_norm(network, example, keep_float).cpu().eval()
     _refuse_halves(folded, keep_float)
     graph = _exported(folded, example)
-    # Loading torchao's CUDA parts fails on a machine without CUDA, with a long message.
-    with silence():
-        from torchao.quantization.pt2e.prepare import prepare as insert
-
-        from tinyscene.models.quantizer import SceneQuantizer
-    quantizer = SceneQuantizer(keep_float)
-    # prepare_qat_pt2e would also rewrite the remaining batch norms, as if they were to be folded.
-    naming = quantizer.prepare_obs_or_fq_callback
-    inserted = insert(quantizer.annotate(graph), {}, is_qat=True, obs_or_fq_callback=naming)
-    _unshare_dropout(inserted)
+    Insertion(graph, keep_float)
     for path, kept in masks.masks_of(folded).items():
-        masks.attach(inserted, path, kept)
-    prepared: FakeQuantized = laid_out(FakeQuantized(inserted, origin))
+        masks.attach(graph, path, kept)
+    prepared: FakeQuantized = laid_out(FakeQuantized(graph, origin))
     return prepared
 
 
@@ -82,21 +63,6 @@ def _refuse_halves(network: nn.Module, keep_float: tuple[str, ...]) -> None:
                 f"keep_float={keep_float} keeps {', '.join(kept)} in float, but {', '.join(sharing)} share weights; "
                 f"accepted: all of these, or none"
             )
-
-
-def _unshare_dropout(graph: fx.GraphModule) -> None:
-    """Remove quantizers after dropout, which would see scaled values; the input has one already."""
-    dropped = {node for node in graph.graph.nodes if node.target in _DROPOUTS}
-    before: set[nn.Module] = set()
-    for node in list(graph.graph.nodes):
-        if node.target in _SHAPES and node.args[0] in dropped:
-            dropped.add(node)
-        elif node.op == "call_module" and node.args[0] not in dropped:
-            before.add(graph.get_submodule(node.target))
-        elif node.op == "call_module" and graph.get_submodule(node.target) in before:
-            node.replace_all_uses_with(node.args[0])
-            graph.graph.erase_node(node)
-    graph.recompile()
 
 
 def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -118,11 +84,9 @@ def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
             f"{type(network).__name__} gives {len(exported.graph_signature.user_outputs)} outputs in a tuple, list or "
             f"dict; accepted: a network that gives one tensor, its logits (batch, classes)"
         )
-    module = exported.module(check_guards=False)
-    assert isinstance(module, fx.GraphModule)
+    module: Any = exported.module(check_guards=False)
     # A tensor in and a tensor out: nothing to flatten on every call.
     *_, output = module.graph.nodes
     (output.args,) = output.args
     module.graph.set_codegen(fx.graph.CodeGen())
-    module.recompile()
-    return module
+    return fx.GraphModule(module, module.graph)

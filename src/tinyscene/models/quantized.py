@@ -1,7 +1,6 @@
-"""Networks under fake quantization, and with int8 weights; by torchao's PT2E."""
+"""Networks under fake quantization, and with int8 weights."""
 
 import copy
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,13 @@ from torch import Tensor, fx, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models import masks
+from tinyscene.models.fake_quantize import (
+    ActivationQuantize,
+    FakeQuantize,
+    activation_qparams,
+    quantize_bias,
+    quantize_weight,
+)
 from tinyscene.models.folding import fold_batch_norm
 from tinyscene.models.network import Network, locality, shortest_frames
 from tinyscene.models.tensors import get_tensor, laid_out, memory_format, set_tensor
@@ -60,43 +66,33 @@ class FakeQuantized(Network):
             if (position := flags.get(node.target)) is not None:
                 node.args = (*node.args[:position], mode, *node.args[position + 1 :])
         self.graph.recompile()
-        for quantizer in self.quantizers():
-            quantizer.enable_observer(mode)
         return self
 
     @torch.no_grad()
     def set_ranges(self, batches: Iterable[Tensor]) -> None:
         """Give activations the ranges of least cost for the clips of `batches`; nothing is rounded meanwhile."""
-        from tinyscene.models.fake_quantize import ActivationQuantize
-
         self.eval()
         for quantizer in self.quantizers():
-            quantizer.enable_fake_quant(False)
+            quantizer.rounds = False
         for features in batches:
             self(features)
         for quantizer in self.quantizers():
             if isinstance(quantizer, ActivationQuantize):
                 quantizer.settle()
-            quantizer.enable_fake_quant()
+            quantizer.rounds = True
 
-    def quantizers(self) -> list[Any]:
+    def quantizers(self) -> list[FakeQuantize]:
         """Of activations, weights and biases."""
-        from torchao.quantization.pt2e import FakeQuantizeBase
-
-        return [module for module in self.graph.modules() if isinstance(module, FakeQuantizeBase)]
+        return [module for module in self.graph.modules() if isinstance(module, FakeQuantize)]
 
     def convert(self) -> "Int8Network":
         """Replace rounded values by integers; the logits stay the same, bit for bit."""
         copied = copy.deepcopy(self).cpu().eval()
         graph = copied.graph
-        with warnings.catch_warnings():
-            # Where only the structure is needed, nothing was observed.
-            warnings.filterwarnings("ignore", "must run observer")
-            # convert_pt2e calls the same hooks, after a 15 s search for unfolded batch norms.
-            for node in list(graph.graph.nodes):
-                if node.op == "call_module":
-                    quantizer: Any = graph.get_submodule(node.target)
-                    quantizer.convert(graph, node)
+        for node in list(graph.graph.nodes):
+            if node.op == "call_module":
+                quantizer: Any = graph.get_submodule(node.target)
+                quantizer.convert(graph, node)
         # Float tensors are integers now, under the same name or that of a layer that shares them.
         graph.graph.eliminate_dead_code()
         return Int8Network(graph, self.origin)
@@ -180,8 +176,6 @@ class Int8Network(Network):
     @torch.no_grad()
     def replace_dense(self, weight: Tensor, bias: Tensor, logits: Tensor) -> None:
         """Replace the last layer, with a range for its `logits` (clips, classes)."""
-        from tinyscene.models.fake_quantize import activation_qparams, quantize_bias, quantize_weight
-
         dense = self._dense()
         weight_node, bias_node = dense.args[1], dense.args[2]
         whole, scales = quantize_weight(weight.cpu())
