@@ -8,7 +8,6 @@ from torch import nn
 from torch.export import Dim
 
 from tinyscene.accounting import CONVENTIONS, count, in_unit
-from tinyscene.errors import InputError
 from tinyscene.models import PhamCNN, create_classifier
 from tinyscene.models.folding import Affine, fold_batch_norm
 from tinyscene.models.preparation import prepare
@@ -120,9 +119,3 @@ def test_the_published_classifier_hears_the_first_channel_and_is_not_standardize
     assert classifier.channel == 0
     assert classifier.standardize.fitted
     assert classifier.example(10.0).shape == (1, 1, 128, 428)
-
-
-@pytest.mark.parametrize("channels", [(8, 8, 8), (8, 8, 8, 0)])
-def test_widths_that_do_not_fit_are_named(channels):
-    with pytest.raises(InputError, match="channels.*accepted: 4 widths"):
-        PhamCNN(channels)

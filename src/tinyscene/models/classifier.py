@@ -5,7 +5,7 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
@@ -33,14 +32,11 @@ from tinyscene.models.quantized import Int8Network
 from tinyscene.models.registry import kinds
 from tinyscene.models.saved import (
     FORMAT,
-    Described,
-    Int8,
-    Part,
     build,
     build_sized,
     describe,
-    differences,
     digest,
+    read,
     sizes_beyond,
 )
 from tinyscene.models.streaming import Waveforms, stream, streams
@@ -72,13 +68,16 @@ class SceneClassifier(nn.Module):
         standardize: fitted by the first stage that trains; made for the front end where None.
 
     Raises:
-        InputError: the front end is not a `FrontEnd`, or gives other features or frames than it reports.
+        InputError: a class is named twice, or the front end is not a `FrontEnd`, or gives other features or frames
+            than it reports.
     """
 
     def __init__(
         self, frontend: FrontEnd, network: nn.Module, classes: tuple[str, ...], standardize: Standardize | None = None
     ) -> None:
         super().__init__()
+        if len(set(classes)) != len(classes):
+            raise InputError(f"classes {', '.join(map(str, classes))}; accepted: every class once")
         _refuse_old_norms(network)
         if not isinstance(frontend, FrontEnd):
             raise InputError(
@@ -306,7 +305,6 @@ class SceneClassifier(nn.Module):
         """
         origin = self.network.origin.network if isinstance(self.network, Int8Network) else self.network
         network = describe(origin, kinds())
-        built = build(Part(**network), kinds())
         tensors, tied, names = {}, {}, dict[int, str]()
         for name, tensor in self.state_dict(keep_vars=True).items():
             if name == _EXTRA_STATE:  # in model.json, readable
@@ -317,19 +315,18 @@ class SceneClassifier(nn.Module):
             else:
                 tied[name] = names[id(tensor)]
         weights = save_tensors(tensors)
-        described = self.describe() | {"network": network, "sizes": sizes_beyond(origin, built)}
+        described = self.describe() | {"network": network, "sizes": sizes_beyond(origin, build(network, kinds()))}
         described |= {"tied": tied, "weights_sha256": hashlib.sha256(weights).hexdigest()}
         text = json.dumps(described | {"sha256": digest(described)}, indent=1)
         try:
-            again = self._built(Described.read(text, "model.json"), weights)
-            same = self._equals(again)
-        except InputError as error:
+            same = self._equals(self._built(read(text, "model.json"), weights))
+        except Exception as error:
+            # A constructor may raise anything.
             raise InputError(f"this classifier could not be loaded: {error}") from error
         if not same:
-            found = differences(origin, built) or "the differing argument is unknown"
             raise InputError(
-                f"{network['name']} built with {network['arguments']} is not the function of the network to be saved "
-                f"({found}); accepted: a network whose `arguments` hold everything it was given"
+                f"{network['name']} built with {network['arguments']} is not the function of the network to be saved; "
+                f"accepted: a network whose `arguments` hold everything it was given"
             )
         return text, weights
 
@@ -374,68 +371,55 @@ class SceneClassifier(nn.Module):
                     + (f", such as {below}" if below else "")
                 )
         weights = (folder / "weights.safetensors").read_bytes()
-        described = Described.read((folder / "model.json").read_text(errors="replace"), f"{folder}/model.json")
-        if described.weights_sha256 != hashlib.sha256(weights).hexdigest():
+        described = read((folder / "model.json").read_text(errors="replace"), f"{folder}/model.json")
+        if described["weights_sha256"] != hashlib.sha256(weights).hexdigest():
             raise InputError(
                 f"{folder}: weights.safetensors was not written with model.json; accepted: the two files of one model"
             )
         try:
-            classifier = cls._built(described, weights)
-            classifier.classify(classifier.short_example())
+            return cls._built(described, weights)
         except Exception as error:
-            # Contradictory settings raise any kind of error in torch.
-            reason = error if isinstance(error, InputError) else f"{error!r}; accepted: an unchanged saved model"
-            raise InputError(f"{folder}/model.json: {reason}") from error
-        return classifier
+            # Other versions of a class may raise anything.
+            raise InputError(
+                f"{folder}/model.json: {error}; accepted: the two files of one model, saved by a version of tinyscene "
+                f"that builds it the same way"
+            ) from error
 
     @classmethod
-    def _built(cls, described: Described, weights: bytes) -> "SceneClassifier":
-        """Raise InputError where the two do not fit."""
-        network = build_sized(described, kinds(), len(weights))
-        if described.int8:
-            key = type(network), described.model_dump_json(include={"network", "sizes", "int8"})
-            try:
-                network = copy.deepcopy(_captured(_Capture(key, network, described.int8)))
-            except Exception as error:
-                raise InputError(f"int8: {error}; accepted: values of the saved model") from error
-        frontend = build(described.frontend, FRONTENDS)
-        standardize = Standardize(described.standardize.bands, described.standardize.channels)
-        classifier = cls(frontend, network, described.classes, standardize)
-        classifier.provenance = Provenance.from_json(described.provenance.model_dump())
-        try:
-            tensors = load_tensors(weights)
-            masks.register(classifier, tensors)
-            for name, kept in described.tied.items():
-                set_tensor(classifier, name, attrgetter(kept)(classifier))
-                tensors[name] = tensors[kept]
-            for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
-                if name in tensors:
-                    parameter.data = parameter.data.to(tensors[name].dtype)
-            classifier.load_state_dict({**tensors, _EXTRA_STATE: classifier.get_extra_state()})
-        except (SafetensorError, RuntimeError, AttributeError, KeyError) as error:
-            raise InputError(
-                f"model.json and weights.safetensors do not belong together ({error}); "
-                f"accepted: the two files of one model, saved by a version of tinyscene that builds it the same way"
-            ) from error
+    def _built(cls, described: dict[str, Any], weights: bytes) -> "SceneClassifier":
+        if described["int8"]:
+            parts = json.dumps({name: described[name] for name in ("network", "sizes", "int8")})
+            network: nn.Module = copy.deepcopy(_captured(kinds().get(described["network"]["name"]), parts))
+        else:
+            network = build_sized(described, kinds())
+        standardize = Standardize(**described["standardize"])
+        classifier = cls(build(described["frontend"], FRONTENDS), network, described["classes"], standardize)
+        classifier.provenance = Provenance.from_json(described["provenance"])
+        tensors = load_tensors(weights)
+        masks.register(classifier, tensors)
+        for name, kept in described["tied"].items():
+            set_tensor(classifier, name, attrgetter(kept)(classifier))
+            tensors[name] = tensors[kept]
+        for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
+            if name in tensors:
+                parameter.data = parameter.data.to(tensors[name].dtype)
+        classifier.load_state_dict({**tensors, _EXTRA_STATE: classifier.get_extra_state()})
         laid_out(classifier.network)
         return classifier.eval()
 
 
-@dataclass(frozen=True)
-class _Capture:
-    """What an int8 network is built from; `key` holds everything that distinguishes it."""
-
-    key: tuple[type[nn.Module], str]
-    network: nn.Module = field(compare=False)
-    int8: Int8 = field(compare=False)
-
-
 @lru_cache(maxsize=8)
-def _captured(of: _Capture) -> Int8Network:
-    """The int8 network, to be copied and filled with weights: a capture takes seconds, and saving reloads a model."""
-    example = torch.zeros(of.int8.example)
-    set_memory_format(of.network, torch.cat([example, example]))
-    return prepare(of.network.eval(), example, of.int8.keep_float).convert()
+def _captured(kind: object, parts: str) -> Int8Network:
+    """An int8 network, to be copied and filled with weights: a capture takes seconds, and saving reloads a model.
+
+    Args:
+        kind: the class of the float network, since another one may take its name.
+        parts: what it is built from, as JSON.
+    """
+    described = json.loads(parts)
+    network, example = build_sized(described, kinds()), torch.zeros(described["int8"]["example"])
+    set_memory_format(network, torch.cat([example, example]))
+    return prepare(network.eval(), example, tuple(described["int8"]["keep_float"])).convert()
 
 
 def _channels(frontend: FrontEnd) -> int:

@@ -1,7 +1,6 @@
 """A trace of one forward pass: modules and functions called, storages read and written, in order."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.hooks import RemovableHandle
 
 from tinyscene.errors import InputError
 from tinyscene.models.kernels import Products
@@ -185,8 +185,7 @@ def trace_forward(network: nn.Module, example: Tensor) -> Trace:
     trace, storages, running = Trace(), _Storages(), [("", type(network).__name__)]
     hooks = []
     for name, module in copied.named_modules():
-        entered, left = _hook_pair(name, module, trace, storages, running)
-        hooks += [module.register_forward_pre_hook(entered), module.register_forward_hook(left)]
+        hooks += _watch(name, module, trace, storages, running)
     held = {storages.key(tensor) for tensor in [*copied.parameters(), *copied.buffers()]}
     steps = _Steps(trace, storages, held, running)
     trace.inputs = steps.keys(example)
@@ -202,10 +201,10 @@ def trace_forward(network: nn.Module, example: Tensor) -> Trace:
     return trace
 
 
-def _hook_pair(
+def _watch(
     name: str, module: nn.Module, trace: Trace, storages: _Storages, running: list[tuple[str, str]]
-) -> tuple[Callable[..., None], Callable[..., None]]:
-    is_leaf = not any(True for _ in module.children())
+) -> tuple[RemovableHandle, RemovableHandle]:
+    """Record the calls of a module without children, and of every module that it is running."""
 
     def entered(_module: nn.Module, _inputs: Any) -> None:
         running.append((name, type(module).__name__))
@@ -213,12 +212,12 @@ def _hook_pair(
     def left(_module: nn.Module, inputs: Any, outputs: Any) -> None:
         running.pop()
         given, produced = tensors_in(inputs), tensors_in(outputs)
-        if is_leaf and given and produced:
+        if not module._modules and given and produced:
             reads, writes = storages.key(given[0]), storages.key(produced[0])
             shapes = tuple(given[0].shape), tuple(produced[0].shape)
             trace.calls.append(ModuleCall(name, module, *shapes, reads, writes))
 
-    return entered, left
+    return module.register_forward_pre_hook(entered), module.register_forward_hook(left)
 
 
 def tensors_in(nested: Any) -> list[Tensor]:
