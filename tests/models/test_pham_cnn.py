@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from small_networks import spread
 from torch import nn
-from torch.export import Dim
 
 from tinyscene.accounting import CONVENTIONS, count, in_unit
 from tinyscene.models import PhamCNN, create_classifier
@@ -79,15 +78,6 @@ def test_no_batch_norm_folds_and_all_become_affines():
     assert sum(isinstance(module, Affine) for module in folded.modules()) == 5
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     torch.testing.assert_close(folded(features), network(features), rtol=1e-4, atol=1e-5)
-
-
-def test_export_takes_any_batch_and_any_number_of_frames():
-    network = spread(PhamCNN())
-    shapes = ({0: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
-    exported = torch.export.export(network, (torch.randn(2, 1, 128, 300),), dynamic_shapes=shapes).module()
-    for batch, frames in ((1, 101), (3, 40)):
-        features = torch.randn(batch, 1, 128, frames)
-        torch.testing.assert_close(exported(features), network(features))
 
 
 def test_int8_holds_what_the_ledger_itemises():

@@ -120,7 +120,7 @@ def test_it_computes_nearly_what_the_float_network_does(name, keep_float):
     assert 0 < apart < 0.2 * expected.std()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["aemnet", "baseline2021", "se_resnet"])
 def test_a_deep_copy_computes_the_same_and_is_independent(name):
     network = float_network(name)
     int8, features = shared_int8(name), noise(network, 2, 30)
@@ -312,7 +312,7 @@ def int8_classifier(name: str, keep_float: tuple[str, ...] = ()) -> SceneClassif
 
 
 # Of those of one kind, one; under soak all.
-SAVED = [("aemnet", ()), ("baseline2021", ()), ("cp_mobile", ()), ("se_resnet", SE_FLOAT), ("tandem", ())]
+SAVED = [("aemnet", ()), ("baseline2021", ()), ("cp_mobile", ()), ("moments_linear", ()), ("se_resnet", SE_FLOAT)]
 
 
 @pytest.mark.parametrize(("name", "keep_float"), CASES if SOAK else SAVED)
@@ -506,10 +506,10 @@ def test_training_brings_back_ranges_that_were_far_too_wide():
     prepared = prepare(right, features[:1])
     prepared.set_ranges([features])
     wanted = float(next(one.scale for one in prepared.quantizers() if getattr(one, "path", "") == "input"))
-    prepared.set_ranges([50 * features])
+    prepared.set_ranges([6 * features])
     prepared.train()
     with torch.no_grad():
-        for _ in range(600):
+        for _ in range(300):
             prepared(features)
     found = float(next(one.scale for one in prepared.quantizers() if getattr(one, "path", "") == "input"))
     assert wanted / 1.5 < found < 1.5 * wanted

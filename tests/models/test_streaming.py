@@ -131,7 +131,7 @@ def test_reach_is_what_a_step_hears_at_most() -> None:
 
 def test_half_precision_and_int8_stream_too() -> None:
     for name, ears in (("aemnet", "raw"), ("baseline2021", "centred"), ("pham_cnn", "cut")):
-        classifier, waveforms = build(name, ears), sound(30_000)
+        classifier, waveforms = build(name, ears), sound(12_000)
         half = HalfPrecision().shape(classifier)
         torch.testing.assert_close(stream(half, waveforms, 300), whole(half, waveforms), rtol=1e-5, atol=1e-5)
         features = classifier.features(waveforms)

@@ -388,8 +388,9 @@ class SceneClassifier(nn.Module):
     @classmethod
     def _built(cls, described: dict[str, Any], weights: bytes) -> "SceneClassifier":
         if described["int8"]:
+            kind: Any = kinds().get(described["network"]["name"])
             parts = json.dumps({name: described[name] for name in ("network", "sizes", "int8")})
-            network: nn.Module = copy.deepcopy(_captured(kinds().get(described["network"]["name"]), parts))
+            network: nn.Module = copy.deepcopy(_captured(kind, parts))
         else:
             network = build_sized(described, kinds())
         standardize = Standardize(**described["standardize"])
