@@ -150,7 +150,7 @@ def test_arguments_that_build_another_function_are_refused_at_save(menu, tmp_pat
         classifier.save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
     network.extra = nn.Linear(3, 3)
-    with pytest.raises(InputError, match="builds no extra"):
+    with pytest.raises(InputError, match="has no extra"):
         around(network).save(tmp_path / "model")
 
 

@@ -46,7 +46,8 @@ class AemNet(Network):
         self.pool = nn.AdaptiveAvgPool2d((1, 1))
         self.dropout = nn.Dropout(0.2)
         self.dense = nn.Linear(embedding, classes)
-        blocks = [layer for i in range(len(WIDTHS)) for layer in ((3, 1), *([(2, 2)] if _halves(i) else []))]
+        # A pooling follows blocks 1, 3, 5, 7 and 9.
+        blocks = [(3, 1), (2, 2), *[(3, 1), (3, 1), (2, 2)] * 4]
         self.locality = Locality.of("mean", [*CONVOLUTIONS, (pooling, pooling), *blocks])
         self.shortest_frames = self.locality.stride
 
@@ -81,7 +82,7 @@ class _Body(nn.Module):
         high: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(pairwise((1, *widths))):
             high += [conv_bn(inputs, inputs, 3, groups=inputs), conv_bn(inputs, outputs, 1)]
-            high += [nn.MaxPool2d(2)] if _halves(i) else []
+            high += [nn.MaxPool2d(2)] if i % 2 == 0 else []
         self.high = nn.Sequential(*high)
         self.embed = nn.Conv2d(widths[-1], embedding, 1)
         self.relu = nn.ReLU()
@@ -91,8 +92,3 @@ class _Body(nn.Module):
         image = self.low(features.squeeze(2)).unsqueeze(1)
         embedded: Tensor = self.relu(self.embed(self.high(image)))
         return embedded
-
-
-def _halves(block: int) -> bool:
-    """A pooling follows blocks 1, 3, 5, 7 and 9."""
-    return block % 2 == 0

@@ -25,7 +25,7 @@ from tinyscene.features import FRONTENDS, FrontEnd, Standardize
 from tinyscene.features.spectrogram import require_batch
 from tinyscene.files import write_whole
 from tinyscene.models import masks
-from tinyscene.models.network import shortest_frames
+from tinyscene.models.network import locality, shortest_frames
 from tinyscene.models.preparation import prepare
 from tinyscene.models.provenance import Provenance
 from tinyscene.models.quantized import Int8Network
@@ -39,7 +39,7 @@ from tinyscene.models.saved import (
     read,
     sizes_beyond,
 )
-from tinyscene.models.streaming import Waveforms, stream, streams
+from tinyscene.models.streaming import Waveforms, stream
 from tinyscene.models.tensors import laid_out, memory_format, set_memory_format, set_tensor
 
 # torch's name for a module's state beside its tensors.
@@ -84,14 +84,15 @@ class SceneClassifier(nn.Module):
                 f"{type(frontend).__name__} is not a front end; accepted: a class that derives from tinyscene.FrontEnd"
             )
         self.frontend = frontend
-        channels, bands = _channels(frontend), frontend.bands
+        silence = _silence(frontend)
+        channels, bands = silence.shape[1], frontend.bands
         self.standardize = standardize or Standardize(bands, channels)
         if self.standardize.mean.shape != (channels, bands, 1):
             raise InputError(
                 f"standardize of {tuple(self.standardize.mean.shape[:2])} channels and bands; accepted: "
                 f"({channels}, {bands}), those of {type(frontend).__name__}"
             )
-        set_memory_format(network, torch.zeros(2, channels, bands, frontend.frames(self._second)))
+        set_memory_format(network, torch.cat([silence, silence]))
         self.network = laid_out(network)
         self.classes = tuple(classes)
         self.provenance = Provenance()
@@ -106,11 +107,6 @@ class SceneClassifier(nn.Module):
     def channel(self) -> audio.Channel:
         """The channel of a recording that it takes: an index from 0, or "mean"."""
         return "mean" if self.frontend.channel is None else self.frontend.channel
-
-    @property
-    def _second(self) -> int:
-        """Samples of one second, or of the shortest clip that gives a frame if longer."""
-        return max(self.sample_rate, self.frontend.shortest_samples)
 
     @property
     def shortest_samples(self) -> int:
@@ -195,12 +191,11 @@ class SceneClassifier(nn.Module):
     def classify(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes). 16-bit weights compute at 32 bits, as runtimes do."""
         features = self.arranged(features)
-        state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        narrow = {name: t.float() for name, t in state.items() if t.is_floating_point() and t.dtype != torch.float32}
+        held = [*self.network.named_parameters(), *self.network.named_buffers()]
+        wide = {name: t.float() for name, t in held if t.is_floating_point() and t.dtype != torch.float32}
         try:
-            if narrow:
-                return self.checked(torch.func.functional_call(self.network, state | narrow, (features,)), features)
-            return self.checked(self.network(features), features)
+            output = torch.func.functional_call(self.network, wide, (features,)) if wide else self.network(features)
+            return self.checked(output, features)
         except RuntimeError as error:
             if not any(mismatch in str(error) for mismatch in _MISMATCHES):
                 raise
@@ -213,17 +208,11 @@ class SceneClassifier(nn.Module):
     @property
     def streams(self) -> bool:
         """Whether it takes long recordings in chunks, in bounded memory: see `models/streaming.py`."""
-        return streams(self.frontend, self.network)
+        return locality(self.network) is not None and self.frontend.reach_samples is not None
 
     def stream(self, waveforms: Waveforms, most_s: float) -> Tensor:
         """(batch, samples) -> (batch, classes), in chunks of at most `most_s` seconds, where it `streams`."""
-        device = self.standardize.mean.device
-
-        def features(waveforms: Tensor) -> Tensor:
-            return self.arranged(self.features(waveforms.to(device)))
-
-        frames = self.frontend.frames(round(most_s * self.sample_rate))
-        return stream(features, self.frontend, self.network, waveforms, frames)
+        return stream(self, waveforms, self.frontend.frames(round(most_s * self.sample_rate)))
 
     def arranged(self, features: Tensor) -> Tensor:
         """The same values, in the memory order of the network's maps."""
@@ -423,18 +412,18 @@ def _captured(kind: object, parts: str) -> Int8Network:
     return prepare(network.eval(), example, tuple(described["int8"]["keep_float"])).convert()
 
 
-def _channels(frontend: FrontEnd) -> int:
-    """Of its features. Raises InputError unless they are as it reports."""
+def _silence(frontend: FrontEnd) -> Tensor:
+    """Features of a second, or of the shortest clip if longer. Raises InputError unless they are as it reports."""
     samples = max(frontend.sample_rate, frontend.shortest_samples)
     with torch.no_grad():
-        shape = tuple(frontend(torch.zeros(1, samples)).shape)
-    reported = frontend.bands, frontend.frames(samples)
+        features: Tensor = frontend(torch.zeros(1, samples))
+    shape, reported = tuple(features.shape), (frontend.bands, frontend.frames(samples))
     if len(shape) != 4 or shape[2:] != reported:
         raise InputError(
             f"{type(frontend).__name__} gives {shape} for {samples} samples; accepted: (batch, channels, {reported[0]} "
             f"bands, {reported[1]} frames), by its `bands` and `frames`"
         )
-    return int(shape[1])
+    return features
 
 
 def _refuse_old_norms(network: nn.Module) -> None:

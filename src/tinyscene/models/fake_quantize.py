@@ -1,4 +1,4 @@
-"""Fake quantization that converts itself to integers: the modules that `quantizer.py` puts into a graph."""
+"""Fake quantization that converts itself to integers: the modules that `preparation.py` puts into a graph."""
 
 from typing import Any
 

@@ -45,32 +45,28 @@ def digest(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def arguments_of(module: nn.Module) -> dict[str, Any]:
-    """The arguments that rebuild a module. Raises InputError where they are unknown or more than plain values."""
-    name, given = type(module).__name__, getattr(module, "arguments", None)
-    if given is None:
-        raise InputError(
-            f"{name} can't be saved: it was built before its class was registered, so that its arguments are unknown; "
-            f"accepted: one built after register_network or register_frontend"
-        )
-    for argument, value in given.items():
-        if not is_plain(value):
-            raise InputError(
-                f"{name} can't be saved: it was built with {argument}={value!r}; accepted: numbers, text, True, False, "
-                f"None, and lists and dicts of these"
-            )
-    return dict(given)
-
-
 def describe(module: nn.Module, menu: Mapping[str, type[nn.Module]]) -> dict[str, Any]:
     """Name and arguments. Raises InputError for a module that is not on the menu, or can't be rebuilt."""
-    for name, kind in menu.items():
-        if type(module) is kind:
-            return {"name": name, "arguments": arguments_of(module)}
-    raise InputError(
-        f"{type(module).__name__} is on no menu and can't be saved as a model; accepted: {', '.join(menu)}, or a class "
-        f"given to register_network or register_frontend. Only weights: torch.save(classifier.state_dict(), FILE)"
-    )
+    kind = type(module).__name__
+    name = next((name for name, listed in menu.items() if type(module) is listed), None)
+    if name is None:
+        raise InputError(
+            f"{kind} is on no menu and can't be saved as a model; accepted: {', '.join(menu)}, or a class given to "
+            f"register_network or register_frontend. Only weights: torch.save(classifier.state_dict(), FILE)"
+        )
+    arguments = getattr(module, "arguments", None)
+    if arguments is None:
+        raise InputError(
+            f"{kind} can't be saved: it was built before its class was registered, so that its arguments are unknown; "
+            f"accepted: one built after register_network or register_frontend"
+        )
+    for argument, value in arguments.items():
+        if not is_plain(value):
+            raise InputError(
+                f"{kind} can't be saved: it was built with {argument}={value!r}; accepted: numbers, text, True, False, "
+                f"None, and lists and dicts of these"
+            )
+    return {"name": name, "arguments": dict(arguments)}
 
 
 def build(part: dict[str, Any], menu: Mapping[str, type[_Module]]) -> _Module:
@@ -111,8 +107,8 @@ def sizes_beyond(network: nn.Module, built: nn.Module) -> dict[str, dict[str, in
     fresh = dict(built.named_modules())
     if added := [path for path, module in network.named_modules() if path not in fresh and _sizes(module)]:
         raise InputError(
-            f"{type(network).__name__} built with {arguments_of(network)} builds no {added[0]}, which the network to "
-            f"be saved has; accepted: a network whose arguments build all of its layers"
+            f"{type(network).__name__} built from its arguments has no {added[0]}, which the network to be saved has; "
+            f"accepted: a network whose arguments build all of its layers"
         )
     return {
         path: _sizes(module)
@@ -124,15 +120,14 @@ def sizes_beyond(network: nn.Module, built: nn.Module) -> dict[str, dict[str, in
 def _resize(layer: nn.Module, sizes: dict[str, int]) -> None:
     """Give `layer` tensors of these sizes, to be filled by load_state_dict."""
     # Zeros, since an int8 network is built from them first, and uninitialised memory may not be finite.
-    device = next(layer.parameters()).device
     for name, size in sizes.items():
         setattr(layer, name, size)
     if isinstance(layer, nn.Conv1d | nn.Conv2d):
         shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
-        layer.weight = nn.Parameter(torch.zeros(shape, device=device))
+        layer.weight = nn.Parameter(torch.zeros(shape))
     elif isinstance(layer, nn.Linear):
-        layer.weight = nn.Parameter(torch.zeros(layer.out_features, layer.in_features, device=device))
+        layer.weight = nn.Parameter(torch.zeros(layer.out_features, layer.in_features))
     width = sizes.get("out_channels") or sizes.get("out_features") or sizes["num_features"]
     for tensor in [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
         if tensor.ndim == 1:
-            tensor.data = torch.zeros(width, dtype=tensor.dtype, device=device)
+            tensor.data = torch.zeros(width, dtype=tensor.dtype)
