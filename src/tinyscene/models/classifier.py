@@ -369,10 +369,8 @@ class SceneClassifier(nn.Module):
             return cls._built(described, weights)
         except Exception as error:
             # Other versions of a class may raise anything.
-            raise InputError(
-                f"{folder}/model.json: {error}; accepted: the two files of one model, saved by a version of tinyscene "
-                f"that builds it the same way"
-            ) from error
+            advice = "" if isinstance(error, InputError) else "; accepted: a model of a version that builds it so"
+            raise InputError(f"{folder}/model.json: {error}{advice}") from error
 
     @classmethod
     def _built(cls, described: dict[str, Any], weights: bytes) -> "SceneClassifier":

@@ -91,6 +91,10 @@ class UnitQuantize(ActivationQuantize):
 class WeightQuantize(FakeQuantize):
     """Of a weight tensor, (channels, ...), by its current range."""
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.register_buffer("scale", torch.ones(1), persistent=False)
+
     def forward(self, weight: Tensor) -> Tensor:
         """(channels, ...) -> the same shape; sets the scales, (channels,)."""
         most = weight.detach().flatten(1).abs().amax(1)

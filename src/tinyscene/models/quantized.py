@@ -12,6 +12,7 @@ from tinyscene.errors import InputError
 from tinyscene.models import masks
 from tinyscene.models.fake_quantize import (
     ActivationQuantize,
+    BiasQuantize,
     FakeQuantize,
     activation_qparams,
     quantize_bias,
@@ -89,10 +90,11 @@ class FakeQuantized(Network):
         """Replace rounded values by integers; the logits stay the same, bit for bit."""
         copied = copy.deepcopy(self).cpu().eval()
         graph = copied.graph
-        for node in list(graph.graph.nodes):
-            if node.op == "call_module":
-                quantizer: Any = graph.get_submodule(node.target)
-                quantizer.convert(graph, node)
+        called = [node for node in graph.graph.nodes if node.op == "call_module"]
+        found: list[tuple[fx.Node, Any]] = [(node, graph.get_submodule(node.target)) for node in called]
+        # Biases last, since their scale is computed from their weight's.
+        for node, quantizer in sorted(found, key=lambda each: isinstance(each[1], BiasQuantize)):
+            quantizer.convert(graph, node)
         # Float tensors are integers now, under the same name or that of a layer that shares them.
         graph.graph.eliminate_dead_code()
         return Int8Network(graph, self.origin)
@@ -166,23 +168,17 @@ class Int8Network(Network):
         Raises:
             InputError: the logits don't come from a dense layer.
         """
-        dense = self._dense()
-        weight_node, bias_node = dense.args[1], dense.args[2]
-        path = str(weight_node.args[0].target).removesuffix(".weight")
-        weight = get_tensor(self, weight_node.args[0]) * get_tensor(self, weight_node.args[1])[:, None]
-        step, scales = (get_tensor(self, node) for node in bias_node.args[1].args)
-        return path, weight, get_tensor(self, bias_node.args[0]) * (step * scales)
+        path, whole, scales, bias, step = self._dense()
+        return path, whole * scales[:, None], bias * (step * scales)
 
     @torch.no_grad()
     def replace_dense(self, weight: Tensor, bias: Tensor, logits: Tensor) -> None:
         """Replace the last layer, with a range for its `logits` (clips, classes)."""
-        dense = self._dense()
-        weight_node, bias_node = dense.args[1], dense.args[2]
-        whole, scales = quantize_weight(weight.cpu())
-        step = get_tensor(self, bias_node.args[1].args[0]).cpu()
-        get_tensor(self, weight_node.args[0]).copy_(whole)
-        get_tensor(self, weight_node.args[1]).copy_(scales)
-        get_tensor(self, bias_node.args[0]).copy_(quantize_bias(bias.cpu(), step * scales))
+        _, whole, scales, whole_bias, step = self._dense()
+        rounded, steps = quantize_weight(weight.cpu())
+        whole.copy_(rounded)
+        scales.copy_(steps)
+        whole_bias.copy_(quantize_bias(bias.cpu(), step.cpu() * steps))
         scale, zero_point = activation_qparams(logits)
         last = self._last()
         get_tensor(self, last.args[1]).copy_(scale[0])
@@ -193,7 +189,8 @@ class Int8Network(Network):
         *_, output = self.graph.nodes
         return output.args[0]
 
-    def _dense(self) -> Any:
+    def _dense(self) -> tuple[str, Tensor, Tensor, Tensor, Tensor]:
+        """The path of the last layer, its weight and their scales, its bias and the scale of its input."""
         last = self._last()
         quantized = _dequantizes(last)
         source = last.args[0].args[0] if quantized else last
@@ -202,7 +199,10 @@ class Int8Network(Network):
                 f"the logits come from {source.target}; accepted: a network that ends with a dense layer with bias, "
                 f"not kept in float"
             )
-        return source
+        weight, bias = source.args[1:3]
+        read = [*weight.args[:2], bias.args[0], bias.args[1].args[0]]
+        whole, scales, whole_bias, step = (get_tensor(self, node) for node in read)
+        return str(weight.args[0].target).removesuffix(".weight"), whole, scales, whole_bias, step
 
     @property
     def output_step(self) -> float | None:

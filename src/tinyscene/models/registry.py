@@ -42,7 +42,7 @@ def register_network(
     Raises:
         InputError: the name is taken.
     """
-    refuse_taken(name, network, NETWORKS[name].network if name in NETWORKS else None)
+    refuse_taken(name, network, kinds().get(name))
     record_arguments(network)
     NETWORKS[name] = Entry(network, frontend, standardized)
 
