@@ -128,12 +128,6 @@ def test_width_and_pooling_are_arguments():
     assert AemNet(pooling=20).shortest_frames == 2560
 
 
-@pytest.mark.parametrize("arguments", [{"width": 0.001}, {"pooling": 0}, {"filters": (64, 31)}, {"filters": (64,)}])
-def test_impossible_sizes_are_refused(arguments):
-    with pytest.raises(InputError, match="accepted: at least one channel everywhere"):
-        AemNet(**arguments)
-
-
 def test_raw_refuses_a_rate_of_none():
     with pytest.raises(InputError, match=r"Raw\(sample_rate=0\); accepted"):
         Raw(0)

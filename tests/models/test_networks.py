@@ -151,8 +151,14 @@ def test_the_menu_names_what_it_accepts():
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("baseline2021", {"filters": (16, 16)}),
-        ("baseline2020", {"filters": (16, 0)}),
+        ("baseline2021", {"filters": ()}),
+        ("bc_resnet_mod", {"width": -1}),
+        ("pham_cnn", {"channels": (8, 8, 8)}),
+        ("se_resnet", {"channels": (24, 50)}),
+        ("se_resnet", {"channels": (24,)}),
+        ("se_resnet", {"cardinality": 0}),
+        ("se_resnet", {"strides": ((2, 2),)}),
+        ("aemnet", {"filters": (64,)}),
         ("baseline2020", {"bands": 19}),
         ("cp_mobile", {"blocks": ()}),
         ("cp_mobile", {"blocks": (1,), "strides": ((1, 1), (2, 2))}),

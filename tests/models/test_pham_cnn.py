@@ -5,10 +5,8 @@ import torch
 import torch.nn.functional as F
 from small_networks import spread
 from torch import nn
-from torch.export import Dim
 
 from tinyscene.accounting import CONVENTIONS, count, in_unit
-from tinyscene.errors import InputError
 from tinyscene.models import PhamCNN, create_classifier
 from tinyscene.models.folding import Affine, fold_batch_norm
 from tinyscene.models.preparation import prepare
@@ -82,15 +80,6 @@ def test_no_batch_norm_folds_and_all_become_affines():
     torch.testing.assert_close(folded(features), network(features), rtol=1e-4, atol=1e-5)
 
 
-def test_export_takes_any_batch_and_any_number_of_frames():
-    network = spread(PhamCNN())
-    shapes = ({0: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
-    exported = torch.export.export(network, (torch.randn(2, 1, 128, 300),), dynamic_shapes=shapes).module()
-    for batch, frames in ((1, 101), (3, 40)):
-        features = torch.randn(batch, 1, 128, frames)
-        torch.testing.assert_close(exported(features), network(features))
-
-
 def test_int8_holds_what_the_ledger_itemises():
     network = spread(PhamCNN())
     example = torch.randn(1, 1, 128, 40)
@@ -120,9 +109,3 @@ def test_the_published_classifier_hears_the_first_channel_and_is_not_standardize
     assert classifier.channel == 0
     assert classifier.standardize.fitted
     assert classifier.example(10.0).shape == (1, 1, 128, 428)
-
-
-@pytest.mark.parametrize("channels", [(8, 8, 8), (8, 8, 8, 0)])
-def test_widths_that_do_not_fit_are_named(channels):
-    with pytest.raises(InputError, match="channels.*accepted: 4 widths"):
-        PhamCNN(channels)

@@ -3,9 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.export import Dim
 
-from tinyscene.errors import InputError
 from tinyscene.models import SEResNet, create_classifier, create_model
 from tinyscene.models.blocks import SqueezeExcite, StatisticsPooling
 
@@ -131,25 +129,3 @@ def test_ten_decibels_more_leave_the_logits_unchanged():
     apart = (another - quiet).abs().max()
     assert apart > 0.05
     assert (loud - quiet).abs().max() < 0.01 * apart
-
-
-def test_export_takes_any_batch_and_any_number_of_frames():
-    network = drawn()
-    shapes = ({0: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
-    exported = torch.export.export(network, (torch.randn(2, 1, 128, 300),), dynamic_shapes=shapes).module()
-    for batch, frames in ((1, 101), (3, 40)):
-        features = torch.randn(batch, 1, 128, frames)
-        torch.testing.assert_close(exported(features), network(features))
-
-
-def test_arguments_that_do_not_fit_are_named():
-    for arguments, named in (
-        ({"channels": (24, 50)}, "24, 50.*accepted"),
-        ({"channels": (24,)}, "channels.*accepted"),
-        ({"cardinality": 0}, "cardinality=0.*accepted"),
-        ({"bands": 0}, "bands=0.*accepted"),
-        ({"strides": ((2, 2),)}, "strides.*accepted: 6 pairs"),
-        ({"strides": ((2, 0), *[(1, 1)] * 5)}, "strides.*accepted: 6 pairs"),
-    ):
-        with pytest.raises(InputError, match=named):
-            SEResNet(**arguments)

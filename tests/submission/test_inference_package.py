@@ -199,8 +199,8 @@ def test_requirements_are_all_that_is_imported(submitted):
     assert all("==" in line and "+" not in line for line in wanted)
     sources = "".join(path.read_text() for path in (folder / NAME).rglob("*.py"))
     imported = {*re.findall(r"^ *(?:import|from) (\w+)(?:\.[\w.]+)?(?: import .*| as \w+)?$", sources, re.MULTILINE)}
-    # torchao is required where a network is int8; rich draws bars, of training alone.
-    third = imported - sys.stdlib_module_names - {NAME, "torchao", "rich"}
+    # rich draws bars, of training alone.
+    third = imported - sys.stdlib_module_names - {NAME, "rich"}
     assert third | {"torchinfo"} == {line.split("==")[0] for line in wanted}
 
 

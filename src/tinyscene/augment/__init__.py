@@ -6,10 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from tinyscene.audio import Waveform
-from tinyscene.augment.device import DeviceImpulseResponse
-from tinyscene.augment.mixup import Mixup
-from tinyscene.augment.spectrogram import FreqMixStyle, SpecAugment
-from tinyscene.augment.waveform import Crop, Gain, Noise, Speed, TimeRoll
+from tinyscene.augment.batch import FreqMixStyle, Mixup, SpecAugment
+from tinyscene.augment.waveform import Crop, DeviceImpulseResponse, Gain, Noise, Speed, TimeRoll
 
 
 class OnClip(Protocol):

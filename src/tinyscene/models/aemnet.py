@@ -7,11 +7,11 @@ the pooling's size, the block that starts from one channel) is chosen to give th
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from tinyscene.errors import InputError
 from tinyscene.models.blocks import conv_bn
 from tinyscene.models.network import Locality, Network
 
@@ -19,7 +19,6 @@ from tinyscene.models.network import Locality, Network
 WIDTHS = (32, 64, 64, 128, 128, 256, 256, 512, 512)
 # (kernel, stride) of the 1-D convolutions.
 CONVOLUTIONS = ((9, 2), (5, 2))
-HALVINGS = 5
 
 
 class AemNet(Network):
@@ -29,11 +28,8 @@ class AemNet(Network):
         classes: number of scenes.
         width: multiplies the outputs of the nine blocks.
         pooling: frames of the 1-D convolutions in one column of the image; 40 are 10 ms at 16 kHz.
-        filters: of the two 1-D convolutions; the second number is the height of the image.
+        filters: of the two 1-D convolutions; the second number is the height of the image, at least 32.
         embedding: values in front of the dense layer.
-
-    Raises:
-        InputError: a number below one, or an image too low for five halvings.
     """
 
     def __init__(
@@ -46,16 +42,12 @@ class AemNet(Network):
     ) -> None:
         super().__init__()
         widths = [round(width * channels) for channels in WIDTHS]
-        if min(*widths, pooling, embedding, *filters) < 1 or len(filters) != 2 or filters[1] < 2**HALVINGS:
-            raise InputError(
-                f"width={width}, pooling={pooling}, filters={tuple(filters)}, embedding={embedding}; accepted: at "
-                f"least one channel everywhere, and two numbers of filters, the second at least {2**HALVINGS}"
-            )
-        self.body = _Body(widths, pooling, tuple(filters), embedding)
+        self.body = _Body(widths, pooling, filters, embedding)
         self.pool = nn.AdaptiveAvgPool2d((1, 1))
         self.dropout = nn.Dropout(0.2)
         self.dense = nn.Linear(embedding, classes)
-        blocks = [layer for i in range(len(WIDTHS)) for layer in ((3, 1), *([(2, 2)] if _halves(i) else []))]
+        # A pooling follows blocks 1, 3, 5, 7 and 9.
+        blocks = [(3, 1), (2, 2), *[(3, 1), (3, 1), (2, 2)] * 4]
         self.locality = Locality.of("mean", [*CONVOLUTIONS, (pooling, pooling), *blocks])
         self.shortest_frames = self.locality.stride
 
@@ -80,17 +72,17 @@ class AemNet(Network):
 class _Body(nn.Module):
     """Waveform to embeddings: what the report trains at a tenth of the dense layer's rate."""
 
-    def __init__(self, widths: Sequence[int], pooling: int, filters: tuple[int, ...], embedding: int) -> None:
+    def __init__(self, widths: Sequence[int], pooling: int, filters: Sequence[int], embedding: int) -> None:
         super().__init__()
         low: list[nn.Module] = []
-        for inputs, outputs, (kernel, stride) in zip((1, *filters), filters, CONVOLUTIONS, strict=False):
+        for (inputs, outputs), (kernel, stride) in zip(pairwise((1, *filters)), CONVOLUTIONS, strict=True):
             low += [nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm1d(outputs)]
             low.append(nn.ReLU())
         self.low = nn.Sequential(*low, nn.MaxPool1d(pooling))
         high: list[nn.Module] = []
-        for i, (inputs, outputs) in enumerate(zip((1, *widths), widths, strict=False)):
+        for i, (inputs, outputs) in enumerate(pairwise((1, *widths))):
             high += [conv_bn(inputs, inputs, 3, groups=inputs), conv_bn(inputs, outputs, 1)]
-            high += [nn.MaxPool2d(2)] if _halves(i) else []
+            high += [nn.MaxPool2d(2)] if i % 2 == 0 else []
         self.high = nn.Sequential(*high)
         self.embed = nn.Conv2d(widths[-1], embedding, 1)
         self.relu = nn.ReLU()
@@ -100,8 +92,3 @@ class _Body(nn.Module):
         image = self.low(features.squeeze(2)).unsqueeze(1)
         embedded: Tensor = self.relu(self.embed(self.high(image)))
         return embedded
-
-
-def _halves(block: int) -> bool:
-    """A pooling follows blocks 1, 3, 5, 7 and 9."""
-    return block % 2 == 0

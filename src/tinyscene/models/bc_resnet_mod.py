@@ -116,15 +116,13 @@ class BCResNetMod(Network):
         width: multiplies the channels, 20 of the first convolution, 10 to 25 of the blocks.
 
     Raises:
-        InputError: a number below one; in forward, bands that 32 doesn't divide.
+        InputError: in forward, bands that 32 doesn't divide.
     """
 
     shortest_frames = 7
 
     def __init__(self, classes: int = 10, width: int = 8) -> None:
         super().__init__()
-        if classes < 1 or width < 1:
-            raise InputError(f"classes={classes}, width={width}; accepted: at least 1")
         self.stem = nn.Conv2d(1, STEM * width, 5, 2, padding=2, bias=False)
         self.residual_norm = ResidualNorm()
         before, stages = STEM * width, []

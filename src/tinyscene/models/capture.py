@@ -29,10 +29,8 @@ def _max_pool1d(
     dilation: _Size = 1,
     ceil_mode: bool = False,
 ) -> Tensor:
-    kernel, steps = _wide(kernel_size, 1), _wide(stride or kernel_size, 1)
-    wide = torch.max_pool2d(input.unsqueeze(-2), kernel, steps, _wide(padding, 0), _wide(dilation, 1), ceil_mode)
-    return wide.squeeze(-2)
+    def wide(size: _Size, across: int) -> list[int]:
+        return [across, *([size] if isinstance(size, int) else size)]
 
-
-def _wide(size: _Size, across: int) -> list[int]:
-    return [across, *([size] if isinstance(size, int) else size)]
+    sizes = wide(kernel_size, 1), wide(stride or kernel_size, 1), wide(padding, 0), wide(dilation, 1)
+    return torch.max_pool2d(input.unsqueeze(-2), *sizes, ceil_mode).squeeze(-2)

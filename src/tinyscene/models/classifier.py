@@ -5,7 +5,7 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
@@ -26,24 +25,21 @@ from tinyscene.features import FRONTENDS, FrontEnd, Standardize
 from tinyscene.features.spectrogram import require_batch
 from tinyscene.files import write_whole
 from tinyscene.models import masks
-from tinyscene.models.network import shortest_frames
+from tinyscene.models.network import locality, shortest_frames
 from tinyscene.models.preparation import prepare
 from tinyscene.models.provenance import Provenance
 from tinyscene.models.quantized import Int8Network
 from tinyscene.models.registry import kinds
 from tinyscene.models.saved import (
     FORMAT,
-    Described,
-    Int8,
-    Part,
     build,
     build_sized,
     describe,
-    differences,
     digest,
+    read,
     sizes_beyond,
 )
-from tinyscene.models.streaming import Waveforms, stream, streams
+from tinyscene.models.streaming import Waveforms, stream
 from tinyscene.models.tensors import laid_out, memory_format, set_memory_format, set_tensor
 
 # torch's name for a module's state beside its tensors.
@@ -72,27 +68,31 @@ class SceneClassifier(nn.Module):
         standardize: fitted by the first stage that trains; made for the front end where None.
 
     Raises:
-        InputError: the front end is not a `FrontEnd`, or gives other features or frames than it reports.
+        InputError: a class is named twice, or the front end is not a `FrontEnd`, or gives other features or frames
+            than it reports.
     """
 
     def __init__(
         self, frontend: FrontEnd, network: nn.Module, classes: tuple[str, ...], standardize: Standardize | None = None
     ) -> None:
         super().__init__()
+        if len(set(classes)) != len(classes):
+            raise InputError(f"classes {', '.join(map(str, classes))}; accepted: every class once")
         _refuse_old_norms(network)
         if not isinstance(frontend, FrontEnd):
             raise InputError(
                 f"{type(frontend).__name__} is not a front end; accepted: a class that derives from tinyscene.FrontEnd"
             )
         self.frontend = frontend
-        channels, bands = _channels(frontend), frontend.bands
+        silence = _silence(frontend)
+        channels, bands = silence.shape[1], frontend.bands
         self.standardize = standardize or Standardize(bands, channels)
         if self.standardize.mean.shape != (channels, bands, 1):
             raise InputError(
                 f"standardize of {tuple(self.standardize.mean.shape[:2])} channels and bands; accepted: "
                 f"({channels}, {bands}), those of {type(frontend).__name__}"
             )
-        set_memory_format(network, torch.zeros(2, channels, bands, frontend.frames(self._second)))
+        set_memory_format(network, torch.cat([silence, silence]))
         self.network = laid_out(network)
         self.classes = tuple(classes)
         self.provenance = Provenance()
@@ -107,11 +107,6 @@ class SceneClassifier(nn.Module):
     def channel(self) -> audio.Channel:
         """The channel of a recording that it takes: an index from 0, or "mean"."""
         return "mean" if self.frontend.channel is None else self.frontend.channel
-
-    @property
-    def _second(self) -> int:
-        """Samples of one second, or of the shortest clip that gives a frame if longer."""
-        return max(self.sample_rate, self.frontend.shortest_samples)
 
     @property
     def shortest_samples(self) -> int:
@@ -196,12 +191,11 @@ class SceneClassifier(nn.Module):
     def classify(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes). 16-bit weights compute at 32 bits, as runtimes do."""
         features = self.arranged(features)
-        state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        narrow = {name: t.float() for name, t in state.items() if t.is_floating_point() and t.dtype != torch.float32}
+        held = [*self.network.named_parameters(), *self.network.named_buffers()]
+        wide = {name: t.float() for name, t in held if t.is_floating_point() and t.dtype != torch.float32}
         try:
-            if narrow:
-                return self.checked(torch.func.functional_call(self.network, state | narrow, (features,)), features)
-            return self.checked(self.network(features), features)
+            output = torch.func.functional_call(self.network, wide, (features,)) if wide else self.network(features)
+            return self.checked(output, features)
         except RuntimeError as error:
             if not any(mismatch in str(error) for mismatch in _MISMATCHES):
                 raise
@@ -214,17 +208,11 @@ class SceneClassifier(nn.Module):
     @property
     def streams(self) -> bool:
         """Whether it takes long recordings in chunks, in bounded memory: see `models/streaming.py`."""
-        return streams(self.frontend, self.network)
+        return locality(self.network) is not None and self.frontend.reach_samples is not None
 
     def stream(self, waveforms: Waveforms, most_s: float) -> Tensor:
         """(batch, samples) -> (batch, classes), in chunks of at most `most_s` seconds, where it `streams`."""
-        device = self.standardize.mean.device
-
-        def features(waveforms: Tensor) -> Tensor:
-            return self.arranged(self.features(waveforms.to(device)))
-
-        frames = self.frontend.frames(round(most_s * self.sample_rate))
-        return stream(features, self.frontend, self.network, waveforms, frames)
+        return stream(self, waveforms, self.frontend.frames(round(most_s * self.sample_rate)))
 
     def arranged(self, features: Tensor) -> Tensor:
         """The same values, in the memory order of the network's maps."""
@@ -306,7 +294,6 @@ class SceneClassifier(nn.Module):
         """
         origin = self.network.origin.network if isinstance(self.network, Int8Network) else self.network
         network = describe(origin, kinds())
-        built = build(Part(**network), kinds())
         tensors, tied, names = {}, {}, dict[int, str]()
         for name, tensor in self.state_dict(keep_vars=True).items():
             if name == _EXTRA_STATE:  # in model.json, readable
@@ -317,19 +304,18 @@ class SceneClassifier(nn.Module):
             else:
                 tied[name] = names[id(tensor)]
         weights = save_tensors(tensors)
-        described = self.describe() | {"network": network, "sizes": sizes_beyond(origin, built)}
+        described = self.describe() | {"network": network, "sizes": sizes_beyond(origin, build(network, kinds()))}
         described |= {"tied": tied, "weights_sha256": hashlib.sha256(weights).hexdigest()}
         text = json.dumps(described | {"sha256": digest(described)}, indent=1)
         try:
-            again = self._built(Described.read(text, "model.json"), weights)
-            same = self._equals(again)
-        except InputError as error:
+            same = self._equals(self._built(read(text, "model.json"), weights))
+        except Exception as error:
+            # A constructor may raise anything.
             raise InputError(f"this classifier could not be loaded: {error}") from error
         if not same:
-            found = differences(origin, built) or "the differing argument is unknown"
             raise InputError(
-                f"{network['name']} built with {network['arguments']} is not the function of the network to be saved "
-                f"({found}); accepted: a network whose `arguments` hold everything it was given"
+                f"{network['name']} built with {network['arguments']} is not the function of the network to be saved; "
+                f"accepted: a network whose `arguments` hold everything it was given"
             )
         return text, weights
 
@@ -374,82 +360,68 @@ class SceneClassifier(nn.Module):
                     + (f", such as {below}" if below else "")
                 )
         weights = (folder / "weights.safetensors").read_bytes()
-        described = Described.read((folder / "model.json").read_text(errors="replace"), f"{folder}/model.json")
-        if described.weights_sha256 != hashlib.sha256(weights).hexdigest():
+        described = read((folder / "model.json").read_text(errors="replace"), f"{folder}/model.json")
+        if described["weights_sha256"] != hashlib.sha256(weights).hexdigest():
             raise InputError(
                 f"{folder}: weights.safetensors was not written with model.json; accepted: the two files of one model"
             )
         try:
-            classifier = cls._built(described, weights)
-            classifier.classify(classifier.short_example())
+            return cls._built(described, weights)
         except Exception as error:
-            # Contradictory settings raise any kind of error in torch.
-            reason = error if isinstance(error, InputError) else f"{error!r}; accepted: an unchanged saved model"
-            raise InputError(f"{folder}/model.json: {reason}") from error
-        return classifier
+            # Other versions of a class may raise anything.
+            advice = "" if isinstance(error, InputError) else "; accepted: a model of a version that builds it so"
+            raise InputError(f"{folder}/model.json: {error}{advice}") from error
 
     @classmethod
-    def _built(cls, described: Described, weights: bytes) -> "SceneClassifier":
-        """Raise InputError where the two do not fit."""
-        network = build_sized(described, kinds(), len(weights))
-        if described.int8:
-            key = type(network), described.model_dump_json(include={"network", "sizes", "int8"})
-            try:
-                network = copy.deepcopy(_captured(_Capture(key, network, described.int8)))
-            except Exception as error:
-                raise InputError(f"int8: {error}; accepted: values of the saved model") from error
-        frontend = build(described.frontend, FRONTENDS)
-        standardize = Standardize(described.standardize.bands, described.standardize.channels)
-        classifier = cls(frontend, network, described.classes, standardize)
-        classifier.provenance = Provenance.from_json(described.provenance.model_dump())
-        try:
-            tensors = load_tensors(weights)
-            masks.register(classifier, tensors)
-            for name, kept in described.tied.items():
-                set_tensor(classifier, name, attrgetter(kept)(classifier))
-                tensors[name] = tensors[kept]
-            for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
-                if name in tensors:
-                    parameter.data = parameter.data.to(tensors[name].dtype)
-            classifier.load_state_dict({**tensors, _EXTRA_STATE: classifier.get_extra_state()})
-        except (SafetensorError, RuntimeError, AttributeError, KeyError) as error:
-            raise InputError(
-                f"model.json and weights.safetensors do not belong together ({error}); "
-                f"accepted: the two files of one model, saved by a version of tinyscene that builds it the same way"
-            ) from error
+    def _built(cls, described: dict[str, Any], weights: bytes) -> "SceneClassifier":
+        if described["int8"]:
+            kind: Any = kinds().get(described["network"]["name"])
+            parts = json.dumps({name: described[name] for name in ("network", "sizes", "int8")})
+            network: nn.Module = copy.deepcopy(_captured(kind, parts))
+        else:
+            network = build_sized(described, kinds())
+        standardize = Standardize(**described["standardize"])
+        classifier = cls(build(described["frontend"], FRONTENDS), network, described["classes"], standardize)
+        classifier.provenance = Provenance.from_json(described["provenance"])
+        tensors = load_tensors(weights)
+        masks.register(classifier, tensors)
+        for name, kept in described["tied"].items():
+            set_tensor(classifier, name, attrgetter(kept)(classifier))
+            tensors[name] = tensors[kept]
+        for name, parameter in [*classifier.named_parameters(), *classifier.named_buffers()]:
+            if name in tensors:
+                parameter.data = parameter.data.to(tensors[name].dtype)
+        classifier.load_state_dict({**tensors, _EXTRA_STATE: classifier.get_extra_state()})
         laid_out(classifier.network)
         return classifier.eval()
 
 
-@dataclass(frozen=True)
-class _Capture:
-    """What an int8 network is built from; `key` holds everything that distinguishes it."""
-
-    key: tuple[type[nn.Module], str]
-    network: nn.Module = field(compare=False)
-    int8: Int8 = field(compare=False)
-
-
 @lru_cache(maxsize=8)
-def _captured(of: _Capture) -> Int8Network:
-    """The int8 network, to be copied and filled with weights: a capture takes seconds, and saving reloads a model."""
-    example = torch.zeros(of.int8.example)
-    set_memory_format(of.network, torch.cat([example, example]))
-    return prepare(of.network.eval(), example, of.int8.keep_float).convert()
+def _captured(kind: object, parts: str) -> Int8Network:
+    """An int8 network, to be copied and filled with weights: a capture takes seconds, and saving reloads a model.
+
+    Args:
+        kind: the class of the float network, since another one may take its name.
+        parts: what it is built from, as JSON.
+    """
+    described = json.loads(parts)
+    network, example = build_sized(described, kinds()), torch.zeros(described["int8"]["example"])
+    set_memory_format(network, torch.cat([example, example]))
+    return prepare(network.eval(), example, tuple(described["int8"]["keep_float"])).convert()
 
 
-def _channels(frontend: FrontEnd) -> int:
-    """Of its features. Raises InputError unless they are as it reports."""
+def _silence(frontend: FrontEnd) -> Tensor:
+    """Features of a second, or of the shortest clip if longer. Raises InputError unless they are as it reports."""
     samples = max(frontend.sample_rate, frontend.shortest_samples)
     with torch.no_grad():
-        shape = tuple(frontend(torch.zeros(1, samples)).shape)
-    reported = frontend.bands, frontend.frames(samples)
+        features: Tensor = frontend(torch.zeros(1, samples))
+    shape, reported = tuple(features.shape), (frontend.bands, frontend.frames(samples))
     if len(shape) != 4 or shape[2:] != reported:
         raise InputError(
             f"{type(frontend).__name__} gives {shape} for {samples} samples; accepted: (batch, channels, {reported[0]} "
             f"bands, {reported[1]} frames), by its `bands` and `frames`"
         )
-    return int(shape[1])
+    return features
 
 
 def _refuse_old_norms(network: nn.Module) -> None:

@@ -6,6 +6,7 @@ CP-Mobile", DCASE Workshop 2023; sizes and strides of github.com/CPJKU/dcase2024
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +53,8 @@ class CPMobile(Network):
         strides: (bands, frames) of each bottleneck, in order; what is left out has (1, 1).
 
     Raises:
-        InputError: more strides than bottlenecks, or a width below one channel.
+        InputError: more strides than bottlenecks.
     """
-
-    shortest_frames = 1
 
     def __init__(
         self,
@@ -67,15 +66,24 @@ class CPMobile(Network):
         strides: Sequence[Sequence[int]] = ((1, 1), (1, 1), (1, 2), (2, 1)),
     ) -> None:
         super().__init__()
-        _check(base_channels, blocks, strides)
+        if len(strides) > sum(blocks):
+            raise InputError(
+                f"strides={strides}; accepted: at most {sum(blocks)} pairs (bands, frames), one a bottleneck"
+            )
         base = round_channels(base_channels)
         widths = [round_channels(base * channels_multiplier**stage) for stage in range(len(blocks))]
         self.stem = nn.Sequential(conv_bn(1, base // 4, 3, stride=2), conv_bn(base // 4, base, 3, stride=2))
-        self.stages = _stages(base, widths, blocks, strides, expansion_rate)
+        outputs = [width for width, repeats in zip(widths, blocks, strict=True) for _ in range(repeats)]
+        steps = [(bands, frames) for bands, frames in (*strides, *[UNIT] * (len(outputs) - len(strides)))]
+        self.stages = nn.Sequential(
+            *(
+                Bottleneck(before, after, expansion_rate, stride)
+                for (before, after), stride in zip(pairwise((base, *outputs)), steps, strict=True)
+            )
+        )
         self.classify = conv_bn(widths[-1], classes, 1, relu=False)
         self.pool = nn.AdaptiveAvgPool2d((1, 1))
-        along_time = [stride[1] for stride in strides] + [1] * (sum(blocks) - len(strides))
-        self.locality = Locality.of("mean", [(3, 2), (3, 2), *((3, stride) for stride in along_time)])
+        self.locality = Locality.of("mean", [(3, 2), (3, 2), *((3, frames) for _, frames in steps)])
         self.apply(_initialise)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -90,31 +98,6 @@ class CPMobile(Network):
     def classify_map(self, mapped: Tensor) -> Tensor:
         """(batch, classes, bands', frames') -> (batch, classes), logits."""
         return torch.flatten(self.pool(mapped), 1)
-
-
-def _check(base_channels: int, blocks: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
-    if base_channels < 1 or not blocks or min(blocks) < 1:
-        raise InputError(f"base_channels={base_channels}, blocks={tuple(blocks)}: both take numbers of at least 1")
-    if len(strides) > sum(blocks) or any(len(stride) != 2 for stride in strides):
-        raise InputError(
-            f"strides={strides}: at most {sum(blocks)} pairs (bands, frames) are accepted, one a bottleneck"
-        )
-
-
-def _stages(
-    base: int,
-    widths: Sequence[int],
-    blocks: Sequence[int],
-    strides: Sequence[Sequence[int]],
-    expansion_rate: float,
-) -> nn.Sequential:
-    outputs = [width for width, repeats in zip(widths, blocks, strict=True) for _ in range(repeats)]
-    inputs = [base, *outputs[:-1]]
-    chain = []
-    for index, (before, after) in enumerate(zip(inputs, outputs, strict=True)):
-        bands, frames = strides[index] if index < len(strides) else UNIT
-        chain.append(Bottleneck(before, after, expansion_rate, (bands, frames)))
-    return nn.Sequential(*chain)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -6,6 +6,7 @@ The 2022 edition runs the network of 2021 on 1 s clips.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +20,53 @@ LAST_POOL_BANDS = 4
 FEWEST_BANDS = FIRST_POOL * LAST_POOL_BANDS
 
 
-class _Baseline(Network):
+class Baseline2021(Network):
+    """[conv, BN, ReLU] x 3 with pool 5 before the last, pool over time, dense, output.
+
+    The number of parameters does not depend on the number of frames, since the last pooling takes all of them.
+
+    Args:
+        filters: of the convolutions `L1`, `L2` ...
+        dense: outputs of the first dense layer.
+        classes: number of scenes.
+        bands: of the features.
+
+    Raises:
+        InputError: fewer than 20 bands.
+    """
+
     shortest_frames = FIRST_POOL
-    locality = Locality.of("max", [(7, 1), (7, 1), (FIRST_POOL, FIRST_POOL), (7, 1)])
     initialise = staticmethod(initialise_as_keras)
-    pool2: MaxPoolAllFrames
-    dense: nn.Linear
-    output: nn.Linear
-    relu: nn.ReLU
-    dropout: nn.Dropout
+
+    def __init__(
+        self, filters: Sequence[int] = (16, 16, 32), dense: int = 100, classes: int = 10, bands: int = 40
+    ) -> None:
+        super().__init__()
+        if bands < FEWEST_BANDS:
+            raise InputError(f"bands={bands}: the two poolings need at least {FEWEST_BANDS} bands")
+        for i, (inputs, outputs) in enumerate(pairwise((1, *filters)), 1):
+            self.add_module(f"L{i}", nn.Conv2d(inputs, outputs, 7, padding=3))
+            self.add_module(f"bn{i}", nn.BatchNorm2d(outputs))
+        self.convolutions = len(filters)
+        self.pool1, self.pool2 = nn.MaxPool2d(FIRST_POOL), MaxPoolAllFrames(LAST_POOL_BANDS)
+        self.dense = nn.Linear(filters[-1] * (bands // FEWEST_BANDS), dense)
+        self.output = nn.Linear(dense, classes)
+        self.relu, self.dropout = nn.ReLU(), nn.Dropout(0.3)
+        self.locality = Locality.of("max", [(7, 1)] * (self.convolutions - 1) + [(FIRST_POOL, FIRST_POOL), (7, 1)])
+        self.apply(self.initialise)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, classes), logits; at least `shortest_frames` frames."""
         return self.classify_map(self.local(features))
+
+    def local(self, features: Tensor) -> Tensor:
+        """(batch, 1, bands, frames) -> (batch, filters[-1], bands / 5, frames / 5), rounded down"""
+        x = features
+        for i in range(1, self.convolutions + 1):
+            if i == self.convolutions:
+                x = self.dropout(self.pool1(x))
+            x = self.relu(self.get_submodule(f"bn{i}")(self.get_submodule(f"L{i}")(x)))
+        return x
 
     def classify_map(self, mapped: Tensor) -> Tensor:
         """The output of `local` -> (batch, classes), logits"""
@@ -41,79 +76,8 @@ class _Baseline(Network):
         return logits
 
 
-class Baseline2021(_Baseline):
-    """L1, L2, L3 and a dense layer: [conv, BN, ReLU] x 2, pool 5, conv, BN, ReLU, pool over time, dense, output.
-
-    The number of parameters does not depend on the number of frames, since the last pooling takes all of them.
-
-    Raises:
-        InputError: `filters` are not three, or there are fewer than 20 bands.
-    """
-
-    def __init__(
-        self, filters: Sequence[int] = (16, 16, 32), dense: int = 100, classes: int = 10, bands: int = 40
-    ) -> None:
-        super().__init__()
-        first, second, third = _checked(filters, 3, bands)
-        self.L1 = nn.Conv2d(1, first, 7, padding=3)
-        self.bn1 = nn.BatchNorm2d(first)
-        self.L2 = nn.Conv2d(first, second, 7, padding=3)
-        self.bn2 = nn.BatchNorm2d(second)
-        self.pool1 = nn.MaxPool2d(FIRST_POOL)
-        self.L3 = nn.Conv2d(second, third, 7, padding=3)
-        self.bn3 = nn.BatchNorm2d(third)
-        self.pool2 = MaxPoolAllFrames(LAST_POOL_BANDS)
-        self.dense = nn.Linear(third * _pooled_bands(bands), dense)
-        self.output = nn.Linear(dense, classes)
-        self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(0.3)
-        self.apply(self.initialise)
-
-    def local(self, features: Tensor) -> Tensor:
-        """(batch, 1, bands, frames) -> (batch, filters[2], bands / 5, frames / 5), rounded down"""
-        x = self.relu(self.bn1(self.L1(features)))
-        x = self.relu(self.bn2(self.L2(x)))
-        x = self.dropout(self.pool1(x))
-        mapped: Tensor = self.relu(self.bn3(self.L3(x)))
-        return mapped
-
-
-class Baseline2020(_Baseline):
-    """[conv, BN, ReLU, pool, dropout] x 2, then a dense layer; 115,219 parameters without batch norm.
-
-    Raises:
-        InputError: `filters` are not two, or there are fewer than 20 bands.
-    """
+class Baseline2020(Baseline2021):
+    """The same with two convolutions; 115,219 parameters without batch norm."""
 
     def __init__(self, filters: Sequence[int] = (32, 64), dense: int = 100, classes: int = 3, bands: int = 40) -> None:
-        super().__init__()
-        first, second = _checked(filters, 2, bands)
-        self.L1 = nn.Conv2d(1, first, 7, padding=3)
-        self.bn1 = nn.BatchNorm2d(first)
-        self.pool1 = nn.MaxPool2d(FIRST_POOL)
-        self.L2 = nn.Conv2d(first, second, 7, padding=3)
-        self.bn2 = nn.BatchNorm2d(second)
-        self.pool2 = MaxPoolAllFrames(LAST_POOL_BANDS)
-        self.dense = nn.Linear(second * _pooled_bands(bands), dense)
-        self.output = nn.Linear(dense, classes)
-        self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(0.3)
-        self.apply(self.initialise)
-
-    def local(self, features: Tensor) -> Tensor:
-        """(batch, 1, bands, frames) -> (batch, filters[1], bands / 5, frames / 5), rounded down"""
-        x = self.dropout(self.pool1(self.relu(self.bn1(self.L1(features)))))
-        mapped: Tensor = self.relu(self.bn2(self.L2(x)))
-        return mapped
-
-
-def _checked(filters: Sequence[int], wanted: int, bands: int) -> tuple[int, ...]:
-    if len(filters) != wanted or min(filters) < 1:
-        raise InputError(f"filters={tuple(filters)}: this baseline takes {wanted} numbers of filters, each at least 1")
-    if bands < FEWEST_BANDS:
-        raise InputError(f"bands={bands}: the two poolings need at least {FEWEST_BANDS} bands")
-    return tuple(filters)
-
-
-def _pooled_bands(bands: int) -> int:
-    return bands // FIRST_POOL // LAST_POOL_BANDS
+        super().__init__(filters, dense, classes, bands)

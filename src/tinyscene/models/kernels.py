@@ -71,35 +71,32 @@ SUMS = {"sum", "mean", "nansum", "cumsum"}
 # sums along an axis, ranks:
 _REDUCTIONS = """
     native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training _batch_norm_no_update
-    _batch_norm_with_update native_layer_norm native_group_norm renorm _weight_norm_interface trace cumprod cummax
-    cummin _cummax_helper _cummin_helper logcumsumexp _logcumsumexp median nanmedian mode kthvalue _aminmax sort
-    topk
+    native_layer_norm native_group_norm _weight_norm_interface trace cumprod cummax cummin _cummax_helper
+    _cummin_helper logcumsumexp _logcumsumexp median nanmedian mode kthvalue _aminmax sort topk
 """
 # Poolings and resampling.
 _POOLINGS = """
-    avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d
-    max_pool2d_with_indices max_pool3d_with_indices fractional_max_pool2d fractional_max_pool3d max_unpool2d
-    max_unpool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
-    _upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d
+    avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d max_pool2d_with_indices upsample_nearest1d
+    upsample_nearest2d _upsample_nearest_exact1d _upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d
     upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
 """
 # Element by element, though not tagged so.
 _ACTIVATIONS = """
     _softmax _log_softmax _safe_softmax _masked_softmax _prelu_kernel gelu glu hardswish mish threshold rsub
-    log_sigmoid_forward rrelu_with_noise native_dropout bernoulli masked_fill bucketize searchsorted isin
-    fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
-    _fake_quantize_per_tensor_affine_cachemask_tensor_qparams quantize_per_tensor quantize_per_channel
+    log_sigmoid_forward masked_fill bucketize searchsorted isin fake_quantize_per_tensor_affine_cachemask
+    fake_quantize_per_channel_affine_cachemask _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
+    quantize_per_tensor quantize_per_channel
 """
 # Moves, copies and fills.
 _MOVES = """
     _to_copy copy cat stack _stack _unsafe_view _reshape_copy as_strided resize set detach t transpose squeeze
     unsqueeze lift unsafe_split unsafe_split_with_sizes constant_pad_nd reflection_pad1d reflection_pad2d
-    reflection_pad3d replication_pad1d replication_pad2d replication_pad3d repeat repeat_interleave roll flip rot90
-    tril triu index _unsafe_index index_select index_put _unsafe_index_put index_add index_copy index_fill gather
-    scatter scatter_add scatter_reduce take put masked_scatter masked_select select_scatter diagonal_scatter
-    as_strided_scatter diag_embed block_diag embedding nonzero im2col col2im pixel_shuffle pixel_unshuffle
-    channel_shuffle complex polar empty_like full_like ones_like rand_like randn_like zeros_like new_empty
-    new_empty_strided new_full new_ones new_zeros fill zero normal uniform random _local_scalar_dense is_same_size
+    replication_pad1d replication_pad2d repeat repeat_interleave roll flip tril triu index _unsafe_index
+    index_select index_put _unsafe_index_put index_add index_copy index_fill gather scatter scatter_add
+    scatter_reduce take put masked_scatter masked_select select_scatter diagonal_scatter as_strided_scatter
+    diag_embed embedding nonzero im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle complex polar
+    empty_like full_like ones_like rand_like randn_like zeros_like new_empty new_empty_strided new_full new_ones
+    new_zeros fill zero normal uniform random _local_scalar_dense is_same_size
 """
 FREE = frozenset((_REDUCTIONS + _POOLINGS + _ACTIVATIONS + _MOVES).split())
 _TAGS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy}

@@ -56,8 +56,7 @@ def prunable(network: nn.Module, stage: str, weights_only: bool) -> dict[str, nn
 def refuse_computed_weights(network: nn.Module, stage: str) -> None:
     """Raise InputError where a layer's weight is not a parameter, as with weight norm: its zeros would not last."""
     for path, layer in network.named_modules():
-        held = dict(layer.named_parameters(recurse=False))
-        computed = isinstance(layer, _ConvNd | nn.Linear) and "weight" not in held
+        computed = isinstance(layer, _ConvNd | nn.Linear) and "weight" not in layer._parameters
         if computed or parametrize.is_parametrized(layer):
             raise InputError(
                 f"{stage}: the weight of {path!r} is computed, as by weight_norm or spectral_norm; "

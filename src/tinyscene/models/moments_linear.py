@@ -7,7 +7,6 @@ Mean, variance, skewness, kurtosis and hyperskewness over time of every band, an
 import torch
 from torch import Tensor, nn
 
-from tinyscene.errors import InputError
 from tinyscene.features.moments import MOMENTS, Moments
 from tinyscene.features.spectrogram import check_kept
 from tinyscene.models.network import Network
@@ -25,17 +24,10 @@ class MomentsLinear(Network):
     Args:
         classes: number of scenes.
         bands: of the features.
-
-    Raises:
-        InputError: a number below one.
     """
-
-    shortest_frames = 1
 
     def __init__(self, classes: int = 10, bands: int = 256) -> None:
         super().__init__()
-        if classes < 1 or bands < 1:
-            raise InputError(f"classes={classes}, bands={bands}; accepted: at least 1")
         self.moments = Moments()
         self.layers = nn.ModuleList(nn.Linear(bands, classes, bias=i == 0) for i in range(len(MOMENTS)))
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from tinyscene.errors import InputError
 from tinyscene.models.blocks import initialise_as_keras
 from tinyscene.models.network import Locality, Network
 
@@ -28,18 +27,12 @@ class PhamCNN(Network):
     Args:
         channels: of the four convolutions.
         classes: number of scenes.
-
-    Raises:
-        InputError: `channels` are not four, each at least 1.
     """
 
-    shortest_frames = 1
     locality = Locality.of("max", [(3, 1), (4, 4), (3, 1), (2, 2), (1, 1), (4, 4), (1, 1)])
 
     def __init__(self, channels: Sequence[int] = (32, 64, 128, 256), classes: int = 3) -> None:
         super().__init__()
-        if len(channels) != len(KERNELS) or min(channels) < 1:
-            raise InputError(f"channels={tuple(channels)}; accepted: {len(KERNELS)} widths of at least 1")
         self.norm = nn.BatchNorm2d(1)
         first, second, third, last = channels
         self.block1 = nn.Sequential(*_conv(1, first, KERNELS[0]), *_pool(0))

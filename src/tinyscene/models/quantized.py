@@ -1,7 +1,6 @@
-"""Networks under fake quantization, and with int8 weights; by torchao's PT2E."""
+"""Networks under fake quantization, and with int8 weights."""
 
 import copy
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,14 @@ from torch import Tensor, fx, nn
 
 from tinyscene.errors import InputError
 from tinyscene.models import masks
+from tinyscene.models.fake_quantize import (
+    ActivationQuantize,
+    BiasQuantize,
+    FakeQuantize,
+    activation_qparams,
+    quantize_bias,
+    quantize_weight,
+)
 from tinyscene.models.folding import fold_batch_norm
 from tinyscene.models.network import Network, locality, shortest_frames
 from tinyscene.models.tensors import get_tensor, laid_out, memory_format, set_tensor
@@ -60,43 +67,34 @@ class FakeQuantized(Network):
             if (position := flags.get(node.target)) is not None:
                 node.args = (*node.args[:position], mode, *node.args[position + 1 :])
         self.graph.recompile()
-        for quantizer in self.quantizers():
-            quantizer.enable_observer(mode)
         return self
 
     @torch.no_grad()
     def set_ranges(self, batches: Iterable[Tensor]) -> None:
         """Give activations the ranges of least cost for the clips of `batches`; nothing is rounded meanwhile."""
-        from tinyscene.models.fake_quantize import ActivationQuantize
-
         self.eval()
         for quantizer in self.quantizers():
-            quantizer.enable_fake_quant(False)
+            quantizer.rounds = False
         for features in batches:
             self(features)
         for quantizer in self.quantizers():
             if isinstance(quantizer, ActivationQuantize):
                 quantizer.settle()
-            quantizer.enable_fake_quant()
+            quantizer.rounds = True
 
-    def quantizers(self) -> list[Any]:
+    def quantizers(self) -> list[FakeQuantize]:
         """Of activations, weights and biases."""
-        from torchao.quantization.pt2e import FakeQuantizeBase
-
-        return [module for module in self.graph.modules() if isinstance(module, FakeQuantizeBase)]
+        return [module for module in self.graph.modules() if isinstance(module, FakeQuantize)]
 
     def convert(self) -> "Int8Network":
         """Replace rounded values by integers; the logits stay the same, bit for bit."""
         copied = copy.deepcopy(self).cpu().eval()
         graph = copied.graph
-        with warnings.catch_warnings():
-            # Where only the structure is needed, nothing was observed.
-            warnings.filterwarnings("ignore", "must run observer")
-            # convert_pt2e calls the same hooks, after a 15 s search for unfolded batch norms.
-            for node in list(graph.graph.nodes):
-                if node.op == "call_module":
-                    quantizer: Any = graph.get_submodule(node.target)
-                    quantizer.convert(graph, node)
+        called = [node for node in graph.graph.nodes if node.op == "call_module"]
+        found: list[tuple[fx.Node, Any]] = [(node, graph.get_submodule(node.target)) for node in called]
+        # Biases last, since their scale is computed from their weight's.
+        for node, quantizer in sorted(found, key=lambda each: isinstance(each[1], BiasQuantize)):
+            quantizer.convert(graph, node)
         # Float tensors are integers now, under the same name or that of a layer that shares them.
         graph.graph.eliminate_dead_code()
         return Int8Network(graph, self.origin)
@@ -170,25 +168,17 @@ class Int8Network(Network):
         Raises:
             InputError: the logits don't come from a dense layer.
         """
-        dense = self._dense()
-        weight_node, bias_node = dense.args[1], dense.args[2]
-        path = str(weight_node.args[0].target).removesuffix(".weight")
-        weight = get_tensor(self, weight_node.args[0]) * get_tensor(self, weight_node.args[1])[:, None]
-        step, scales = (get_tensor(self, node) for node in bias_node.args[1].args)
-        return path, weight, get_tensor(self, bias_node.args[0]) * (step * scales)
+        path, whole, scales, bias, step = self._dense()
+        return path, whole * scales[:, None], bias * (step * scales)
 
     @torch.no_grad()
     def replace_dense(self, weight: Tensor, bias: Tensor, logits: Tensor) -> None:
         """Replace the last layer, with a range for its `logits` (clips, classes)."""
-        from tinyscene.models.fake_quantize import activation_qparams, quantize_bias, quantize_weight
-
-        dense = self._dense()
-        weight_node, bias_node = dense.args[1], dense.args[2]
-        whole, scales = quantize_weight(weight.cpu())
-        step = get_tensor(self, bias_node.args[1].args[0]).cpu()
-        get_tensor(self, weight_node.args[0]).copy_(whole)
-        get_tensor(self, weight_node.args[1]).copy_(scales)
-        get_tensor(self, bias_node.args[0]).copy_(quantize_bias(bias.cpu(), step * scales))
+        _, whole, scales, whole_bias, step = self._dense()
+        rounded, steps = quantize_weight(weight.cpu())
+        whole.copy_(rounded)
+        scales.copy_(steps)
+        whole_bias.copy_(quantize_bias(bias.cpu(), step.cpu() * steps))
         scale, zero_point = activation_qparams(logits)
         last = self._last()
         get_tensor(self, last.args[1]).copy_(scale[0])
@@ -199,7 +189,8 @@ class Int8Network(Network):
         *_, output = self.graph.nodes
         return output.args[0]
 
-    def _dense(self) -> Any:
+    def _dense(self) -> tuple[str, Tensor, Tensor, Tensor, Tensor]:
+        """The path of the last layer, its weight and their scales, its bias and the scale of its input."""
         last = self._last()
         quantized = _dequantizes(last)
         source = last.args[0].args[0] if quantized else last
@@ -208,7 +199,10 @@ class Int8Network(Network):
                 f"the logits come from {source.target}; accepted: a network that ends with a dense layer with bias, "
                 f"not kept in float"
             )
-        return source
+        weight, bias = source.args[1:3]
+        read = [*weight.args[:2], bias.args[0], bias.args[1].args[0]]
+        whole, scales, whole_bias, step = (get_tensor(self, node) for node in read)
+        return str(weight.args[0].target).removesuffix(".weight"), whole, scales, whole_bias, step
 
     @property
     def output_step(self) -> float | None:

@@ -42,7 +42,7 @@ def register_network(
     Raises:
         InputError: the name is taken.
     """
-    refuse_taken(name, network, NETWORKS[name].network if name in NETWORKS else None)
+    refuse_taken(name, network, kinds().get(name))
     record_arguments(network)
     NETWORKS[name] = Entry(network, frontend, standardized)
 
@@ -71,7 +71,7 @@ def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.
     build the network (`Run.seed_torch`). `num_classes` is accepted for `classes`.
 
     Raises:
-        InputError: no such network or argument.
+        InputError: no such network or argument, or a value that it can't be built with.
     """
     network = entry(name).network
     signature = inspect.signature(network)
@@ -79,12 +79,15 @@ def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.
         arguments["classes"] = arguments.pop("num_classes")
     try:
         signature.bind(**arguments)
-    except TypeError as error:
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            return network(**arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        # A constructor may raise anything.
         accepted = ", ".join(
             p.name if p.default is p.empty else f"{p.name}={p.default}" for p in signature.parameters.values()
         )
-        raise InputError(f"network {name!r}: {error}; accepted: {accepted}") from None
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        return network(**arguments)
+        raise InputError(f"network {name!r}: {error}; accepted: {accepted}") from error

@@ -8,16 +8,15 @@ either. Every convolution has a bias; those of the shortcuts have no batch norm.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil, prod
 
 import torch
 from torch import Tensor, nn
 
-from tinyscene.errors import InputError
 from tinyscene.models.blocks import SqueezeExcite, StatisticsPooling, conv_bn
 from tinyscene.models.network import Network
 
-BLOCKS = 6
 # Channels inside squeeze-and-excitation, for the first three blocks and the last three.
 SQUEEZED = (4, 8)
 STRIDES = ((2, 2), (2, 2), (1, 1), (2, 2), (1, 1), (1, 1))
@@ -50,12 +49,7 @@ class SEResNet(Network):
         bands: of the features; the dense layer reads each one that the strides leave.
         cardinality: groups of every block's second convolution.
         strides: (bands, frames) of each block's first convolution.
-
-    Raises:
-        InputError: channels that the groups don't divide, or strides that aren't six pairs.
     """
-
-    shortest_frames = 1
 
     def __init__(
         self,
@@ -66,14 +60,13 @@ class SEResNet(Network):
         strides: Sequence[Sequence[int]] = STRIDES,
     ) -> None:
         super().__init__()
-        _check(channels, bands, cardinality, strides)
         narrow, wide = channels
         widths = [narrow] * 4 + [wide] * 3
         self.stem = conv_bn(1, narrow, 3, bias=True)
         self.blocks = nn.Sequential(
             *(
-                DoubleConv(before, after, (down, along), cardinality, SQUEEZED[i >= BLOCKS // 2], bridged=i > 0)
-                for i, (before, after, (down, along)) in enumerate(zip(widths, widths[1:], strides, strict=False))
+                DoubleConv(before, after, (down, along), cardinality, SQUEEZED[i >= 3], bridged=i > 0)
+                for i, ((before, after), (down, along)) in enumerate(zip(pairwise(widths), strides, strict=True))
             )
         )
         self.pooling = StatisticsPooling()
@@ -85,14 +78,3 @@ class SEResNet(Network):
         statistics = self.pooling(self.blocks(self.stem(features)))
         logits: Tensor = self.dense(torch.flatten(statistics, 1))
         return logits
-
-
-def _check(channels: Sequence[int], bands: int, cardinality: int, strides: Sequence[Sequence[int]]) -> None:
-    if cardinality < 1 or len(channels) != 2 or any(width < 1 or width % cardinality for width in channels):
-        raise InputError(
-            f"channels={tuple(channels)}, cardinality={cardinality}; accepted: two widths that the cardinality divides"
-        )
-    if bands < 1:
-        raise InputError(f"bands={bands}; accepted: at least 1")
-    if len(strides) != BLOCKS or any(len(stride) != 2 or min(stride) < 1 for stride in strides):
-        raise InputError(f"strides={strides}; accepted: {BLOCKS} pairs (bands, frames) of at least 1, one a block")

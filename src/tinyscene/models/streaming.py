@@ -6,13 +6,12 @@ the whole clip before it pools (squeeze-and-excitation, the deviation over time,
 
 import copy
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tinyscene.features import FrontEnd
 from tinyscene.models.network import locality, shortest_frames
 
 
@@ -52,19 +51,11 @@ def chunks(frames: int, stride: int, context: int, most: int) -> Iterator[Chunk]
         start += steps * stride
 
 
-def streams(frontend: FrontEnd, network: nn.Module) -> bool:
-    """Whether logits can be computed chunk by chunk."""
-    return locality(network) is not None and frontend.reach_samples is not None
-
-
 @torch.inference_mode()
-def stream(
-    features: Callable[[Tensor], Tensor], frontend: FrontEnd, network: nn.Module, waveforms: Waveforms, most: int
-) -> Tensor:
+def stream(classifier: Any, waveforms: Waveforms, most: int) -> Tensor:
     """Logits of a classifier that `streams`, as of the whole recording at once except for rounding.
 
     Args:
-        features: of waveforms, standardized, in the memory order of the network's maps.
         waveforms: (batch, samples), long enough for the network; stretches are read in order, none of which
             begins before the previous one.
         most: frames of a chunk; see `chunks`.
@@ -72,15 +63,15 @@ def stream(
     Returns:
         (batch, classes)
     """
+    network: Any = classifier.network
     if any(tensor.dtype == torch.float16 for tensor in network.state_dict().values()):
         network = copy.deepcopy(network).float()  # 16-bit weights compute at 32 bits
-    local: Any = network
     near = locality(network)
     assert near is not None
     context = -(-(near.reach + shortest_frames(network)) // near.stride) * near.stride
     pooled, steps = torch.zeros(()), 0
-    for chunk in chunks(frontend.frames(waveforms.shape[-1]), near.stride, context, most):
-        mapped: Tensor = local.local(_frames(features, frontend, waveforms, chunk))[..., chunk.skip :]
+    for chunk in chunks(classifier.frontend.frames(waveforms.shape[-1]), near.stride, context, most):
+        mapped: Tensor = network.local(_frames(classifier, waveforms, chunk))[..., chunk.skip :]
         mapped = mapped[..., : chunk.take]
         if near.pooling == "max":
             highest = mapped.amax(-1, keepdim=True)
@@ -88,17 +79,18 @@ def stream(
         else:
             pooled = pooled.to(mapped.device) + mapped.sum(-1, keepdim=True, dtype=torch.float64)
         steps += mapped.shape[-1]
-    logits: Tensor = local.classify_map(pooled if near.pooling == "max" else (pooled / steps).float())
+    logits: Tensor = network.classify_map(pooled if near.pooling == "max" else (pooled / steps).float())
     return logits
 
 
-def _frames(features: Callable[[Tensor], Tensor], frontend: FrontEnd, waveforms: Waveforms, chunk: Chunk) -> Tensor:
+def _frames(classifier: Any, waveforms: Waveforms, chunk: Chunk) -> Tensor:
     """The frames of a chunk, (batch, channels, bands, frames), from the samples that they depend on."""
+    frontend = classifier.frontend
     hop, reach = frontend.hop_length, frontend.reach_samples
-    assert reach is not None
     start = max(0, chunk.first - -(-reach // hop))
     begin, samples = start * hop, waveforms.shape[-1]
     # A front end may give fewer frames than hops: then more samples.
     enough = begin + bisect_left(range(samples - begin), chunk.last - start, key=frontend.frames)
-    needed = waveforms[:, begin : max(enough, chunk.last * hop + reach)]
-    return features(needed)[..., chunk.first - start : chunk.last - start]
+    needed = waveforms[:, begin : max(enough, chunk.last * hop + reach)].to(classifier.standardize.mean.device)
+    features: Tensor = classifier.arranged(classifier.features(needed))
+    return features[..., chunk.first - start : chunk.last - start]

@@ -25,7 +25,7 @@ class Tandem(Network):
         width: of the network; 8 is the report's.
 
     Raises:
-        InputError: a number below one, or bands that 32 doesn't divide.
+        InputError: bands that 32 doesn't divide.
     """
 
     shortest_frames = BCResNetMod.shortest_frames

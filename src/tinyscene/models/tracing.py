@@ -1,7 +1,6 @@
 """A trace of one forward pass: modules and functions called, storages read and written, in order."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.hooks import RemovableHandle
 
 from tinyscene.errors import InputError
 from tinyscene.models.kernels import Products
@@ -79,32 +79,48 @@ class Trace:
     outputs: tuple[int, ...] = ()
 
 
-class _Storages:
-    """Gives each storage a number that is never reused, and stores the shape that it was created with."""
+class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records the storages of each kernel, where views and in-place kernels share theirs, and its products.
 
-    def __init__(self) -> None:
+    Each storage has a number that is never reused, and the shape that it was created with.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         # A weak reference keeps the address from being reused, and frees the memory.
         self._references: dict[int, StorageWeakRef] = {}
         self.born_as: dict[int, Shape] = {}
+        self.parameters = {self.key(tensor) for tensor in [*network.parameters(), *network.buffers()]}
+        self.formulas = Products(self.key, self.parameters)
+        self.trace, self.running = Trace(), [("", type(network).__name__)]
+        # Of the running function; None outside of any, as in scripted modules.
+        self.products: dict[str, int | None] | None = None
+        self.hooks = [hook for name, module in network.named_modules() for hook in self._watch(name, module)]
+
+    def _watch(self, name: str, module: nn.Module) -> tuple[RemovableHandle, RemovableHandle]:
+        """Record the calls of a module without children, and of every module that it is running."""
+
+        def entered(_module: nn.Module, _inputs: Any) -> None:
+            self.running.append((name, type(module).__name__))
+
+        def left(_module: nn.Module, inputs: Any, outputs: Any) -> None:
+            self.running.pop()
+            given, produced = tensors_in(inputs), tensors_in(outputs)
+            if not module._modules and given and produced:
+                shapes = tuple(given[0].shape), tuple(produced[0].shape)
+                call = ModuleCall(name, module, *shapes, self.key(given[0]), self.key(produced[0]))
+                self.trace.calls.append(call)
+
+        return module.register_forward_pre_hook(entered), module.register_forward_hook(left)
 
     def key(self, tensor: Tensor) -> int:
+        """The number of its storage."""
         reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
         key = int(reference.cdata)
         if key not in self._references:
             self._references[key] = reference
             self.born_as[key] = tuple(tensor.shape)
         return key
-
-
-class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records the storages of each kernel, where views and in-place kernels share theirs, and its products."""
-
-    def __init__(self, trace: Trace, storages: _Storages, parameters: set[int], running: list[tuple[str, str]]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.trace, self.storages, self.parameters, self.running = trace, storages, parameters, running
-        self.kernels = Products(storages.key, parameters)
-        # Of the running function; None outside of any, as in scripted modules.
-        self.products: dict[str, int | None] | None = None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -117,7 +133,7 @@ class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         reads = self.keys((args, kwargs))
         result = func(*args, **kwargs)
-        macs = self.kernels.of(func, args, kwargs, result)
+        macs = self.formulas.of(func, args, kwargs, result)
         if macs is None or macs:
             self.add(func._schema.name, macs)
         self.trace.steps.append(Step(reads, self.keys(result)))
@@ -133,7 +149,7 @@ class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def keys(self, nested: Any) -> tuple[int, ...]:
         keys = []
         for tensor in tensors_in(nested):
-            key = self.storages.key(tensor)
+            key = self.key(tensor)
             # Integer results, such as the positions of max pooling, don't exist on a device at inference.
             if key not in self.parameters and (tensor.is_floating_point() or tensor.is_complex()):
                 values = tensor.untyped_storage().nbytes() // tensor.element_size()
@@ -145,29 +161,28 @@ class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Functions(TorchFunctionMode):
     """Records the torch functions that networks call, at the level of `torch.nn.functional`."""
 
-    def __init__(self, steps: _Steps) -> None:
+    def __init__(self, kernels: _Kernels) -> None:
         super().__init__()
-        self.steps = steps
+        self.kernels = kernels
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         given = tensors_in((args, kwargs))
-        storages = self.steps.storages
-        born_as = storages.born_as[storages.key(given[0])] if given else ()
+        born_as = self.kernels.born_as[self.kernels.key(given[0])] if given else ()
         products: dict[str, int | None] = {}
-        around, self.steps.products = self.steps.products, products
+        around, self.kernels.products = self.kernels.products, products
         result = func(*args, **kwargs)
-        self.steps.products = around
+        self.kernels.products = around
         produced = tensors_in(result)
         # Attribute access (`x.shape`) also arrives here and costs nothing.
         name = getattr(func, "__name__", "")
         if (given and produced and name != "__get__") or products:
             shapes = tree_map(_shape_of, args), tree_map(_shape_of, kwargs)
             output = tuple(produced[0].shape) if produced else ()
-            call = FunctionCall(*self.steps.running[-1], name, *shapes, output, born_as, products)
-            self.steps.trace.calls.append(call)
+            call = FunctionCall(*self.kernels.running[-1], name, *shapes, output, born_as, products)
+            self.kernels.trace.calls.append(call)
         return result
 
 
@@ -182,43 +197,18 @@ def trace_forward(network: nn.Module, example: Tensor) -> Trace:
     copied = copy.deepcopy(network).float().cpu().eval()
     # A clone, since the example may be a view of something larger.
     example = example.detach().float().cpu().clone()
-    trace, storages, running = Trace(), _Storages(), [("", type(network).__name__)]
-    hooks = []
-    for name, module in copied.named_modules():
-        entered, left = _hook_pair(name, module, trace, storages, running)
-        hooks += [module.register_forward_pre_hook(entered), module.register_forward_hook(left)]
-    held = {storages.key(tensor) for tensor in [*copied.parameters(), *copied.buffers()]}
-    steps = _Steps(trace, storages, held, running)
-    trace.inputs = steps.keys(example)
+    kernels = _Kernels(copied)
+    kernels.trace.inputs = kernels.keys(example)
     try:
-        with torch.no_grad(), steps, _Functions(steps):
+        with torch.no_grad(), kernels, _Functions(kernels):
             output = copied(example)
     except (RuntimeError, ValueError, IndexError) as error:
         kind = type(network).__name__
         raise InputError(f"{kind} can't take an input of shape {tuple(example.shape)}: {error}") from error
-    trace.outputs = steps.keys(output)
-    for hook in hooks:
+    kernels.trace.outputs = kernels.keys(output)
+    for hook in kernels.hooks:
         hook.remove()
-    return trace
-
-
-def _hook_pair(
-    name: str, module: nn.Module, trace: Trace, storages: _Storages, running: list[tuple[str, str]]
-) -> tuple[Callable[..., None], Callable[..., None]]:
-    is_leaf = not any(True for _ in module.children())
-
-    def entered(_module: nn.Module, _inputs: Any) -> None:
-        running.append((name, type(module).__name__))
-
-    def left(_module: nn.Module, inputs: Any, outputs: Any) -> None:
-        running.pop()
-        given, produced = tensors_in(inputs), tensors_in(outputs)
-        if is_leaf and given and produced:
-            reads, writes = storages.key(given[0]), storages.key(produced[0])
-            shapes = tuple(given[0].shape), tuple(produced[0].shape)
-            trace.calls.append(ModuleCall(name, module, *shapes, reads, writes))
-
-    return entered, left
+    return kernels.trace
 
 
 def tensors_in(nested: Any) -> list[Tensor]:

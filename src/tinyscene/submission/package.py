@@ -22,7 +22,7 @@ _SOURCES = Path(tinyscene.__file__).parent
 # All that classifiers are made of; imports only go down from there, to single files beside these.
 _PARTS = ("models", "features")
 # torchinfo is what the organisers' script counts with.
-_NEEDED = ("torch", "numpy", "pydantic", "safetensors", "soundfile", "soxr", "torchinfo")
+_NEEDED = ("torch", "numpy", "safetensors", "soundfile", "soxr", "torchinfo")
 _IMPORTS = re.compile(r"^(\s*from )tinyscene(?=[.\s])", re.MULTILINE)
 
 
@@ -53,9 +53,8 @@ def write_package(folder: Path, name: str, systems: Mapping[str, Mapping[str, Sc
         (place / "__init__.py").touch()
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 44_100)
     soundfile.write(package / "resources" / "dummy.wav", noise, 44_100)
-    int8 = any(one.precision == "int8" for by_device in systems.values() for one in by_device.values())
     # Without a local part such as +cpu, which no index has.
-    pinned = [f"{one}=={version(one).split('+')[0]}\n" for one in (*_NEEDED, *(("torchao",) if int8 else ()))]
+    pinned = [f"{one}=={version(one).split('+')[0]}\n" for one in _NEEDED]
     (folder / "requirements.txt").write_text("".join(pinned))
     (folder / "setup.py").write_text(_SETUP.format(name=name))
     (folder / "README.md").write_text(_README.format(name=name, labels=", ".join(systems), origin=origin))

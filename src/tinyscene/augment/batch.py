@@ -1,7 +1,7 @@
-"""Augmentations of a batch of features."""
+"""Augmentations of a batch of features or waveforms."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -60,6 +60,28 @@ class FreqMixStyle:
         mixed_mean = weight * mean + (1 - weight) * mean[other]
         mixed_std = weight * std + (1 - weight) * std[other]
         return (features - mean) / std * mixed_std + mixed_mean, targets
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Mix every clip of a batch, and its target, with another one by Beta(alpha, alpha) (Zhang et al., ICLR 2018).
+
+    `domain` is what is mixed: "waveforms" or "features".
+    """
+
+    alpha: float = 0.2
+    domain: Literal["waveforms", "features"] = "features"
+
+    def __post_init__(self) -> None:
+        check(self, alpha=Numbers(above=0), domain=("waveforms", "features"))
+
+    def __call__(self, batch: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """(batch, ...), (batch, classes) -> the same shapes"""
+        weights = torch.from_numpy(rng.beta(self.alpha, self.alpha, len(batch))).to(batch)
+        other = torch.from_numpy(rng.permutation(len(batch))).to(batch.device)
+        weight = weights.view(-1, *[1] * (batch.ndim - 1))
+        mixed = weight * batch + (1 - weight) * batch[other]
+        return mixed, weights[:, None] * targets + (1 - weights[:, None]) * targets[other]
 
 
 def _stretches(shape: torch.Size, axis: int, most: int, rng: np.random.Generator) -> Tensor:
