@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import BudgetPruning
-from tinyscene.compression.narrow import makers_parameters
+from tinyscene.compression.importance import makers_parameters
 from tinyscene.features import LogMel, Raw
 from tinyscene.models import NETWORKS, create_model
 from tinyscene.models.bc_resnet_mod import ResidualNorm

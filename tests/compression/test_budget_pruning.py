@@ -26,8 +26,7 @@ from soak import SOAK
 from tinyscene.accounting import CONVENTIONS, count, count_classifier
 from tinyscene.compression import BudgetPruning, HalfPrecision, Quantize, frobenius_norm, geometric_median
 from tinyscene.compression.coupling import coupled_channels
-from tinyscene.compression.importance import Importance
-from tinyscene.compression.narrow import Narrow
+from tinyscene.compression.importance import Importance, Narrow
 from tinyscene.compression.proof import cut
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips

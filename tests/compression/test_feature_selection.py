@@ -171,9 +171,9 @@ def test_what_was_learned_is_kept_through_the_cut(clips, trained, tmp_path):
     selection = replace(SELECTION, updates=1.0)
     cut = FeatureSelection._cut
 
-    def look(self, classifier, weighed, *rest):
+    def look(self, classifier, run, weighed, consensus):
         seen.update(weighed=copy.deepcopy(weighed))
-        return cut(self, classifier, weighed, *rest)
+        return cut(self, classifier, run, weighed, consensus)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FeatureSelection, "_cut", look)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tinyscene.accounting import CONVENTIONS, count
-from tinyscene.compression import HalfPrecision, LotteryTicket, MagnitudePruning, Quantize
+from tinyscene.compression import HalfPrecision, LotteryTicket, Quantize
 from tinyscene.data import Clips
 from tinyscene.deployment import export
 from tinyscene.errors import InputError
@@ -100,33 +100,23 @@ def test_survivors_are_the_largest_of_their_tensors_scale_at_their_first_values(
         assert (mask.numpy() != (scores[name] >= threshold)).sum() <= 1, name
 
 
-@pytest.mark.parametrize("ranks", ["normalised", "weights", "all"])
 @pytest.mark.parametrize("by", ["magnitude", "random"])
-def test_the_number_is_that_of_all_trainable_values_whatever_competes(tones, trained, tmp_path, ranks, by):
+def test_the_number_is_that_of_all_trainable_values_whatever_competes(tones, trained, tmp_path, by):
     before, after = trained
-    ticket = LotteryTicket(0.6, by, ranks)(after, tones.development, run_in(tmp_path, before))
+    ticket = LotteryTicket(0.6, by)(after, tones.development, run_in(tmp_path, before))
     assert gone(ticket) == round(0.6 * values(before))
     assert_rewound(ticket, before)
-    paths = set(masks.masks_of(ticket.network))
-    assert ("bn1.weight" in paths) == ("dense.bias" in paths) == (ranks == "all")
-    if (by, ranks) == ("magnitude", "all"):
-        pruned = masks.masks_of(MagnitudePruning(0.6).shape(after).network)
-        assert all(torch.equal(mask, pruned[path]) for path, mask in masks.masks_of(ticket.network).items())
+    assert not {"bn1.weight", "dense.bias"} & set(masks.masks_of(ticket.network))
 
 
-def test_on_untrained_values_raw_magnitudes_would_take_the_whole_dense_layer():
+def test_on_untrained_values_the_dense_layer_keeps_its_share():
     """The reason for normalising: initial weights are smaller the more inputs a layer has."""
     torch.manual_seed(0)
     classifier = SceneClassifier(Raw(16_000), AemNet(), tuple("abcdefghij"), Standardize.identity(1))
-    share = {}
-    for ranks in ("weights", "normalised"):
-        ticket = LotteryTicket(0.6, ranks=ranks).shape(classifier)
-        assert values(ticket) - gone(ticket) == round(0.4 * 319_093) == 127_637
-        kept = masks.masks_of(ticket.network)
-        share[ranks] = float(kept["dense.weight"].float().mean())
-        assert_rewound(ticket, classifier)
-    assert share["weights"] < 0.1
-    assert 0.3 < share["normalised"] < 0.5
+    ticket = LotteryTicket(0.6).shape(classifier)
+    assert values(ticket) - gone(ticket) == round(0.4 * 319_093) == 127_637
+    assert 0.3 < float(masks.masks_of(ticket.network)["dense.weight"].float().mean()) < 0.5
+    assert_rewound(ticket, classifier)
 
 
 def test_rounds_cut_the_same_share_each_time_and_end_where_one_shot_ends(tones, trained, tmp_path):
@@ -181,7 +171,6 @@ def test_it_refuses_what_it_can_not_do(tones, trained, tmp_path):
     for arguments in (
         {"ratio": 1.0},
         {"ratio": 0.5, "by": "luck"},
-        {"ratio": 0.5, "ranks": "filters"},
         {"ratio": 0.5, "rounds": 2},
         {"ratio": 0.5, "rounds": 2, "fit": FIT, "by": "random"},
         {"ratio": 0.5, "rewind_epoch": 1},

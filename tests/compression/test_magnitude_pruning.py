@@ -202,7 +202,7 @@ def mixed() -> SceneClassifier:
     return SceneClassifier(LogMel(8000, 256, 20, hop_length=160), Mixed(), ("a", "b", "c"))
 
 
-@pytest.mark.parametrize("stage", [MagnitudePruning(0.5, what="weights"), LotteryTicket(0.1, ranks="weights")])
+@pytest.mark.parametrize("stage", [MagnitudePruning(0.5, what="weights"), LotteryTicket(0.1)])
 def test_weights_are_those_of_convolutions_and_dense_layers_alone(stage):
     assert set(masks.masks_of(stage.shape(mixed()).network)) == {"conv.weight", "up.weight", "dense.weight"}
 

@@ -6,10 +6,9 @@ from tinyscene.compression.dense import ReplaceDense
 from tinyscene.compression.filters import FilterPruning, frobenius_norm, geometric_median, l1_norm, max_norm
 from tinyscene.compression.half import HalfPrecision
 from tinyscene.compression.linear import LinearFit
-from tinyscene.compression.lottery import LotteryTicket
 from tinyscene.compression.quantize import Quantize
 from tinyscene.compression.selection import FeatureSelection
-from tinyscene.compression.weights import MagnitudePruning
+from tinyscene.compression.weights import LotteryTicket, MagnitudePruning
 
 __all__ = [
     "BudgetPruning",

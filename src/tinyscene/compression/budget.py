@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from tinyscene.accounting import count_classifier, peak_ram_bytes
-from tinyscene.compression.admm import ADMM, SHARE, phases, residuals
+from tinyscene.compression.admm import ADMM, SHARE, Tensors, largest, phases
 from tinyscene.compression.channels import Coupled, remove
 from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.filters import Criterion, frobenius_norm
-from tinyscene.compression.importance import Importance, Kept
-from tinyscene.compression.narrow import Narrow, best, makers_parameters
+from tinyscene.compression.importance import Importance, Kept, Narrow, makers_parameters
 from tinyscene.compression.proof import cut
 from tinyscene.compression.quantize import Quantize
 from tinyscene.compression.widths import fill, quadratic_costs, value
@@ -127,16 +126,13 @@ class BudgetPruning(Stage):
         run.metrics.update(threshold=plan.threshold, **plan.costs)
         if self.fit is None:
             return self._cut(classifier, plan)
-        updates, tuning = phases(self.fit, self.updates)
         narrow = self.projection(classifier, plan)
-        network = classifier.network
-        admm = ADMM(makers_parameters(network, plan.coupled), narrow, self.rho, self.dual_rate)
-        trained, consensus = admm.train(classifier, updates, clips, run)
-        history = list(run.history)
-        tuned = tuning.apply(self._cut(trained, replace(plan, kept=narrow.kept(consensus))), clips, run)
-        run.history[:0] = history
-        run.metrics.update(residuals(history))
-        return tuned
+        admm = ADMM(makers_parameters(classifier.network, plan.coupled), narrow, self.rho, self.dual_rate)
+
+        def cut(trained: SceneClassifier, consensus: Tensors) -> SceneClassifier:
+            return self._cut(trained, replace(plan, kept=narrow.kept(consensus)))
+
+        return admm.train_and_cut(classifier, phases(self.fit, self.updates), cut, clips, run)
 
     def projection(self, classifier: SceneClassifier, plan: Plan) -> Narrow:
         """The target of ADMM: the values that a network of the plan's widths could hold."""
@@ -234,7 +230,7 @@ class _Candidates:
         units = np.array([group.units for group in self.coupled])
         matrices = [self.matrices[name] for name in limits]
         widths = fill(matrices, [*limits.values()], _widths(kept), units, self.budget.fill)
-        filled = tuple(best(each, int(width)) for each, width in zip(scores, widths, strict=True))
+        filled = tuple(largest(each, int(width)) for each, width in zip(scores, widths, strict=True))
         return kept if self.over(filled) else filled
 
     def plan(self, kept: Kept, threshold: float) -> Plan:

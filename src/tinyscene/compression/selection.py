@@ -2,11 +2,12 @@
 
 import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from tinyscene.compression.admm import ADMM, SHARE, Tensors, phases, residuals
+from tinyscene.compression.admm import ADMM, SHARE, Tensors, largest, phases
 from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
@@ -34,9 +35,8 @@ class HardThreshold:
     def __call__(self, values: Tensors) -> Tensors:
         """Values by path, the same paths and shapes back."""
         flat = torch.cat([value.flatten() for value in values.values()])
-        kept = torch.zeros_like(flat, dtype=torch.bool)
-        kept[flat.abs().argsort(descending=True, stable=True)[: self.keep]] = True
-        parts = torch.split(torch.where(kept, flat, 0.0), [value.numel() for value in values.values()])
+        kept = flat.masked_fill(~largest(flat.abs(), self.keep), 0.0)
+        parts = torch.split(kept, [value.numel() for value in values.values()])
         return {path: part.view(values[path].shape) for path, part in zip(values, parts, strict=True)}
 
 
@@ -94,14 +94,8 @@ class FeatureSelection(Stage):
                 leave out bands, ADMM diverges, or what `Fit` raises.
         """
         self.shape(classifier)
-        updates, tuning = self._phases()
-        trained, consensus = self._admm().train(_weighed(classifier), updates, clips, run)
-        history = list(run.history)
-        selected = self._cut(classifier, trained, consensus[BAND_WEIGHTS], run)
-        tuned = tuning.apply(selected, clips, run)
-        run.history[:0] = history
-        run.metrics.update(residuals(history))
-        return tuned
+        cut = partial(self._cut, classifier, run)
+        return self._admm().train_and_cut(_weighed(classifier), self._phases(), cut, clips, run)
 
     def _admm(self) -> ADMM:
         return ADMM((BAND_WEIGHTS,), HardThreshold(self.keep), self.rho, self.dual_rate)
@@ -127,18 +121,17 @@ class FeatureSelection(Stage):
             )
 
     def _cut(
-        self, classifier: SceneClassifier, trained: SceneClassifier, consensus: Tensor, run: Run
+        self, classifier: SceneClassifier, run: Run, trained: SceneClassifier, consensus: Tensors
     ) -> SceneClassifier:
         """`classifier` with the learned values and only the bands of the consensus."""
         state = trained.state_dict()
         weights = state.pop(f"network.{BAND_WEIGHTS}")
         learned = copy.deepcopy(classifier).to(weights.device)
         learned.load_state_dict(state)
-        order = consensus.abs().argsort(descending=True, stable=True)
-        kept, removed = sorted(order[: self.keep].tolist()), order[self.keep :].tolist()
-        run.metrics["smallest_weight_kept"] = float(weights[kept].abs().min())
-        run.metrics["largest_weight_removed"] = float(weights[removed].abs().max()) if removed else 0.0
-        return _select(learned, kept, weights[kept])
+        stays = largest(consensus[BAND_WEIGHTS].abs(), self.keep)
+        run.metrics["smallest_weight_kept"] = float(weights[stays].abs().min())
+        run.metrics["largest_weight_removed"] = max(weights[~stays].abs().tolist(), default=0.0)
+        return _select(learned, stays.nonzero()[:, 0].tolist(), weights[stays])
 
 
 def _weighed(classifier: SceneClassifier) -> SceneClassifier:
