@@ -2,12 +2,11 @@
 
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, get_convention, in_unit
 from tinyscene.accounting.count import count, count_classifier
-from tinyscene.accounting.counters import COUNTERS, Counter
+from tinyscene.accounting.counters import COUNTERS
 from tinyscene.accounting.ledger import (
     LayerRow,
     Ledger,
     Precision,
-    Role,
     Size,
     TensorRow,
     Uncounted,
@@ -21,11 +20,9 @@ __all__ = [
     "CONVENTIONS",
     "COUNTERS",
     "Convention",
-    "Counter",
     "LayerRow",
     "Ledger",
     "Precision",
-    "Role",
     "Size",
     "TensorRow",
     "Uncounted",

@@ -35,19 +35,9 @@ def peak_values(trace: Trace) -> int:
 
 def precision_of(name: str) -> Precision:
     """`name` as a precision. Raises InputError for an unknown one."""
-    bytes_a_value(name)  # type: ignore[arg-type]
-    return name  # type: ignore[return-value]
-
-
-def bytes_a_value(precision: Precision) -> int:
-    """4, 2 or 1.
-
-    Raises:
-        InputError: another precision.
-    """
-    if precision not in BYTES_OF_PRECISION:
-        raise InputError(f"unknown precision {precision!r}; accepted: {', '.join(BYTES_OF_PRECISION)}")
-    return BYTES_OF_PRECISION[precision]
+    if name not in BYTES_OF_PRECISION:
+        raise InputError(f"unknown precision {name!r}; accepted: {', '.join(BYTES_OF_PRECISION)}")
+    return name
 
 
 def peak_ram_bytes(network: nn.Module, example: Tensor, precision: Precision = "float32") -> int:
@@ -59,6 +49,6 @@ def peak_ram_bytes(network: nn.Module, example: Tensor, precision: Precision = "
         precision: how activations are held on the device.
 
     Raises:
-        InputError: an unknown precision, or an example that the network can't take.
+        InputError: the network can't take the example.
     """
-    return peak_values(trace_forward(network, example)) * bytes_a_value(precision)
+    return peak_values(trace_forward(network, example)) * BYTES_OF_PRECISION[precision]
