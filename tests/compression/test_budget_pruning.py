@@ -25,9 +25,9 @@ from torch import nn
 from soak import SOAK
 from tinyscene.accounting import CONVENTIONS, count, count_classifier
 from tinyscene.compression import BudgetPruning, HalfPrecision, Quantize, frobenius_norm, geometric_median
+from tinyscene.compression.channels import cut
 from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.importance import Importance, Narrow
-from tinyscene.compression.proof import cut
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
 from tinyscene.errors import InputError

@@ -8,9 +8,8 @@ from prunable_networks import PRUNABLE, assert_cut_equals_silenced, build, drawn
 from reordering_networks import FOLLOWED, REFUSED, Between, Tied
 from torch import nn
 
-from tinyscene.compression.channels import Coupled, Member
+from tinyscene.compression.channels import Coupled, Member, cut
 from tinyscene.compression.coupling import coupled_channels
-from tinyscene.compression.proof import cut
 from tinyscene.errors import InputError
 from tinyscene.models import NETWORKS, masks
 from tinyscene.models.classifier import SceneClassifier

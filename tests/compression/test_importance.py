@@ -9,9 +9,9 @@ from prunable_networks import build, drawn, half_of, measured
 from torch import nn
 
 from tinyscene.compression import BudgetPruning, frobenius_norm, l1_norm, max_norm
+from tinyscene.compression.channels import cut
 from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.importance import Importance
-from tinyscene.compression.proof import cut
 from tinyscene.errors import InputError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tinyscene.compression.channels import cut
 from tinyscene.compression.coupling import coupled_channels
-from tinyscene.compression.proof import cut
 from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
@@ -68,7 +68,7 @@ class FilterPruning(Stage):
     """Remove the share `ratio` of a layer's filters that `by` scores lowest.
 
     What depends on them is removed too: the tensors get smaller, and the rest of the network computes what it would if
-    nothing read those filters' outputs, as proved on random inputs (`proof.cut`). Several layers are pruned in
+    nothing read those filters' outputs, as proved on random inputs (`channels.cut`). Several layers are pruned in
     one shot; levels are several stages with a `Fit` between.
 
     Args:
