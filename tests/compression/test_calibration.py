@@ -1,7 +1,6 @@
 """Calibration: the factors are those of the named regressions, and the folded network is the same as two steps."""
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,10 +212,6 @@ def test_what_it_can_not_use_is_refused(classifier, clips, run) -> None:
     refused("CPMobile has no dense layer of 3 outputs; accepted: .*nn.Linear", of=mobile)
     with pytest.raises(InputError, match="CPMobile has no dense layer"):
         Calibration().shape(mobile)
-    alone = replace(clips.where(lambda c: c.scene == "bus"), classes=("bus",)).development
-    network = Baseline2021(filters=(4, 4, 4), dense=12, classes=1, bands=20)
-    lone = SceneClassifier(classifier.frontend, network, ("bus",))
-    refused("given clips of bus only; accepted: at least two classes", alone, lone)
 
 
 def test_a_layer_that_does_not_make_the_logits_is_refused(classifier, clips, run) -> None:

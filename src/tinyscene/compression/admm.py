@@ -41,9 +41,8 @@ class ADMM:
     The loss of every batch gains rho / 2 ||W - Z + U||^2; after every step, Z = projection(W + U) and
     U += dual_rate x (W - Z). At the start Z = W and U = 0: there is no pull before the first projection.
 
-    The usual dual rate is 1, for a W that minimises exactly. One step of gradient descent is far from that: with
-    momentum m, rates near 1 - m and above oscillate or diverge at any rho. Rates of the primal are the
-    fit's, and may fall while rho and the dual's are constant (Schmidt et al., DCASE 2022 Task 1, section 2.2).
+    The dual rate has to stay below 1 - momentum (docs/pruning.md). Rates of the primal are the fit's, and may fall
+    while rho and the dual's are constant (Schmidt et al., DCASE 2022 Task 1, section 2.2).
 
     Args:
         parameters: paths in the network.

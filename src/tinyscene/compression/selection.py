@@ -49,18 +49,12 @@ class FeatureSelection(Stage):
     ADMM moves all but `keep` weights towards zero; then the bands that its consensus has at zero are removed, the
     weights of the others go into the standardization, and the rest of the same fit fine-tunes.
 
-    Zero rows and missing rows are the same to a linear model, but not to convolutions, where other rows become
-    neighbours. Of a band's moments, the standardized ones don't change with its weight until it is zero: a linear model
-    on moments loses them at the cut. Weight decay acts on w as on all parameters, equally on every band.
+    Zero rows and missing rows are the same to a linear model, but not to convolutions, where others become neighbours.
 
     Args:
         keep: number of bands, as the network accepts.
-        rho: pull of ADMM; the report gives none. Far above the loss's gradient by w, the very first steps decide which
-            bands go, irreversibly.
-        dual_rate: as `ADMM`'s.
-        mask_rate: the learning rate of w, relative to the fit's. For w to converge, rho x mask_rate x the sum of all
-            steps' learning rates / (1 - momentum) has to be well above 1; at the report's rates and 2,000 steps an
-            epoch it is 7 for a rho of 0.1 and a mask rate of 1.
+        rho, dual_rate: as `ADMM`'s; the report gives none (docs/pruning.md).
+        mask_rate: the learning rate of w, relative to the fit's.
         fit: update and fine-tuning epochs together.
         updates: share of its epochs, rounded to the nearest, at least one.
     """
@@ -115,7 +109,7 @@ class FeatureSelection(Stage):
                 f"FeatureSelection: {type(network).__name__} has no select_bands(kept); accepted: a network with it, "
                 f"such as Tandem"
             )
-        if not 1 <= self.keep <= frontend.bands:
+        if self.keep > frontend.bands:
             raise InputError(
                 f"FeatureSelection(keep={self.keep}); accepted: 1 to the front end's {frontend.bands} bands"
             )
