@@ -1,5 +1,6 @@
 """Peak activation RAM of one forward pass, from the storages that each kernel reads and writes."""
 
+import numpy as np
 from torch import Tensor, nn
 
 from tinyscene.accounting.ledger import BYTES_OF_PRECISION, Precision
@@ -13,24 +14,18 @@ def peak_values(trace: Trace) -> int:
     A storage lives from the kernel that makes it to the last one that reads it; the input lives from the start, the
     output to the end. Kernels are taken as PyTorch runs them: a runtime that fuses batch norm or ReLU needs less.
     """
-    end = len(trace.steps)
-    first = dict.fromkeys(trace.inputs, 0)
-    last = dict(first)
-    for index, step in enumerate(trace.steps):
-        for key in (*step.reads, *step.writes):
-            first.setdefault(key, index)
-            last[key] = index
-    last.update(dict.fromkeys(trace.outputs, end))
-
-    changes = [0] * (end + 2)
+    moments = [trace.inputs, *((*step.reads, *step.writes) for step in trace.steps), trace.outputs]
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for moment, storages in enumerate(moments):
+        for key in storages:
+            first.setdefault(key, moment)
+            last[key] = moment
+    changes = np.zeros(len(moments) + 1, np.int64)
     for key, start in first.items():
         changes[start] += trace.values[key]
         changes[last[key] + 1] -= trace.values[key]
-    live = peak = 0
-    for change in changes:
-        live += change
-        peak = max(peak, live)
-    return peak
+    return int(changes.cumsum().max())
 
 
 def precision_of(name: str) -> Precision:

@@ -31,13 +31,9 @@ BUDGETS = ("parameters", "macs", "bytes", "peak_ram_bytes")
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The channels that a pruning keeps.
+    """The channels that a pruning keeps, (units,) of each set that can be pruned, and what the network then costs.
 
-    Attributes:
-        coupled: the sets of channels that can be pruned.
-        kept: for each of them (units,), True for those that stay.
-        threshold: filters of this importance and below are removed; 0 where the budgets hold without pruning.
-        costs: of the pruned network: parameters, macs, bytes, and peak_ram_bytes where that has a budget.
+    `threshold` is the importance of the last filters to go; 0 where the budgets hold without pruning.
     """
 
     coupled: tuple[Coupled, ...]
@@ -142,7 +138,7 @@ class BudgetPruning(Stage):
         importance = Importance(classifier.network, candidates.coupled, self.by, self.normalise)
         everything = importance.everything
         if candidates.over(everything) is None:
-            return candidates.plan(everything, 0.0)
+            return Plan(candidates.coupled, everything, 0.0, candidates.costs(everything))
         if not everything:
             raise InputError(
                 f"BudgetPruning: {type(classifier.network).__name__} has no channels that can be pruned: "
@@ -162,7 +158,8 @@ class BudgetPruning(Stage):
                 f"that. Channels that stay: {candidates.reasons()}"
             )
         kept = importance.survivors(thresholds[first])
-        return candidates.plan(candidates.filled(kept, importance(kept)), thresholds[first])
+        kept = candidates.filled(kept, importance(kept))
+        return Plan(candidates.coupled, kept, thresholds[first], candidates.costs(kept))
 
     def _cut(self, classifier: SceneClassifier, plan: Plan) -> SceneClassifier:
         pruned = copy.deepcopy(classifier)
@@ -218,9 +215,6 @@ class _Candidates:
         widths = fill(matrices, [*limits.values()], _widths(kept), units, self.budget.fill)
         filled = tuple(largest(each, int(width)) for each, width in zip(scores, widths, strict=True))
         return kept if self.over(filled) else filled
-
-    def plan(self, kept: Kept, threshold: float) -> Plan:
-        return Plan(self.coupled, kept, threshold, self.costs(kept))
 
 
 def _widths(kept: Kept) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

@@ -23,9 +23,8 @@ _LEVELS, _END = 100, 0.75
 class MagnitudePruning(Stage):
     """Set the share `ratio` of all trainable values to zero, those of least magnitude, and mask them.
 
-    Biases and batch norm's scales and shifts are trainable and included; its running statistics are not. The number is
-    rounded to the nearest, half to even, and kept exactly: of equal magnitudes the first go. What an earlier pruning
-    masked stays masked and counts.
+    The number is rounded to the nearest, half to even, and kept exactly: of equal magnitudes the first go. What an
+    earlier pruning masked stays masked and counts.
 
     With `fit`, the share grows during training to ratio x (1 - (1 - t)^3), t from 0 at its beginning to 1 at three
     quarters (Zhu and Gupta 2017, equation 1), by the progress of the fit alone: a killed run resumes with equal masks.
@@ -34,7 +33,8 @@ class MagnitudePruning(Stage):
         ratio: between 0 and 1, of the included values.
         scope: "global" ranks all values together (Byttebier et al., DCASE 2021, section 3.3), "layer" takes the share
             from every tensor.
-        what: "all" values, or "weights", only those of convolutions and dense layers.
+        what: "all" values, with biases and batch norm's scales and shifts, or "weights", those of convolutions and
+            dense layers.
         fit: training during which the share grows; without it, one shot and no training.
     """
 
