@@ -11,9 +11,9 @@ from tinyscene.accounting.ledger import (
     TensorRow,
     Uncounted,
     by_precision,
+    precision_of,
     total,
 )
-from tinyscene.accounting.memory import peak_ram_bytes, precision_of
 from tinyscene.accounting.table import item_table, layer_table, size_table, uncounted_text, work_table
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "in_unit",
     "item_table",
     "layer_table",
-    "peak_ram_bytes",
     "precision_of",
     "size_table",
     "total",

@@ -64,17 +64,8 @@ def fold_to_int8(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
 def _gained_biases(rows: tuple[TensorRow, ...]) -> dict[str, TensorRow]:
     biased = {row.layer for row in rows if row.role == "bias"}
     return {
-        row.folds_into: replace(
-            row,
-            layer=row.folds_into,
-            tensor="bias",
-            role="bias",
-            dtype="int32",
-            itemsize=4,
-            kept=row.values,
-            nonzero=row.values,
-            layer_type=FOLDED,
-            folds_into="",
+        row.folds_into: TensorRow(
+            row.folds_into, "bias", row.values, row.values, row.values, "int32", 4, "bias", FOLDED
         )
         for row in rows
         if row.tensor == "running_mean" and row.folds_into and row.folds_into not in biased

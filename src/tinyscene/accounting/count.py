@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,8 +20,8 @@ from tinyscene.accounting.ledger import (
     Role,
     TensorRow,
     Uncounted,
+    precision_of,
 )
-from tinyscene.accounting.memory import peak_values, precision_of
 from tinyscene.errors import InputError
 from tinyscene.features.spectrogram import BandSpectrogram
 from tinyscene.models.classifier import SceneClassifier
@@ -107,6 +108,26 @@ def _fixed(frontend: nn.Module, call: Call) -> bool:
     layer = frontend.get_submodule(call.layer)
     weighs = isinstance(layer, BandSpectrogram) and not isinstance(layer.weights, nn.Parameter)
     return call.name == "stft" or (weighs and call.name == "matmul" and call.args[0] == layer.weights.shape)
+
+
+def peak_values(trace: Trace) -> int:
+    """Largest number of activation values that are live at once, over the kernels in execution order.
+
+    A storage lives from the kernel that makes it to the last one that reads it; the input lives from the start, the
+    output to the end. Kernels are taken as PyTorch runs them: a runtime that fuses batch norm or ReLU needs less.
+    """
+    moments = [trace.inputs, *((*step.reads, *step.writes) for step in trace.steps), trace.outputs]
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for moment, storages in enumerate(moments):
+        for key in storages:
+            first.setdefault(key, moment)
+            last[key] = moment
+    changes = np.zeros(len(moments) + 1, np.int64)
+    for key, start in first.items():
+        changes[start] += trace.values[key]
+        changes[last[key] + 1] -= trace.values[key]
+    return int(changes.cumsum().max())
 
 
 def _refuse_hidden(network: nn.Module, trace: Trace) -> None:

@@ -7,12 +7,21 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from tinyscene.errors import InputError
+
 Role = Literal["weight", "bias", "norm", "statistic", "scale", "zero_point", "constant", "frontend"]
 Precision = Literal["float32", "float16", "int8"]
 
 # The layer type of a bias left by a folded batch norm.
 FOLDED = "folded batch norm"
 BYTES_OF_PRECISION: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
+
+
+def precision_of(name: str) -> Precision:
+    """`name` as a precision. Raises InputError for an unknown one."""
+    if name not in BYTES_OF_PRECISION:
+        raise InputError(f"unknown precision {name!r}; accepted: {', '.join(BYTES_OF_PRECISION)}")
+    return name
 
 
 @dataclass(frozen=True)
