@@ -43,7 +43,7 @@ NO_CLIPS = Clips("none", Path("/"), CLASSES, ())
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_half_the_parameters_and_macs_of_every_network(name, tmp_path):
+def test_half_the_parameters_and_macs_of_every_network(name):
     classifier, budgets, plan = planned(name)
     small = BudgetPruning(**budgets)._cut(classifier, plan)
     costs = measured(small)
@@ -61,11 +61,7 @@ def test_half_the_parameters_and_macs_of_every_network(name, tmp_path):
             larger = copy.deepcopy(classifier)
             cut(larger.network, zip(plan.coupled, more, strict=True), larger.short_example())
             assert any(measured(larger)[budget] > limit for budget, limit in budgets.items())
-    loaded = SceneClassifier.load(small.save(tmp_path))
-    assert measured(loaded) == costs
     features = noise(classifier)
-    with torch.no_grad():
-        assert torch.equal(loaded.network(features.float()), small.network(features.float()))
     whole = copy.deepcopy(classifier.network).double()
     assert_cut_equals_silenced(small.network.double(), whole, plan.coupled, plan.kept, features)
 

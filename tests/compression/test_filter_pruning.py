@@ -136,11 +136,6 @@ def test_the_argument_is_never_changed(build):
     assert sum(p.numel() for p in pruned.parameters()) < sum(p.numel() for p in classifier.parameters())
 
 
-def test_what_the_output_is_made_of_cannot_be_pruned():
-    with pytest.raises(InputError, match=r"classify\.0.*logits"):
-        FilterPruning("classify.0", 0.4).shape(mobile())  # one of three
-
-
 def test_groups_of_a_convolution_stay_equal():
     network = SEResNet(channels=(8, 8), classes=3, bands=40)
     classifier = lively(network)

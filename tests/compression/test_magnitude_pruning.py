@@ -108,12 +108,6 @@ def test_a_second_pruning_keeps_the_first_and_counts_it():
     assert gone(again) == gone(second)
 
 
-def test_by_layer_every_tensor_loses_its_share():
-    pruned = MagnitudePruning(0.3, "layer").shape(small()).network
-    for path, mask in masks.masks_of(pruned).items():
-        assert int((~mask).sum()) == round(0.3 * mask.numel()), path
-
-
 def test_exactly_20520_zeros_survive_adam_and_weight_decay(noise_clips, tmp_path):
     pruned = MagnitudePruning(0.25).shape(system4())
     left = []
@@ -168,17 +162,6 @@ def test_masks_are_cut_along_with_filters(layer):
         # Before it was zero exactly where masked, and so it is after.
         assert torch.equal(parameter != 0, mask), path
     assert gone(cut) < gone(pruned)
-
-
-def test_filters_that_groups_read_are_refused_and_others_are_cut():
-    pruned = MagnitudePruning(0.25).shape(system4())
-    for path in ("blocks.0.first.0", "blocks.1.second.0"):
-        with pytest.raises(InputError, match=rf"{path}.*to keep groups equal.*try another"):
-            FilterPruning(path, 0.2).shape(pruned)
-    cut = FilterPruning("stem.0", 0.2).shape(pruned)
-    assert all(torch.equal(cut.network.get_parameter(p) != 0, m) for p, m in masks.masks_of(cut.network).items())
-    # Four filters of nine weights, a bias and a batch norm channel, and what the first block reads of them.
-    assert sum(p.numel() for p in cut.network.parameters()) == 82_078 - 4 * (9 + 1 + 2 + 20 * 9)
 
 
 def mixed() -> SceneClassifier:
