@@ -93,7 +93,7 @@ def test_published_networks_agree_with_the_tools(network, shape):
     assert ours(network, example) == tools(network, example)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_networks_agree_with_the_tools(seed):
     network, example = random_network(seed), torch.randn(1, 1, 40, 41)
     assert ours(network, example) == tools(network, example)

@@ -1,6 +1,7 @@
 """Every network of the menu as a small classifier, with values that a trained one could have, and channels silenced."""
 
 import copy
+from functools import cache
 
 import torch
 from torch import nn
@@ -8,7 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tinyscene.accounting import CONVENTIONS, count
 from tinyscene.compression import BudgetPruning
-from tinyscene.compression.narrow import makers_parameters
+from tinyscene.compression.channels import Coupled
+from tinyscene.compression.coupling import coupled_channels
+from tinyscene.compression.importance import makers_parameters
 from tinyscene.features import LogMel, Raw
 from tinyscene.models import NETWORKS, create_model
 from tinyscene.models.bc_resnet_mod import ResidualNorm
@@ -53,6 +56,18 @@ def spread(network: nn.Module, seed: int = 0) -> nn.Module:
             if layer.bias is not None:
                 layer.bias.data.normal_(generator=generator)
     return network
+
+
+@cache
+def sets_of(name: str) -> tuple[Coupled, ...]:
+    """All sets of channels, which are the same whatever the weights."""
+    classifier = build(name)
+    return coupled_channels(classifier.network, classifier.short_example())
+
+
+def groups_of(name: str) -> tuple[Coupled, ...]:
+    """Those that can be pruned."""
+    return tuple(group for group in sets_of(name) if not group.exempt)
 
 
 def noise(classifier: SceneClassifier, seed: int = 0) -> torch.Tensor:
@@ -143,8 +158,16 @@ def half_of(classifier):
     return {name: costs[name] // 2 for name in ("parameters", "macs")}
 
 
-def narrow(classifier, budgets, **settings):
+@cache
+def planned(name):
+    """A classifier, which no test changes, half of its costs, and the plan for them."""
+    classifier = build(name)
+    budgets = half_of(classifier)
+    return classifier, budgets, BudgetPruning(**budgets).plan(classifier)
+
+
+def narrow(classifier, budgets):
     """The projection that `BudgetPruning` hands to ADMM, and the paths that it projects."""
-    stage = BudgetPruning(**budgets, **settings)
+    stage = BudgetPruning(**budgets)
     plan = stage.plan(classifier)
     return stage.projection(classifier, plan), makers_parameters(classifier.network, plan.coupled), plan

@@ -63,7 +63,7 @@ def solved(inputs, outputs, admm, lr=0.02, steps=500):
     return set(kept[0].nonzero()[:, 0].tolist()), residuals
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_planted_subset_is_the_best_and_is_found(seed):
     inputs, outputs, best, _ = least_squares(seed, planted=True)
     found, residuals = solved(inputs, outputs, ADMM(("weight",), HardThreshold(KEPT), rho=1.0))

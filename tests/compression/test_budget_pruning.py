@@ -14,10 +14,11 @@ from prunable_networks import (
     assert_cut_equals_silenced,
     build,
     drawn,
+    groups_of,
     half_of,
     measured,
-    narrow,
     noise,
+    planned,
 )
 from reordering_networks import REFUSED, Between, ShuffleNet, classifier
 from torch import nn
@@ -25,10 +26,8 @@ from torch import nn
 from soak import SOAK
 from tinyscene.accounting import CONVENTIONS, count, count_classifier
 from tinyscene.compression import BudgetPruning, HalfPrecision, Quantize, frobenius_norm, geometric_median
-from tinyscene.compression.coupling import coupled_channels
-from tinyscene.compression.importance import Importance
-from tinyscene.compression.narrow import Narrow
-from tinyscene.compression.proof import cut
+from tinyscene.compression.channels import cut
+from tinyscene.compression.importance import Importance, Narrow, makers_parameters
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
@@ -37,19 +36,16 @@ from tinyscene.models import create_model
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.training import Run
 
-# The tandem holds the other, at twice the time.
-MOST = PRUNABLE if SOAK else tuple(name for name in PRUNABLE if name != "tandem")
-# With 1-d convolutions, depthwise ones, and a gate.
-INT8 = PRUNABLE if SOAK else ("aemnet", "baseline2021", "cp_mobile", "se_resnet")
+# With 1-d convolutions, a flattening, depthwise ones, and a gate.
+SOME = PRUNABLE if SOAK else ("aemnet", "baseline2021", "cp_mobile", "se_resnet")
+INT8 = PRUNABLE if SOAK else ("baseline2021", "cp_mobile", "se_resnet")
 NO_CLIPS = Clips("none", Path("/"), CLASSES, ())
 
 
-@pytest.mark.parametrize("name", MOST)
-def test_half_the_parameters_and_macs_of_every_network(name, tmp_path):
-    classifier = build(name)
-    budgets = half_of(classifier)
-    stage = BudgetPruning(**budgets)
-    plan, small = stage.plan(classifier), stage.shape(classifier)
+@pytest.mark.parametrize("name", SOME)
+def test_half_the_parameters_and_macs_of_every_network(name):
+    classifier, budgets, plan = planned(name)
+    small = BudgetPruning(**budgets)._cut(classifier, plan)
     costs = measured(small)
     assert all(costs[budget] <= limit for budget, limit in budgets.items())
     assert {budget: costs[budget] for budget in plan.costs} == plan.costs
@@ -65,12 +61,9 @@ def test_half_the_parameters_and_macs_of_every_network(name, tmp_path):
             larger = copy.deepcopy(classifier)
             cut(larger.network, zip(plan.coupled, more, strict=True), larger.short_example())
             assert any(measured(larger)[budget] > limit for budget, limit in budgets.items())
-    loaded = SceneClassifier.load(small.save(tmp_path))
-    assert measured(loaded) == costs
     features = noise(classifier)
-    with torch.no_grad():
-        assert torch.equal(loaded.network(features.float()), small.network(features.float()))
-    assert_cut_equals_silenced(small.network.double(), classifier.network.double(), plan.coupled, plan.kept, features)
+    whole = copy.deepcopy(classifier.network).double()
+    assert_cut_equals_silenced(small.network.double(), whole, plan.coupled, plan.kept, features)
 
 
 @pytest.mark.parametrize(("name", "at"), [*product(PRUNABLE, ["float32"]), *product(INT8, ["int8"])])
@@ -81,7 +74,7 @@ def test_costs_at_any_widths_are_the_ledgers(name, at):
     def counted():
         return count((classifier if at == "float32" else Quantize().shape(classifier)).network, example)
 
-    groups = [group for group in coupled_channels(classifier.network, example) if not group.exempt]
+    groups = groups_of(name)
     matrices = quadratic_costs(counted(), classifier.network, groups)
     kept = drawn(groups, seed=len(name))
     cut(classifier.network, zip(groups, kept, strict=True), example)
@@ -93,25 +86,22 @@ def test_costs_at_any_widths_are_the_ledgers(name, at):
     }
 
 
-@pytest.mark.parametrize("name", MOST)
+@pytest.mark.parametrize("name", SOME)
 def test_one_channel_of_every_layer_stays(name):
     classifier = build(name)
-    with pytest.raises(InputError, match=r"BudgetPruning\(macs=1\): with one channel a layer .* has [\d,]+; accepted"):
-        BudgetPruning(macs=1).shape(classifier)
-    with pytest.raises(InputError) as refused:
+    named = r"BudgetPruning\(parameters=1\): with one channel a layer .* has [\d,]+; accepted: at least that"
+    with pytest.raises(InputError, match=named) as refused:
         BudgetPruning(parameters=1).shape(classifier)
     least = int(str(refused.value).split(" has ")[1].split(";")[0].replace(",", ""))
     plan = BudgetPruning(parameters=least).plan(classifier)
     assert [int(units.sum()) for units in plan.kept] == [1] * len(plan.coupled)
-    small = BudgetPruning(parameters=least).shape(classifier)
+    small = BudgetPruning(parameters=least)._cut(classifier, plan)
     assert measured(small)["parameters"] == least
     with torch.no_grad():
         assert small.network(noise(classifier).float()).isfinite().all()
-    with pytest.raises(InputError, match="accepted: at least that"):
-        BudgetPruning(parameters=least - 1).shape(classifier)
 
 
-@pytest.mark.parametrize("name", ["cp_mobile", "se_resnet"])
+@pytest.mark.parametrize("name", ["cp_mobile", "se_resnet"] if SOAK else ["cp_mobile"])
 @pytest.mark.parametrize("budget", ["bytes", "peak_ram_bytes"])
 def test_bytes_and_ram(name, budget):
     classifier = build(name)
@@ -135,7 +125,7 @@ def test_macs_of_longer_clips():
 def test_fill_finds_what_trying_everything_finds():
     classifier = build("baseline2021")
     example = classifier.short_example()
-    groups = [g for g in coupled_channels(classifier.network, example) if not g.exempt]
+    groups = groups_of("baseline2021")
     matrices = quadratic_costs(count(classifier.network, example), classifier.network, groups)
     costs, units = [matrices["parameters"], matrices["macs"]], np.array([g.units for g in groups])
     start = np.array([3, 3, 4, 5])
@@ -156,21 +146,13 @@ def test_fill_finds_what_trying_everything_finds():
     assert (fill(costs[:1], limits[:1], start, units, 0.1) - start <= 0.1 * units).all()
 
 
-def tandem(seed):
-    frontend = LogMel(16_000, 2048, 192, hop_length=480, window="hamming")
-    return SceneClassifier(frontend, create_model("tandem", seed=seed, bands=192), tuple("abcdefghij"))
-
-
 def test_the_tandem_reaches_the_reports_budgets_as_printed():
-    classifier = tandem(0)
-    stage = BudgetPruning(parameters=127_844, macs=17_383_426)
-    costs = measured(stage.shape(classifier))
+    frontend = LogMel(16_000, 2048, 192, hop_length=480, window="hamming")
+    classifier = SceneClassifier(frontend, create_model("tandem", seed=0, bands=192), tuple("abcdefghij"))
+    costs = BudgetPruning(parameters=127_844, macs=17_383_426).plan(classifier).costs
     # 127.84k parameters and 17.383 M MACs.
     assert 127_835 <= costs["parameters"] <= 127_844
     assert 17_382_500 <= costs["macs"] <= 17_383_426
-    # The report's own norms favour the layers that read most, and run into one budget far below the other.
-    raw = BudgetPruning(parameters=127_844, macs=17_383_426, normalise=False, fill=0).plan(classifier).costs
-    assert raw["macs"] < 2_000_000
 
 
 def test_of_a_network_of_zeros_and_by_the_median_something_is_left():
@@ -222,7 +204,7 @@ def test_wrong_numbers_and_networks_are_refused():
         BudgetPruning(parameters=10).shape(HalfPrecision().shape(build("pham_cnn")))
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", ["GroupNorm", "roll", "GRU"])
 def test_what_is_mixed_stays_and_the_rest_is_pruned(name):
     """Below what can be had, the refusal names what is in the way."""
     make, operation = REFUSED[name]
@@ -244,8 +226,11 @@ def test_a_shufflenet_is_pruned_to_half():
 @pytest.mark.parametrize("name", PRUNABLE)
 def test_the_projection_is_the_network_with_silent_channels(name):
     """Of every layer as many channels stay as the cut leaves; a second projection changes nothing."""
-    classifier = build(name)
-    project, paths, plan = narrow(classifier, half_of(classifier))
+    classifier, budgets, plan = planned(name)
+    project, paths = (
+        BudgetPruning(**budgets).projection(classifier, plan),
+        makers_parameters(classifier.network, plan.coupled),
+    )
     values = {path: classifier.network.get_parameter(path).detach() for path in paths}
     kept, projected = project.kept(values), project(values)
     assert [int(units.sum()) for units in kept] == [int(units.sum()) for units in plan.kept]
@@ -265,7 +250,7 @@ def test_the_projection_of_one_layer_is_the_nearest():
     """Brute force over all choices of filters: none is nearer than that of the largest Frobenius norms."""
     classifier = build("baseline2021")
     paths = ("L1.weight",)
-    (group,) = (g for g in coupled_channels(classifier.network, classifier.short_example()) if g.name == "L1")
+    (group,) = (g for g in groups_of("baseline2021") if g.name == "L1")
     importance = Importance(copy.deepcopy(classifier.network), (group,), frobenius_norm, normalise=False)
     weight = torch.randn_like(classifier.network.get_parameter("L1.weight"))
     width = group.units // 2
@@ -324,13 +309,12 @@ def test_a_front_end_that_learns_is_part_of_the_budget():
     assert sum(parameter.numel() for parameter in small.parameters()) == parameters
 
 
-@pytest.mark.parametrize("at", ["float32", "int8"])
-def test_a_budget_of_ram_is_that_of_the_ledger(at):
-    classifier = build("cp_mobile")
+def test_a_budget_of_ram_is_that_of_the_ledger_of_the_int8_network():
+    classifier = build("pham_cnn")
 
     def peak(one):
-        return count_classifier(one if at == "float32" else Quantize().shape(one), 1.0).peak_ram_bytes
+        return count_classifier(Quantize().shape(one), 1.0).peak_ram_bytes
 
     budget = int(0.6 * peak(classifier))
-    stage = BudgetPruning(peak_ram_bytes=budget, at=at)
+    stage = BudgetPruning(peak_ram_bytes=budget, at="int8")
     assert peak(stage.shape(classifier)) == stage.plan(classifier).costs["peak_ram_bytes"] <= budget

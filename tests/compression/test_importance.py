@@ -5,13 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from prunable_networks import build, drawn, half_of, measured
+from prunable_networks import build, drawn, groups_of, half_of, measured, planned
 from torch import nn
 
 from tinyscene.compression import BudgetPruning, frobenius_norm, l1_norm, max_norm
+from tinyscene.compression.channels import cut
 from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.importance import Importance
-from tinyscene.compression.proof import cut
 from tinyscene.errors import InputError
 
 
@@ -36,7 +36,7 @@ def by_hand(weights, kept, by):
 def test_importance_is_that_of_the_reachable_inputs(criterion, by, normalise):
     classifier = build("pham_cnn")
     network = classifier.network
-    groups = [g for g in coupled_channels(network, classifier.short_example()) if not g.exempt]
+    groups = groups_of("pham_cnn")
     assert [g.name for g in groups] == [f"block{i}.0" for i in range(1, 5)]
     kept = drawn(groups, 2)
     weights = [network.get_submodule(g.name).weight.detach().numpy() for g in groups]
@@ -48,12 +48,11 @@ def test_importance_is_that_of_the_reachable_inputs(criterion, by, normalise):
 def test_layers_that_share_channels_share_their_importance():
     classifier = build("cp_mobile")
     network = classifier.network
-    groups = [g for g in coupled_channels(network, classifier.short_example()) if not g.exempt]
+    groups = groups_of("cp_mobile")
     stream = next(i for i, g in enumerate(groups) if g.name == "stem.1.0")
     makers = ["stem.1.0", *(f"stages.{i}.project.0" for i in range(3))]
     norms = [network.get_submodule(path).weight.detach().flatten(1).norm(dim=1) for path in makers]
-    everything = drawn(groups, 0)
-    everything = tuple(torch.ones_like(units) for units in everything)
+    everything = tuple(torch.ones(group.units, dtype=torch.bool) for group in groups)
     raw = Importance(network, groups, frobenius_norm, False)(everything)[stream]
     torch.testing.assert_close(raw, torch.stack(norms).norm(dim=0))
     even = Importance(network, groups, frobenius_norm, True)(everything)[stream]
@@ -125,9 +124,8 @@ def test_normalised_importance_does_not_see_the_scale_of_a_layer():
 
 
 def test_kept_are_the_most_important_of_each_layer():
-    classifier = build("pham_cnn")
-    plan = BudgetPruning(**half_of(classifier)).plan(classifier)
-    straight = BudgetPruning(**half_of(classifier), fill=0).plan(classifier)
+    classifier, budgets, plan = planned("pham_cnn")
+    straight = BudgetPruning(**budgets, fill=0).plan(classifier)
     scores = Importance(classifier.network, plan.coupled, frobenius_norm, True)(straight.kept)
     for kept, importance in zip(plan.kept, scores, strict=True):
         assert kept.all() or importance[kept].min() >= importance[~kept].max()

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from soak import SOAK
 from tinyscene.accounting import CONVENTIONS, count
-from tinyscene.compression import HalfPrecision, LotteryTicket, MagnitudePruning, Quantize
+from tinyscene.compression import HalfPrecision, LotteryTicket, Quantize
 from tinyscene.data import Clips
-from tinyscene.deployment import export
 from tinyscene.errors import InputError
 from tinyscene.evaluation import evaluate
 from tinyscene.features import LogMel, Raw, Standardize
@@ -82,7 +82,7 @@ def assert_rewound(ticket: SceneClassifier, start: SceneClassifier) -> None:
 # Which values stay
 
 
-@pytest.mark.parametrize("ratio", [0.2, 0.6, 0.85])
+@pytest.mark.parametrize("ratio", [0.2, 0.85])
 def test_survivors_are_the_largest_of_their_tensors_scale_at_their_first_values(tones, trained, tmp_path, ratio):
     before, after = trained
     held = copy.deepcopy(state(after))
@@ -100,33 +100,23 @@ def test_survivors_are_the_largest_of_their_tensors_scale_at_their_first_values(
         assert (mask.numpy() != (scores[name] >= threshold)).sum() <= 1, name
 
 
-@pytest.mark.parametrize("ranks", ["normalised", "weights", "all"])
 @pytest.mark.parametrize("by", ["magnitude", "random"])
-def test_the_number_is_that_of_all_trainable_values_whatever_competes(tones, trained, tmp_path, ranks, by):
+def test_the_number_is_that_of_all_trainable_values_whatever_competes(tones, trained, tmp_path, by):
     before, after = trained
-    ticket = LotteryTicket(0.6, by, ranks)(after, tones.development, run_in(tmp_path, before))
+    ticket = LotteryTicket(0.6, by)(after, tones.development, run_in(tmp_path, before))
     assert gone(ticket) == round(0.6 * values(before))
     assert_rewound(ticket, before)
-    paths = set(masks.masks_of(ticket.network))
-    assert ("bn1.weight" in paths) == ("dense.bias" in paths) == (ranks == "all")
-    if (by, ranks) == ("magnitude", "all"):
-        pruned = masks.masks_of(MagnitudePruning(0.6).shape(after).network)
-        assert all(torch.equal(mask, pruned[path]) for path, mask in masks.masks_of(ticket.network).items())
+    assert not {"bn1.weight", "dense.bias"} & set(masks.masks_of(ticket.network))
 
 
-def test_on_untrained_values_raw_magnitudes_would_take_the_whole_dense_layer():
+def test_on_untrained_values_the_dense_layer_keeps_its_share():
     """The reason for normalising: initial weights are smaller the more inputs a layer has."""
     torch.manual_seed(0)
     classifier = SceneClassifier(Raw(16_000), AemNet(), tuple("abcdefghij"), Standardize.identity(1))
-    share = {}
-    for ranks in ("weights", "normalised"):
-        ticket = LotteryTicket(0.6, ranks=ranks).shape(classifier)
-        assert values(ticket) - gone(ticket) == round(0.4 * 319_093) == 127_637
-        kept = masks.masks_of(ticket.network)
-        share[ranks] = float(kept["dense.weight"].float().mean())
-        assert_rewound(ticket, classifier)
-    assert share["weights"] < 0.1
-    assert 0.3 < share["normalised"] < 0.5
+    ticket = LotteryTicket(0.6).shape(classifier)
+    assert values(ticket) - gone(ticket) == round(0.4 * 319_093) == 127_637
+    assert 0.3 < float(masks.masks_of(ticket.network)["dense.weight"].float().mean()) < 0.5
+    assert_rewound(ticket, classifier)
 
 
 def test_rounds_cut_the_same_share_each_time_and_end_where_one_shot_ends(tones, trained, tmp_path):
@@ -181,7 +171,6 @@ def test_it_refuses_what_it_can_not_do(tones, trained, tmp_path):
     for arguments in (
         {"ratio": 1.0},
         {"ratio": 0.5, "by": "luck"},
-        {"ratio": 0.5, "ranks": "filters"},
         {"ratio": 0.5, "rounds": 2},
         {"ratio": 0.5, "rounds": 2, "fit": FIT, "by": "random"},
         {"ratio": 0.5, "rewind_epoch": 1},
@@ -204,7 +193,7 @@ def test_it_refuses_what_it_can_not_do(tones, trained, tmp_path):
 # What comes after
 
 
-def test_masked_weights_stay_zero_after_every_later_stage_and_in_the_file(tones, tmp_path):
+def test_masked_weights_stay_zero_after_every_later_stage(tones, tmp_path):
     """On the waveform network, whose batch norms all fold into int8 layers."""
     before = waveform_net()
     fit = Fit(epochs=2, batch_size=8, optimizer=Adam(3e-3, weight_decay=1e-4))
@@ -227,19 +216,6 @@ def test_masked_weights_stay_zero_after_every_later_stage_and_in_the_file(tones,
     assert state(loaded)["dense.weight"].dtype == torch.int8
     assert not torch.equal(state(tuned)["dense.weight"], state(ticket)["dense.weight"])
 
-    artifact = export(int8, tmp_path / "ticket.onnx", clips=tones.test)
-    rows = artifact.certificate.ledger.tensors
-    channels = sum(len(p) for name, p in before.network.named_parameters() if name.endswith("weight") and p.ndim > 1)
-    by_role = {role: sum(row.bytes for row in rows if row.role == role) for role in ("weight", "bias", "scale")}
-    assert by_role["weight"] == sum(p.numel() for p in before.network.parameters() if p.ndim > 1)
-    assert by_role["bias"] == 4 * channels
-    # A scale a channel, and one an activation.
-    assert by_role["scale"] >= 4 * channels + 4
-    assert artifact.bytes_on_disk > sum(by_role.values())
-    assert sum(row.kept for row in rows if row.role == "weight") == by_role["weight"] - removed
-    one_byte_a_survivor = CONVENTIONS["galindo2021"](count(int8.network, int8.example(0.4)).tensors).kept_bytes
-    assert one_byte_a_survivor == values(before) - removed < sum(row.kept_bytes for row in rows)
-
 
 # Whether it is worth it
 
@@ -255,7 +231,7 @@ class Levels(nn.Module):
         return self.second(self.first(features.mean((1, 3))).relu())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(3 if SOAK else 2))
 def test_a_ticket_beats_a_random_one_of_the_same_size(tmp_path, seed):
     """Two of forty bands tell the classes apart: of the few weights that stay, a ticket's read these."""
     draw = np.random.default_rng(seed)

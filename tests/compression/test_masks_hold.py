@@ -90,12 +90,11 @@ def test_masks_survive_a_kill_in_the_middle_of_any_round(clips, tmp_path):
     assert sum(gone(resumed).values()) == round(0.6 * values(resumed))
 
 
-@pytest.mark.parametrize("ranks", ["normalised", "weights"])
 @pytest.mark.parametrize("by", ["magnitude", "random"])
-def test_a_ticket_keeps_and_counts_masks_of_what_does_not_compete(clips, tmp_path, by, ranks):
+def test_a_ticket_keeps_and_counts_masks_of_what_does_not_compete(clips, tmp_path, by):
     first = MagnitudePruning(0.3, "layer").shape(small())
     start = small(seed=1)
-    ticket = LotteryTicket(0.6, by, ranks)(first, clips, run_in(tmp_path, start))
+    ticket = LotteryTicket(0.6, by)(first, clips, run_in(tmp_path, start))
     assert sum(gone(ticket).values()) == round(0.6 * values(start))
     for path, earlier in masks.masks_of(first.network).items():
         kept, now = masks.masks_of(ticket.network)[path], ticket.network.get_parameter(path)

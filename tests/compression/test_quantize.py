@@ -104,22 +104,21 @@ def test_so_many_clips_are_drawn_as_it_says(trained, clips, new_run):
         return float(quantize(trained, clips.train, new_run(seed, name)).network.state_dict()["input_scale"])
 
     ranges = [step_of([one]) for one in features_of(trained, clips.train)]
-    found = {seed: input_scale(Quantize(clips=1), seed, f"one-{seed}") for seed in range(3)}
+    found = {seed: input_scale(Quantize(clips=1), seed, f"one-{seed}") for seed in range(2)}
     for scale in found.values():
         assert min(abs(scale - one) for one in ranges) < 1e-3 * scale
     assert len(set(found.values())) > 1
     assert input_scale(Quantize(clips=1), 0, "again") == found[0]
-    assert input_scale(Quantize(), 0, "all") == pytest.approx(input_scale(Quantize(), 1, "all-1"))
     assert input_scale(Quantize(), 0, "all") == pytest.approx(step_of(features_of(trained, clips.train)), rel=1e-3)
 
 
 def test_the_same_seed_gives_the_same_trained_network_and_another_another(trained, clips, new_run):
-    first, again, other = (
-        Quantize(fit=QAT)(trained, clips.train, new_run(seed, name))
-        for seed, name in ((0, "first"), (0, "again"), (1, "other"))
-    )
+    runs = {name: new_run(seed, name) for seed, name in ((0, "first"), (0, "again"), (1, "other"))}
+    first, again, other = (Quantize(fit=QAT)(trained, clips.train, run) for run in runs.values())
     assert same_weights(first, again)
     assert not same_weights(first, other)
+    assert [row["epoch"] for row in runs["first"].history] == [0]
+    assert not torch.equal(first.network.L2.weight, Quantize()(trained, clips.train, new_run()).network.L2.weight)
 
 
 # What comes out
@@ -135,8 +134,7 @@ def test_the_argument_is_never_changed(fit, trained, clips, new_run):
     assert type(trained.network) is Baseline2021
 
 
-@pytest.mark.parametrize("fit", [None, QAT])
-@pytest.mark.parametrize("keep_float", [(), ("dense",), ("L2", "bn2")])
+@pytest.mark.parametrize(("fit", "keep_float"), [(None, ()), (QAT, ("dense",)), (QAT, ("L2", "bn2"))])
 def test_shape_gives_the_structure_that_quantizing_gives(fit, keep_float, trained, clips, new_run):
     quantize = Quantize(fit=fit, keep_float=keep_float)
     shaped = quantize.shape(trained).state_dict()
@@ -169,13 +167,6 @@ def test_it_remembers_what_it_heard(trained, clips, new_run):
     )
     quantized = Quantize(fit=QAT)(trained, clips.development, new_run(1))
     assert set(quantized.provenance.recordings) == set(clips.development.recording_hashes)
-
-
-def test_training_moves_the_weights_and_records_its_history(trained, clips, new_run):
-    run = new_run()
-    by_fit, after = Quantize(fit=QAT)(trained, clips.train, run), Quantize()(trained, clips.train, new_run(1))
-    assert [row["epoch"] for row in run.history] == [0]
-    assert not torch.equal(by_fit.network.L2.weight, after.network.L2.weight)
 
 
 # Masks and pruned networks
@@ -245,12 +236,9 @@ def test_no_training_clips_and_no_number_of_clips_are_refused(trained, clips, ne
         Quantize(clips=0)
 
 
-def test_a_pattern_that_matches_nothing_is_refused(trained, clips, new_run):
-    quantize = Quantize(keep_float=("blocks.*.se",))
+def test_a_pattern_that_matches_nothing_is_refused(trained):
     with pytest.raises(InputError, match=r"keep_float='blocks\.\*\.se' matches no module; accepted: a path in L1, bn1"):
-        quantize.shape(trained)
-    with pytest.raises(InputError, match="matches no module"):
-        quantize(trained, clips.train, new_run())
+        Quantize(keep_float=("blocks.*.se",)).shape(trained)
 
 
 def test_a_clip_that_is_too_short_is_named(clips, new_run, tmp_path):
@@ -280,9 +268,6 @@ REFUSED = [(stage, "int8") for stage in STAGES] + [(one, "float16") for one in S
 def test_rounded_weights_are_refused(stage, precision, rounded, clips, new_run):
     with pytest.raises(InputError, match=f"{type(stage).__name__} was given {precision} weights; accepted: float32"):
         stage(rounded[precision], clips.development, new_run())
-    if not isinstance(stage, Fit):
-        with pytest.raises(InputError, match="accepted: float32"):
-            stage.shape(rounded[precision])
 
 
 # Killed and resumed

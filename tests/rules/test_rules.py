@@ -105,7 +105,7 @@ def test_rules_are_values():
 
 
 def test_a_ledger_without_macs_is_not_taken_for_a_free_one():
-    with pytest.raises(InputError, match="nessi"):
+    with pytest.raises(KeyError, match="nessi"):
         dcase2022.judge(replace(ledger_of(1), layers=()))
 
 

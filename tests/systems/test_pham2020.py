@@ -72,7 +72,6 @@ def test_the_recipe_is_the_reports() -> None:
     (_, pruning), (_, quantization) = VARIANTS["pruned"].stages, VARIANTS["int8"].stages
     assert isinstance(pruning, MagnitudePruning)
     assert (pruning.ratio, pruning.scope, pruning.what) == (0.5, "layer", "weights")
-    assert (pruning.begin, pruning.end, pruning.power) == (0.0, 0.75, 3.0)
     assert pruning.fit == replace(train, epochs=30)
     assert isinstance(quantization, Quantize)
     assert quantization.fit == pruning.fit

@@ -2,30 +2,27 @@
 
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, get_convention, in_unit
 from tinyscene.accounting.count import count, count_classifier
-from tinyscene.accounting.counters import COUNTERS, Counter
+from tinyscene.accounting.counters import COUNTERS
 from tinyscene.accounting.ledger import (
     LayerRow,
     Ledger,
     Precision,
-    Role,
     Size,
     TensorRow,
     Uncounted,
     by_precision,
+    precision_of,
     total,
 )
-from tinyscene.accounting.memory import peak_ram_bytes, precision_of
 from tinyscene.accounting.table import item_table, layer_table, size_table, uncounted_text, work_table
 
 __all__ = [
     "CONVENTIONS",
     "COUNTERS",
     "Convention",
-    "Counter",
     "LayerRow",
     "Ledger",
     "Precision",
-    "Role",
     "Size",
     "TensorRow",
     "Uncounted",
@@ -36,7 +33,6 @@ __all__ = [
     "in_unit",
     "item_table",
     "layer_table",
-    "peak_ram_bytes",
     "precision_of",
     "size_table",
     "total",

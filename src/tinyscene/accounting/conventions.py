@@ -64,17 +64,8 @@ def fold_to_int8(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
 def _gained_biases(rows: tuple[TensorRow, ...]) -> dict[str, TensorRow]:
     biased = {row.layer for row in rows if row.role == "bias"}
     return {
-        row.folds_into: replace(
-            row,
-            layer=row.folds_into,
-            tensor="bias",
-            role="bias",
-            dtype="int32",
-            itemsize=4,
-            kept=row.values,
-            nonzero=row.values,
-            layer_type=FOLDED,
-            folds_into="",
+        row.folds_into: TensorRow(
+            row.folds_into, "bias", row.values, row.values, row.values, "int32", 4, "bias", FOLDED
         )
         for row in rows
         if row.tensor == "running_mean" and row.folds_into and row.folds_into not in biased
@@ -142,45 +133,46 @@ def pham2020(rows: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:
     return tuple(counted)
 
 
-CONVENTIONS: dict[str, Convention] = {
-    "bn4": Convention(
+_LISTED = (
+    Convention(
         "bn4",
         "every saved value: batch norm counts four a channel, running statistics included (Keras)",
         only("weight", "bias", "norm", "statistic", "scale", "zero_point", "constant"),
     ),
-    "bn2": Convention(
+    Convention(
         "bn2",
         "PyTorch's parameters(): batch norm counts two a channel, buffers count nothing",
         only("weight", "bias", "norm"),
     ),
-    "bn0": Convention(
+    Convention(
         "bn0",
         "every saved value except batch norm's",
         only("weight", "bias", "scale", "zero_point", "constant"),
     ),
-    "int8_folded": Convention(
+    Convention(
         "int8_folded",
         "batch norm folded; int8 weights of 1 B, int32 biases of 4 B, quantization scales left out",
         fold_to_int8,
     ),
-    "byttebier2021": Convention(
+    Convention(
         "byttebier2021",
         "that report's: all stored values; int8 biases as float32, scales a channel as float64, zero points as int64",
         byttebier2021,
     ),
-    "pham2020": Convention(
+    Convention(
         "pham2020",
         "that report's: all values before quantization, batch norm at four a channel, times the share of kernels that "
         "pruning keeps, each at the bytes of a kernel's value",
         pham2020,
     ),
-    "galindo2021": Convention(
+    Convention(
         "galindo2021",
         "that report's: every trainable value, batch norm at two a channel even when folded; of int8 networks at one "
         "byte each, without scales and zero points",
         galindo2021,
     ),
-}
+)
+CONVENTIONS = {one.name: one for one in _LISTED}
 
 
 def get_convention(name: str) -> Convention:

@@ -1,19 +1,28 @@
 """Counting a network: its stored tensors, and one traced forward pass for MACs and RAM."""
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from tinyscene.accounting.counters import COUNTERS, Call
-from tinyscene.accounting.ledger import FOLDED, LayerRow, Ledger, Precision, Role, TensorRow, Uncounted
-from tinyscene.accounting.memory import bytes_a_value, peak_values
+from tinyscene.accounting.ledger import (
+    BYTES_OF_PRECISION,
+    FOLDED,
+    LayerRow,
+    Ledger,
+    Precision,
+    Role,
+    TensorRow,
+    Uncounted,
+    precision_of,
+)
 from tinyscene.errors import InputError
-from tinyscene.features import FrontEnd
 from tinyscene.features.spectrogram import BandSpectrogram
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.folding import Affine, foldable
@@ -34,18 +43,15 @@ def count(network: nn.Module, example: Tensor, *, precision: Precision | None = 
         InputError: the batch is not one clip, the network can't take it, the precision is unknown, or there are weights
             outside parameters and buffers, which can't be counted or saved.
     """
-    held_as = precision or ("int8" if isinstance(network, Int8Network) else "float32")
-    each = bytes_a_value(held_as)
+    held_as = precision_of(precision or ("int8" if isinstance(network, Int8Network) else "float32"))
     trace = trace_forward(network.origin.folded() if isinstance(network, Int8Network) else network, example)
     _refuse_hidden(network, trace)
-    return Ledger(
-        tensors=tuple(_tensor_rows(network, foldable(trace))),
-        layers=_layer_rows(trace),
-        input_shape=tuple(example.shape),
-        peak_ram_bytes=peak_values(trace) * each,
-        precision=held_as,
-        uncounted=tuple(_uncounted(trace)),
-    )
+    return _ledger(_tensor_rows(network, foldable(trace)), trace, example, held_as)
+
+
+def _ledger(tensors: Iterable[TensorRow], trace: Trace, example: Tensor, precision: Precision) -> Ledger:
+    peak = peak_values(trace) * BYTES_OF_PRECISION[precision]
+    return Ledger(tuple(tensors), _layer_rows(trace), tuple(example.shape), peak, precision, tuple(_uncounted(trace)))
 
 
 def count_classifier(
@@ -66,17 +72,20 @@ def count_classifier(
     ledger, frontend = count(classifier.network, classifier.example(clip_s), precision=precision), classifier.frontend
     learned = any(True for _ in frontend.parameters())
     if learned:
+        # So that the layers' names begin with the front end's.
+        named = nn.Sequential(OrderedDict(frontend=frontend))
         waveforms = torch.zeros(1, round(clip_s * classifier.sample_rate), device=classifier.standardize.mean.device)
-        trace = trace_forward(frontend, waveforms)
-        trace.calls = [call for call in trace.calls if not _fixed(frontend, call)]
-        peak = 4 * peak_values(trace)
+        trace = trace_forward(named, waveforms)
+        trace.calls = [call for call in trace.calls if not _fixed(named, call)]
+        first = _ledger(_tensor_rows(named, {}), trace, waveforms, "float32")
+        higher = max(ledger, first, key=lambda one: one.peak_ram_bytes)
         ledger = Ledger(
-            tensors=(*(_within(row) for row in _tensor_rows(frontend, {})), *ledger.tensors),
-            layers=(*(_within(row) for row in _layer_rows(trace)), *ledger.layers),
-            input_shape=tuple(waveforms.shape),
-            peak_ram_bytes=max(peak, ledger.peak_ram_bytes),
-            precision="float32" if peak > ledger.peak_ram_bytes else ledger.precision,
-            uncounted=(*(_within(row) for row in _uncounted(trace)), *ledger.uncounted),
+            tensors=(*first.tensors, *ledger.tensors),
+            layers=(*first.layers, *ledger.layers),
+            input_shape=first.input_shape,
+            peak_ram_bytes=higher.peak_ram_bytes,
+            precision=higher.precision,
+            uncounted=(*first.uncounted, *ledger.uncounted),
         )
     if inside is None:
         return ledger
@@ -92,15 +101,7 @@ def _constant(name: str, tensor: Tensor) -> TensorRow:
     return TensorRow("frontend", name, values, values, nonzero, dtype, size, "frontend", "constants")
 
 
-_Of = TypeVar("_Of", TensorRow, LayerRow, Uncounted)
-
-
-def _within(row: _Of) -> _Of:
-    """The row of a layer in the front end."""
-    return replace(row, layer=f"frontend.{row.layer}".removesuffix("."))
-
-
-def _fixed(frontend: FrontEnd, call: Call) -> bool:
+def _fixed(frontend: nn.Module, call: Call) -> bool:
     """Whether a call is part of a transform that doesn't learn."""
     if isinstance(call, ModuleCall):
         return False
@@ -109,6 +110,26 @@ def _fixed(frontend: FrontEnd, call: Call) -> bool:
     return call.name in ("stft", "fft_rfft") or (
         weighs and call.name == "matmul" and call.args[0] == layer.weights.shape
     )
+
+
+def peak_values(trace: Trace) -> int:
+    """Largest number of activation values that are live at once, over the kernels in execution order.
+
+    A storage lives from the kernel that makes it to the last one that reads it; the input lives from the start, the
+    output to the end. Kernels are taken as PyTorch runs them: a runtime that fuses batch norm or ReLU needs less.
+    """
+    moments = [trace.inputs, *((*step.reads, *step.writes) for step in trace.steps), trace.outputs]
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for moment, storages in enumerate(moments):
+        for key in storages:
+            first.setdefault(key, moment)
+            last[key] = moment
+    changes = np.zeros(len(moments) + 1, np.int64)
+    for key, start in first.items():
+        changes[start] += trace.values[key]
+        changes[last[key] + 1] -= trace.values[key]
+    return int(changes.cumsum().max())
 
 
 def _refuse_hidden(network: nn.Module, trace: Trace) -> None:
@@ -129,9 +150,11 @@ def _tensor_rows(network: nn.Module, folds: dict[str, str]) -> Iterator[TensorRo
     seen: set[int] = set()
     gained = _gained_biases(network) if isinstance(network, Int8Network) else set()
     for layer, module in network.named_modules():
-        stored = _stored_tensors(module)
+        saved = module.state_dict(keep_vars=True)
+        stored = {name: one for name, one in saved.items() if isinstance(one, Tensor) and "." not in name}
         for name, tensor in stored.items():
-            if id(tensor) in seen or _is_bookkeeping(name, stored):
+            mask_of_another = name.endswith(MASK) and name.removesuffix(MASK) in stored
+            if id(tensor) in seen or mask_of_another or name == "num_batches_tracked":
                 continue
             seen.add(id(tensor))
             mask = stored.get(name + MASK)
@@ -153,15 +176,6 @@ def _gained_biases(network: Int8Network) -> set[str]:
     """Layers without a bias before batch norm was folded into them."""
     layers = network.origin.network.named_modules()
     return {layer for layer, module in layers if isinstance(module, _ConvNd | nn.Linear) and module.bias is None}
-
-
-def _stored_tensors(module: nn.Module) -> dict[str, Tensor]:
-    saved = module.state_dict(keep_vars=True)
-    return {name: tensor for name, tensor in saved.items() if isinstance(tensor, Tensor) and "." not in name}
-
-
-def _is_bookkeeping(name: str, stored: dict[str, Tensor]) -> bool:
-    return name == "num_batches_tracked" or (name.endswith(MASK) and name.removesuffix(MASK) in stored)
 
 
 def _role(module: nn.Module, name: str, is_parameter: bool) -> Role:
@@ -188,7 +202,8 @@ def _layer_rows(trace: Trace) -> tuple[LayerRow, ...]:
             continue
         before = macs.setdefault(call.layer, dict.fromkeys(COUNTERS, 0))
         macs[call.layer] = {name: before[name] + counted[name] for name in COUNTERS}
-        described[call.layer] = _type_of(call), call.output
+        kind = type(call.module).__name__ if isinstance(call, ModuleCall) else call.layer_type
+        described[call.layer] = kind, call.output
     return tuple(LayerRow(layer, *described[layer], macs[layer]) for layer in macs)
 
 
@@ -203,7 +218,3 @@ def _uncounted(trace: Trace) -> Iterator[Uncounted]:
                 before = missed.get(call.name, 0)
                 missed[call.name] = None if macs is None or before is None else before + macs
             yield from (Uncounted(name, layer, operation, macs) for operation, macs in missed.items())
-
-
-def _type_of(call: Call) -> str:
-    return type(call.module).__name__ if isinstance(call, ModuleCall) else call.layer_type

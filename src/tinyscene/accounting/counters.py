@@ -150,33 +150,34 @@ def _kernel_area(call: FunctionCall) -> int:
     return int(kernel) ** dimensions if isinstance(kernel, int) else prod(kernel)
 
 
-COUNTERS: dict[str, Counter] = {
-    "conv_only": Counter(
+_LISTED = (
+    Counter(
         "conv_only",
         "every product of weights or activations: convolutions, dense and recurrent layers, attention; no biases, no "
         "batch norm",
         multiplications,
     ),
-    "torchinfo": Counter(
+    Counter(
         "torchinfo",
         "adds each convolution's bias at every position, and batch norm's parameters once: folding raises it",
         by_torchinfo,
     ),
-    "nessi": Counter(
+    Counter(
         "nessi",
         "of a TFLite file, batch norm folded: adds poolings, means and sums, and takes only the channels as the "
         "inputs of a dense layer after a flatten (given a PyTorch network, NeSsi returns torchinfo's count)",
         by_nessi,
         excused="linear",
     ),
-    "fvcore": Counter(
+    Counter(
         "fvcore",
         'adds two operations an element of batch norm and one of adaptive averages; misses padding="same"',
         by_fvcore,
     ),
-    "thop": Counter(
+    Counter(
         "thop",
         "adds four operations an element of batch norm, and the averages' additions and divisions",
         by_thop,
     ),
-}
+)
+COUNTERS = {one.name: one for one in _LISTED}

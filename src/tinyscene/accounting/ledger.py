@@ -1,8 +1,13 @@
 """The cost of a network as rows: one a tensor, one a layer that ran. Every total is derived from them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from tinyscene.errors import InputError
 
 Role = Literal["weight", "bias", "norm", "statistic", "scale", "zero_point", "constant", "frontend"]
 Precision = Literal["float32", "float16", "int8"]
@@ -10,6 +15,13 @@ Precision = Literal["float32", "float16", "int8"]
 # The layer type of a bias left by a folded batch norm.
 FOLDED = "folded batch norm"
 BYTES_OF_PRECISION: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
+
+
+def precision_of(name: str) -> Precision:
+    """`name` as a precision. Raises InputError for an unknown one."""
+    if name not in BYTES_OF_PRECISION:
+        raise InputError(f"unknown precision {name!r}; accepted: {', '.join(BYTES_OF_PRECISION)}")
+    return name
 
 
 @dataclass(frozen=True)
@@ -104,10 +116,10 @@ def total(rows: Iterable[TensorRow]) -> Size:
 
 def by_precision(rows: Iterable[TensorRow]) -> dict[str, int]:
     """Bytes of `rows` by data type, without what masks remove."""
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for row in rows:
-        found[row.dtype] = found.get(row.dtype, 0) + row.kept_bytes
-    return found
+        found[row.dtype] += row.kept_bytes
+    return dict(found)
 
 
 @dataclass(frozen=True)
@@ -127,59 +139,27 @@ class Ledger:
     layers: tuple[LayerRow, ...]
     input_shape: tuple[int, ...]
     peak_ram_bytes: int
-    precision: Precision = field(default="float32")
+    precision: Precision = "float32"
     uncounted: tuple[Uncounted, ...] = ()
 
     @property
     def macs(self) -> dict[str, int]:
         """Total multiply-accumulates by counter."""
-        counters = dict.fromkeys((name for row in self.layers for name in row.macs), 0)
+        macs: Counter[str] = Counter()
         for row in self.layers:
-            for counter, macs in row.macs.items():
-                counters[counter] += macs
-        return counters
+            macs.update(row.macs)
+        return dict(macs)
 
     def missed_by(self, counter: str) -> tuple[Uncounted, ...]:
         """Products that one counter misses."""
         return tuple(one for one in self.uncounted if one.counter == counter)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, dicts, strings and numbers: rows and the totals of the MAC counters."""
-        return {
-            "input_shape": list(self.input_shape),
-            "peak_ram_bytes": self.peak_ram_bytes,
-            "precision": self.precision,
-            "macs": self.macs,
-            "uncounted": [asdict(one) for one in self.uncounted],
-            "tensors": [asdict(row) | {"bytes": row.bytes} for row in self.tensors],
-            "layers": [
-                {
-                    "layer": row.layer,
-                    "layer_type": row.layer_type,
-                    "output_shape": list(row.output_shape),
-                    "macs": dict(row.macs),
-                }
-                for row in self.layers
-            ],
-        }
+        """Plain sequences, dicts, strings and numbers: rows and the totals of the MAC counters."""
+        tensors = [asdict(row) | {"bytes": row.bytes} for row in self.tensors]
+        return asdict(self) | {"macs": self.macs, "tensors": tensors}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Ledger":
-        """The inverse of `to_json`. Raises KeyError or TypeError for other values."""
-        layers = (one | {"output_shape": tuple(one["output_shape"])} for one in plain["layers"])
-        return cls(
-            tensors=tuple(TensorRow(**{key: row[key] for key in row if key != "bytes"}) for row in plain["tensors"]),
-            layers=tuple(LayerRow(**one) for one in layers),
-            input_shape=tuple(plain["input_shape"]),
-            peak_ram_bytes=plain["peak_ram_bytes"],
-            precision=plain["precision"],
-            uncounted=tuple(Uncounted(**one) for one in plain["uncounted"]),
-        )
-
-
-def group_by_layer(rows: Iterable[TensorRow]) -> dict[str, tuple[TensorRow, ...]]:
-    """Rows of each layer, layers in the order of their first row."""
-    groups: dict[str, list[TensorRow]] = {}
-    for row in rows:
-        groups.setdefault(row.layer, []).append(row)
-    return {layer: tuple(group) for layer, group in groups.items()}
+        """The inverse of `to_json`. Raises ValueError for other values."""
+        return TypeAdapter(cls).validate_python(plain)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tinyscene.accounting.conventions import CONVENTIONS, Convention, in_unit
 from tinyscene.accounting.counters import COUNTERS
-from tinyscene.accounting.ledger import Ledger, Role, Size, Uncounted, by_precision, group_by_layer, total
+from tinyscene.accounting.ledger import Ledger, Role, Size, Uncounted, by_precision, total
 from tinyscene.tables import APART, table
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def layer_table(ledger: Ledger, convention: Convention, counters: Iterable[str] 
     """One row a layer, and their sum: values, kept values and bytes by `convention`, MACs by each of `counters`."""
     names = tuple(counters)
     counted = convention.counted(ledger.tensors)
-    sizes = {layer: total(rows) for layer, rows in group_by_layer(counted).items()}
+    sizes = {one.layer: total(row for row in counted if row.layer == one.layer) for one in counted}
     ran = {row.layer: row for row in ledger.layers}
     types = {row.layer: row.layer_type for row in ledger.tensors}
     rows = [

@@ -2,14 +2,18 @@
 
 from tinyscene.compression.budget import BudgetPruning
 from tinyscene.compression.calibrate import Calibration
-from tinyscene.compression.dense import ReplaceDense
-from tinyscene.compression.filters import FilterPruning, frobenius_norm, geometric_median, l1_norm, max_norm
-from tinyscene.compression.half import HalfPrecision
+from tinyscene.compression.filters import (
+    FilterPruning,
+    ReplaceDense,
+    frobenius_norm,
+    geometric_median,
+    l1_norm,
+    max_norm,
+)
 from tinyscene.compression.linear import LinearFit
-from tinyscene.compression.lottery import LotteryTicket
-from tinyscene.compression.quantize import Quantize
+from tinyscene.compression.quantize import HalfPrecision, Quantize
 from tinyscene.compression.selection import FeatureSelection
-from tinyscene.compression.weights import MagnitudePruning
+from tinyscene.compression.weights import LotteryTicket, MagnitudePruning
 
 __all__ = [
     "BudgetPruning",

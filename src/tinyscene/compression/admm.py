@@ -8,10 +8,10 @@ Foundations and Trends in Machine Learning 2011, sections 3.1.1 and 9.1). Z and 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
@@ -24,6 +24,9 @@ Tensors = dict[str, Tensor]
 
 Projection = Callable[[Tensors], Tensors]
 """The nearest values in the set S: a function, or a frozen value that can be called."""
+
+Cut = Callable[[SceneClassifier, Tensors], SceneClassifier]
+"""The trained classifier and the consensus -> the smaller one."""
 
 SHARE = Numbers(above=0, most=1)
 CONSENSUS, DUAL, SCALE = "_consensus", "_dual", "admm_scale"
@@ -38,9 +41,8 @@ class ADMM:
     The loss of every batch gains rho / 2 ||W - Z + U||^2; after every step, Z = projection(W + U) and
     U += dual_rate x (W - Z). At the start Z = W and U = 0: there is no pull before the first projection.
 
-    The usual dual rate is 1, for a W that minimises exactly. One step of gradient descent is far from that: with
-    momentum m, rates near 1 - m and above oscillate or diverge at any rho. Rates of the primal are the
-    fit's, and may fall while rho and the dual's are constant (Schmidt et al., DCASE 2022 Task 1, section 2.2).
+    The dual rate has to stay below 1 - momentum (docs/pruning.md). Rates of the primal are the fit's, and may fall
+    while rho and the dual's are constant (Schmidt et al., DCASE 2022 Task 1, section 2.2).
 
     Args:
         parameters: paths in the network.
@@ -67,10 +69,24 @@ class ADMM:
         """
         started = copy.deepcopy(classifier)
         self.attach(started.network)
-        trained = fit.apply(started, clips, run, partial(_update, self), partial(_penalty, self))
+        trained = fit.apply(started, clips, run, self.update, self.penalty)
         consensus = self._beside(trained.network, CONSENSUS)
         self.detach(trained.network)
         return trained, consensus
+
+    def train_and_cut(
+        self, classifier: SceneClassifier, fits: tuple[Fit, Fit], cut: Cut, clips: Clips, run: Run
+    ) -> SceneClassifier:
+        """Train by the first of two `phases`, `cut` by the consensus, and tune by the second.
+
+        `run.history` holds both, `run.metrics` the residuals before the cut.
+        """
+        trained, consensus = self.train(classifier, fits[0], clips, run)
+        history = [*run.history]
+        tuned = fits[1].apply(cut(trained, consensus), clips, run)
+        run.history[:0] = history
+        run.metrics.update({name: value for name, value in history[-1].items() if name.endswith("_residual")})
+        return tuned
 
     @torch.no_grad()
     def attach(self, network: nn.Module) -> None:
@@ -80,7 +96,7 @@ class ADMM:
             layer, _, name = path.rpartition(".")
             network.get_submodule(layer).register_buffer(name + CONSENSUS, weight.detach().clone())
             network.get_submodule(layer).register_buffer(name + DUAL, torch.zeros_like(weight))
-        start = _norm(weights)
+        start = get_total_norm(weights.values())
         network.register_buffer(SCALE, torch.where(start > 0, start, torch.ones_like(start)))
 
     def detach(self, network: nn.Module) -> None:
@@ -94,11 +110,8 @@ class ADMM:
     def penalty(self, network: nn.Module) -> Tensor:
         """rho / 2 ||W - Z + U||^2, ()"""
         weights, consensus, dual = (self._beside(network, suffix) for suffix in ("", CONSENSUS, DUAL))
-        return (
-            0.5
-            * self.rho
-            * torch.stack([(w - consensus[p] + dual[p]).square().sum() for p, w in weights.items()]).sum()
-        )
+        squares = [(weight - consensus[path] + dual[path]).square().sum() for path, weight in weights.items()]
+        return self.rho / 2 * torch.stack(squares).sum()
 
     @torch.no_grad()
     def update(self, network: nn.Module, progress: float) -> dict[str, float]:
@@ -112,13 +125,24 @@ class ADMM:
         weights, before, dual = (self._beside(network, suffix) for suffix in ("", CONSENSUS, DUAL))
         consensus = self.projection({path: weight + dual[path] for path, weight in weights.items()})
         apart = {path: weight - consensus[path] for path, weight in weights.items()}
-        moved = _norm({path: consensus[path] - z for path, z in before.items()})
+        moved = get_total_norm([consensus[path] - z for path, z in before.items()])
         for path in weights:
             before[path].copy_(consensus[path])
             dual[path].add_(apart[path], alpha=self.dual_rate)
-        self._refuse_divergence(torch.stack([_norm(apart), _norm(dual)]), network.get_buffer(SCALE), progress)
-        size = torch.maximum(_norm(weights), _norm(consensus)).clamp_min(torch.finfo(torch.float32).tiny)
-        return {"primal_residual": float(_norm(apart) / size), "dual_residual": float(moved / size)}
+        residual, duals, scale = (
+            get_total_norm(apart.values()),
+            get_total_norm(dual.values()),
+            network.get_buffer(SCALE),
+        )
+        if not torch.maximum(residual, duals) <= _DIVERGED * scale:  # as of NaN
+            raise InputError(
+                f"ADMM diverged after {progress:.1%} of the fit at rho={self.rho:g}, dual_rate={self.dual_rate:g}: the "
+                f"primal residual is {residual:.3g} and the dual {duals:.3g}, the weights began at {scale:.3g}; "
+                f"try a smaller rho, dual rate or learning rate"
+            )
+        size = torch.maximum(get_total_norm(weights.values()), get_total_norm(consensus.values()))
+        size = size.clamp_min(torch.finfo(torch.float32).tiny)
+        return {"primal_residual": float(residual / size), "dual_residual": float(moved / size)}
 
     def _beside(self, network: nn.Module, suffix: str) -> Tensors:
         """The tensors beside the parameters under `suffix`; the parameters themselves without one."""
@@ -127,16 +151,6 @@ class ADMM:
         if missing or not self.parameters:
             raise InputError(f"no parameters {', '.join(missing)}; accepted: some of {', '.join(known)}")
         return {path: known[path + suffix] for path in self.parameters}
-
-    def _refuse_divergence(self, sizes: Tensor, scale: Tensor, progress: float) -> None:
-        if bool((sizes <= _DIVERGED * scale).all()):  # false for NaN as well
-            return
-        residual, dual = sizes.tolist()
-        raise InputError(
-            f"ADMM diverged after {progress:.1%} of the fit at rho={self.rho:g}, dual_rate={self.dual_rate:g}: the "
-            f"primal residual is {residual:.3g} and the dual {dual:.3g}, the weights began at {float(scale):.3g}; "
-            f"try a smaller rho, dual rate or learning rate"
-        )
 
 
 def phases(fit: Fit, updates: float) -> tuple[Fit, Fit]:
@@ -154,20 +168,8 @@ def phases(fit: Fit, updates: float) -> tuple[Fit, Fit]:
     return replace(fit, stop_after=last), replace(fit, start_after=last)
 
 
-def residuals(history: list[dict[str, float]]) -> dict[str, float]:
-    """The residuals after the last step, from the history of a fit with ADMM."""
-    return {name: value for name, value in history[-1].items() if name.endswith("_residual")}
-
-
-def _norm(tensors: Tensors) -> Tensor:
-    """The norm of all values together, ()"""
-    return torch.stack([tensor.detach().square().sum() for tensor in tensors.values()]).sum().sqrt()
-
-
-def _update(admm: ADMM, network: nn.Module, progress: float) -> dict[str, float]:
-    """`Fit` calls this after every step; a partial of a function, which a checkpoint's key can describe."""
-    return admm.update(network, progress)
-
-
-def _penalty(admm: ADMM, network: nn.Module) -> Tensor:
-    return admm.penalty(network)
+def largest(scores: Tensor, number: int) -> Tensor:
+    """(n,) -> (n,), True for the `number` highest; of equal ones, the first."""
+    chosen = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    chosen[scores.argsort(descending=True, stable=True)[:number]] = True
+    return chosen

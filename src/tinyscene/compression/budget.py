@@ -4,21 +4,18 @@ import copy
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tinyscene.accounting import count_classifier, peak_ram_bytes
-from tinyscene.compression.admm import ADMM, SHARE, phases, residuals
-from tinyscene.compression.channels import Coupled, remove
+from tinyscene.accounting import count_classifier
+from tinyscene.compression.admm import ADMM, SHARE, Tensors, largest, phases
+from tinyscene.compression.channels import Coupled, cut, remove
 from tinyscene.compression.coupling import coupled_channels
 from tinyscene.compression.filters import Criterion, frobenius_norm
-from tinyscene.compression.importance import Importance, Kept
-from tinyscene.compression.narrow import Narrow, best, makers_parameters
-from tinyscene.compression.proof import cut
+from tinyscene.compression.importance import Importance, Kept, Narrow, makers_parameters
 from tinyscene.compression.quantize import Quantize
 from tinyscene.compression.widths import fill, quadratic_costs, value
 from tinyscene.data import Clips
@@ -34,13 +31,9 @@ BUDGETS = ("parameters", "macs", "bytes", "peak_ram_bytes")
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The channels that a pruning keeps.
+    """The channels that a pruning keeps, (units,) of each set that can be pruned, and what the network then costs.
 
-    Attributes:
-        coupled: the sets of channels that can be pruned.
-        kept: for each of them (units,), True for those that stay.
-        threshold: filters of this importance and below are removed; 0 where the budgets hold without pruning.
-        costs: of the pruned network: parameters, macs, bytes, and peak_ram_bytes where that has a budget.
+    `threshold` is the importance of the last filters to go; 0 where the budgets hold without pruning.
     """
 
     coupled: tuple[Coupled, ...]
@@ -53,14 +46,10 @@ class Plan:
 class BudgetPruning(Stage):
     """Remove the least important filters of the whole network until every budget holds.
 
-    All filters are in one list, by their importance. A binary search finds a threshold that meets the budgets where
-    the next lower one does not; at every step the importance is over the inputs that are still reachable, until
-    nothing changes. One channel of every layer stays. The budgets' unused part is then filled
-    by exchanging some channels of one layer for some of another.
-
-    With `fit`, the network is trained towards these widths: over the share `updates` of the fit, ADMM moves all
-    but the most important filters of every layer, which may change meanwhile, towards zero; then these are
-    removed, and the rest of the same fit fine-tunes.
+    A binary search over the importance of all filters finds a threshold that meets the budgets where the next lower one
+    does not; one channel of every layer stays. The budgets' unused part is then filled by exchanging some channels of
+    one layer for some of another. With `fit`, ADMM first trains the network towards these widths, and the rest of the
+    fit fine-tunes what is cut (docs/pruning.md).
 
     Args:
         parameters: all of them, zeros included, by the convention "bn2" (PyTorch's `parameters()`).
@@ -127,16 +116,13 @@ class BudgetPruning(Stage):
         run.metrics.update(threshold=plan.threshold, **plan.costs)
         if self.fit is None:
             return self._cut(classifier, plan)
-        updates, tuning = phases(self.fit, self.updates)
         narrow = self.projection(classifier, plan)
-        network = classifier.network
-        admm = ADMM(makers_parameters(network, plan.coupled), narrow, self.rho, self.dual_rate)
-        trained, consensus = admm.train(classifier, updates, clips, run)
-        history = list(run.history)
-        tuned = tuning.apply(self._cut(trained, replace(plan, kept=narrow.kept(consensus))), clips, run)
-        run.history[:0] = history
-        run.metrics.update(residuals(history))
-        return tuned
+        admm = ADMM(makers_parameters(classifier.network, plan.coupled), narrow, self.rho, self.dual_rate)
+
+        def cut(trained: SceneClassifier, consensus: Tensors) -> SceneClassifier:
+            return self._cut(trained, replace(plan, kept=narrow.kept(consensus)))
+
+        return admm.train_and_cut(classifier, phases(self.fit, self.updates), cut, clips, run)
 
     def projection(self, classifier: SceneClassifier, plan: Plan) -> Narrow:
         """The target of ADMM: the values that a network of the plan's widths could hold."""
@@ -149,16 +135,16 @@ class BudgetPruning(Stage):
         classifier.require_float("BudgetPruning")
         masks.refuse_computed_weights(classifier.network, "BudgetPruning")
         candidates = _Candidates(self, classifier)
-        everything = tuple(torch.ones(group.units, dtype=torch.bool) for group in candidates.coupled)
+        importance = Importance(classifier.network, candidates.coupled, self.by, self.normalise)
+        everything = importance.everything
         if candidates.over(everything) is None:
-            return candidates.plan(everything, 0.0)
+            return Plan(candidates.coupled, everything, 0.0, candidates.costs(everything))
         if not everything:
             raise InputError(
                 f"BudgetPruning: {type(classifier.network).__name__} has no channels that can be pruned: "
                 f"{candidates.reasons()}; accepted: a network with channels between features and logits that can go "
                 f"one by one"
             )
-        importance = Importance(classifier.network, candidates.coupled, self.by, self.normalise)
         thresholds = np.unique(torch.cat(importance(everything)).numpy()).tolist()
         first = bisect_left(
             range(len(thresholds)), True, key=lambda i: candidates.over(importance.survivors(thresholds[i])) is None
@@ -172,7 +158,8 @@ class BudgetPruning(Stage):
                 f"that. Channels that stay: {candidates.reasons()}"
             )
         kept = importance.survivors(thresholds[first])
-        return candidates.plan(candidates.filled(kept, importance(kept)), thresholds[first])
+        kept = candidates.filled(kept, importance(kept))
+        return Plan(candidates.coupled, kept, thresholds[first], candidates.costs(kept))
 
     def _cut(self, classifier: SceneClassifier, plan: Plan) -> SceneClassifier:
         pruned = copy.deepcopy(classifier)
@@ -186,7 +173,6 @@ class _Candidates:
     def __init__(self, budget: BudgetPruning, classifier: SceneClassifier) -> None:
         self.budget, self.classifier = budget, classifier
         self.clip_s = max(budget.clip_s, classifier.shortest_samples / classifier.sample_rate)
-        self.example = classifier.example(self.clip_s).cpu()
         found = coupled_channels(classifier.network, classifier.short_example())
         self.coupled = tuple(group for group in found if not group.exempt)
         self.exempt = {group.name: group.exempt for group in found if group.exempt}
@@ -203,18 +189,11 @@ class _Candidates:
 
     def _peak_ram_bytes(self, kept: Kept) -> int:
         """As `count_classifier` finds it: of an int8 network, that of the folded one."""
-        network = copy.deepcopy(self.classifier.network).cpu()
-        remove(network, zip(self.coupled, kept, strict=True))
+        candidate = copy.deepcopy(self.classifier).cpu()
+        remove(candidate.network, zip(self.coupled, kept, strict=True))
         if self.budget.at == "int8":
-            network = fold_batch_norm(network.eval(), self.classifier.short_example().cpu())
-        return max(self._of_frontend, peak_ram_bytes(network, self.example, self.budget.at))
-
-    @cached_property
-    def _of_frontend(self) -> int:
-        """Peak RAM of a front end that learns, in bytes; 0 of another."""
-        frontend = copy.deepcopy(self.classifier.frontend).cpu()
-        waveforms = torch.zeros(1, round(self.clip_s * self.classifier.sample_rate))
-        return peak_ram_bytes(frontend, waveforms) if any(True for _ in frontend.parameters()) else 0
+            candidate.network = fold_batch_norm(candidate.network.eval(), candidate.short_example())
+        return count_classifier(candidate, self.clip_s, precision=self.budget.at).peak_ram_bytes
 
     def reasons(self) -> str:
         """Why channels stay: each reason with the first layer that it applies to."""
@@ -234,11 +213,8 @@ class _Candidates:
         units = np.array([group.units for group in self.coupled])
         matrices = [self.matrices[name] for name in limits]
         widths = fill(matrices, [*limits.values()], _widths(kept), units, self.budget.fill)
-        filled = tuple(best(each, int(width)) for each, width in zip(scores, widths, strict=True))
+        filled = tuple(largest(each, int(width)) for each, width in zip(scores, widths, strict=True))
         return kept if self.over(filled) else filled
-
-    def plan(self, kept: Kept, threshold: float) -> Plan:
-        return Plan(self.coupled, kept, threshold, self.costs(kept))
 
 
 def _widths(kept: Kept) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

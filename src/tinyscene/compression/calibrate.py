@@ -68,12 +68,15 @@ class Calibration(Stage):
         mean. Both include what the old range cut off; the factors are fitted on logits neither cut nor rounded.
 
         Raises:
-            InputError: a test clip is among the clips, there is only one class, no validation clip, or none of some
-                class, a clip is too short, the weights have 16 bits, or the logits don't come from a dense layer.
+            InputError: a test clip is among the clips, there is no validation clip, or none of some class, a clip is
+                too short, the weights have 16 bits, or the logits don't come from a dense layer.
         """
-        held_out = _held_out(clips, classifier.classes)
+        clips.require_classes(classifier.classes)
+        clips.require_validation("Calibration")
         calibrated = copy.deepcopy(self.shape(classifier))
-        waveforms = decode(held_out, calibrated.sample_rate, calibrated.channel, quiet=run.quiet)
+        waveforms = decode(
+            clips.validation.require("validation"), calibrated.sample_rate, calibrated.channel, quiet=run.quiet
+        )
         refuse_short(calibrated.shortest_samples, waveforms)
         features = features_of_clips(calibrated, waveforms, run, "validation")
         before, labels = logits_of(calibrated, features).double(), waveforms.clips.labels
@@ -82,7 +85,11 @@ class Calibration(Stage):
         wanted = before @ factors.T
         _fold(calibrated, factors, whole @ factors.T)
         after = logits_of(calibrated, features).double()
-        run.metrics.update(_fitted_metrics(before, after, labels))
+        run.metrics["fitted_clips"] = len(labels)
+        for when, logits in (("before", before), ("after", after)):
+            probabilities = logits.softmax(1).numpy()
+            run.metrics[f"fitted_log_loss_{when}"] = metrics.log_loss(labels, probabilities)
+            run.metrics[f"fitted_ece_{when}"] = metrics.calibration_error(labels, probabilities)
         if isinstance(calibrated.network, Int8Network):
             step = calibrated.network.output_step
             assert step is not None  # a dense layer's, or `shape` would have refused
@@ -124,15 +131,16 @@ class Calibration(Stage):
         return float(np.exp(found.x))
 
 
-def dense_layer(classifier: SceneClassifier) -> tuple[str, Tensor, Tensor | None]:
-    """Path, weight (classes, inputs) and bias (classes) of the last dense layer with one output for each class.
+def dense_layer(classifier: SceneClassifier) -> tuple[str, dict[str, Tensor]]:
+    """Path, weight (classes, inputs) and, where it has one, bias (classes,) of the last dense layer of such a size.
 
     Raises:
         InputError: there is none.
     """
     network, wanted = classifier.network, len(classifier.classes)
     if isinstance(network, Int8Network):
-        return network.dense_layer()
+        path, weight, bias = network.dense_layer()
+        return path, {"weight": weight, "bias": bias}
     layers = {p: m for p, m in network.named_modules() if isinstance(m, nn.Linear) and m.out_features == wanted}
     if not layers:
         raise InputError(
@@ -140,15 +148,7 @@ def dense_layer(classifier: SceneClassifier) -> tuple[str, Tensor, Tensor | None
             f"logits come from an nn.Linear, into which a calibration can be folded"
         )
     path, layer = layers.popitem()
-    return path, layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
-
-
-def _held_out(clips: Clips, classes: tuple[str, ...]) -> Clips:
-    clips.require_classes(classes)
-    if len(classes) < 2:
-        raise InputError(f"Calibration was given clips of {', '.join(classes)} only; accepted: at least two classes")
-    clips.require_validation("Calibration")
-    return clips.validation.require("validation")
+    return path, {name: parameter.detach() for name, parameter in layer.named_parameters()}
 
 
 def _unrounded_logits(classifier: SceneClassifier, features: Iterable[Tensor]) -> Tensor:
@@ -170,24 +170,20 @@ def _fold(classifier: SceneClassifier, factors: Tensor, logits: Tensor) -> None:
         InputError: that would fill in pruned weights.
     """
     network = classifier.network
-    path, weight, bias = dense_layer(classifier)
-    mixed = (factors.to(weight.device) @ weight.double()).to(weight.dtype)
-    shifted = None if bias is None else (factors.to(bias.device) @ bias.double()).to(bias.dtype)
-    layer = network.get_submodule(path)
-    mixtures = {"weight": mixed} if shifted is None else {"weight": mixed, "bias": shifted}
-    kept = {name: getattr(layer, name + masks.SUFFIX, None) for name in mixtures}
-    if any(mask is not None and mixtures[name][~mask].any() for name, mask in kept.items()):
-        raise InputError(
-            "Calibration would fill in pruned weights of the dense layer, since it mixes the classes; accepted: "
-            'by="temperature", which keeps zeros, or a dense layer without a mask'
-        )
+    path, held = dense_layer(classifier)
+    mixed = {name: (factors.to(one.device) @ one.double()).to(one.dtype) for name, one in held.items()}
+    for name, values in mixed.items():
+        kept = getattr(network.get_submodule(path), name + masks.SUFFIX, None)
+        if kept is not None and values[~kept].any():
+            raise InputError(
+                "Calibration would fill in pruned weights of the dense layer, since it mixes the classes; accepted: "
+                'by="temperature", which keeps zeros, or a dense layer without a mask'
+            )
     if isinstance(network, Int8Network):
-        assert shifted is not None
-        network.replace_dense(mixed, shifted, logits)
+        network.replace_dense(**mixed, logits=logits)
         return
-    weight.copy_(mixed)
-    if bias is not None and shifted is not None:
-        bias.copy_(shifted)
+    for name, values in mixed.items():
+        held[name].copy_(values)
 
 
 def _refuse_other(after: Tensor, wanted: Tensor, size: Tensor) -> None:
@@ -198,13 +194,3 @@ def _refuse_other(after: Tensor, wanted: Tensor, size: Tensor) -> None:
             f"the factors, folded into the last dense layer, give logits that are {apart:.3g} off; accepted: a network "
             f"whose logits are that layer's outputs, with nothing behind it"
         )
-
-
-def _fitted_metrics(before: Tensor, after: Tensor, labels: Labels) -> dict[str, float]:
-    """By name, with "fitted": optimistic, since the factors were fitted on these clips."""
-    found = {"fitted_clips": float(len(labels))}
-    for when, logits in (("before", before), ("after", after)):
-        probabilities = logits.softmax(1).numpy()
-        found[f"fitted_log_loss_{when}"] = metrics.log_loss(labels, probabilities)
-        found[f"fitted_ece_{when}"] = metrics.calibration_error(labels, probabilities)
-    return found

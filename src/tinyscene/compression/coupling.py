@@ -17,9 +17,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tinyscene.compression.channels import Coupled, Member, Side, groups_of
+from tinyscene.compression.channels import FAILURES, Coupled, Member, Side, fault, groups_of, stand_in
 from tinyscene.compression.probe import INPUT, OUTPUT, PARTED, Place, Probe
-from tinyscene.compression.proof import fault, stand_in
 from tinyscene.errors import InputError
 
 Edges = list[tuple[Tensor, Tensor]]
@@ -42,7 +41,7 @@ def coupled_channels(network: nn.Module, example: Tensor) -> tuple[Coupled, ...]
     twin = stand_in(network)
     try:
         twin(example.detach().double().cpu())
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except FAILURES as error:
         kind = type(network).__name__
         raise InputError(f"{kind} can't take an input of shape {tuple(example.shape)}: {error}") from error
     coupled = _Ties(twin, Probe(copy.deepcopy(twin).float(), example)).sets()

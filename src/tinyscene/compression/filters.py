@@ -1,18 +1,20 @@
-"""Filter pruning: remove whole filters, their batch norm channels, and the inputs of the layers that read them."""
+"""Layers of another size: filters removed with all that depends on them, a dense layer replaced by a new one."""
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tinyscene.compression.channels import cut
 from tinyscene.compression.coupling import coupled_channels
-from tinyscene.compression.proof import cut
 from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.training.batches import INITIAL
 from tinyscene.training.run import Run, Stage
 
 Criterion = Callable[[Tensor], Tensor]
@@ -66,7 +68,7 @@ class FilterPruning(Stage):
     """Remove the share `ratio` of a layer's filters that `by` scores lowest.
 
     What depends on them is removed too: the tensors get smaller, and the rest of the network computes what it would if
-    nothing read those filters' outputs, as proved on random inputs (`proof.cut`). Several layers are pruned in
+    nothing read those filters' outputs, as proved on random inputs (`channels.cut`). Several layers are pruned in
     one shot; levels are several stages with a `Fit` between.
 
     Args:
@@ -101,33 +103,19 @@ class FilterPruning(Stage):
 
     def choose(self, classifier: SceneClassifier, path: str) -> list[int]:
         """Indices of the filters to remove; of equal scores, the first."""
-        weight = convolution(classifier.network, path).weight.detach()
+        weight = _layer(classifier.network, path, nn.Conv1d | nn.Conv2d, "convolution").weight.detach()
         number = round(self.ratio * len(weight))
         if number == 0:
             raise InputError(
                 f"FilterPruning({path!r}, ratio={self.ratio}): removes none of {len(weight)} filters; "
                 f"accepted: a ratio of at least {0.5 / len(weight):.3g}, rounded up"
             )
-        if number == len(weight):
-            raise InputError(f"FilterPruning({path!r}, ratio={self.ratio}): removes all {number} filters; keep one")
         return sorted(torch.argsort(self.by(weight), stable=True)[:number].tolist())
-
-
-def convolution(network: nn.Module, path: str) -> nn.Conv1d | nn.Conv2d:
-    """The convolution at `path`. Raises InputError if there is none."""
-    layers = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv1d | nn.Conv2d)}
-    if path not in layers:
-        raise InputError(f"no convolution {path!r}; accepted: {', '.join(layers)}")
-    return layers[path]
 
 
 def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -> None:
     """Cut `filters` out of the convolution at `path`, in place, with all that depends on them, masks included."""
-    if not filters:
-        return
-    network = classifier.network
-    convolution(network, path)
-    example = classifier.short_example()
+    network, example = classifier.network, classifier.short_example()
     coupled, member = next(
         (group, member)
         for group in coupled_channels(network, example)
@@ -144,3 +132,55 @@ def remove_filters(classifier: SceneClassifier, path: str, filters: list[int]) -
             f"convolution or a shuffle behind it); try another convolution or BudgetPruning"
         )
     cut(network, [(coupled, ~gone)], example)
+
+
+@dataclass(frozen=True)
+class ReplaceDense(Stage):
+    """Replace a dense layer by one of `units`, and the one that reads it; everything else is unchanged.
+
+    Both are newly initialised: the third level of Singh et al. (DCASE 2021, section 4) keeps only the convolutions.
+
+    Args:
+        units: outputs of the new layer.
+        layer, reader: paths of the layer and of the one that reads it.
+    """
+
+    units: int
+    layer: str = "dense"
+    reader: str = "output"
+
+    def __post_init__(self) -> None:
+        check(self, units=Numbers(least=1, whole=True))
+
+    def shape(self, classifier: SceneClassifier) -> SceneClassifier:
+        """Replace with values from torch's generator."""
+        classifier.require_float("ReplaceDense")
+        replaced = copy.deepcopy(classifier)
+        network = replaced.network
+        old, old_reader = (_layer(network, path, nn.Linear, "dense layer") for path in (self.layer, self.reader))
+        if self.layer == self.reader or old_reader.in_features != old.out_features:
+            raise InputError(
+                f"{self.reader!r} takes {old_reader.in_features} inputs and does not read the "
+                f"{old.out_features} outputs of {self.layer!r}; accepted: the dense layer that does"
+            )
+        sizes = (old.in_features, self.units), (self.units, old_reader.out_features)
+        for path, size, before in zip((self.layer, self.reader), sizes, (old, old_reader), strict=True):
+            layer = nn.Linear(*size, bias=before.bias is not None)
+            if (initialise := getattr(network, "initialise", None)) is not None:
+                initialise(layer)
+            network.set_submodule(path, layer)
+        return replaced.to(old.weight.device)
+
+    def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
+        """Replace with values from the run's seed."""
+        with torch.random.fork_rng(devices=[]):
+            run.seed_torch(INITIAL, self.units)
+            return self.shape(classifier)
+
+
+def _layer(network: nn.Module, path: str, kinds: Any, what: str) -> Any:
+    """The layer of one of these kinds at `path`. Raises InputError if there is none."""
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, kinds)}
+    if path not in layers:
+        raise InputError(f"no {what} {path!r}; accepted: {', '.join(layers)}")
+    return layers[path]

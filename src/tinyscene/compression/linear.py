@@ -2,25 +2,20 @@
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyscene.data import Clips, Waveforms, decode
+from tinyscene.data import Clips, decode
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.moments_linear import MomentsLinear
 from tinyscene.models.provenance import Provenance
 from tinyscene.progress import bar
-from tinyscene.training.batches import (
-    features_of_clips,
-    fit_standardization,
-    refuse_short,
-    training_length,
-)
+from tinyscene.training.batches import features_of_clips, fit_standardization, refuse_short, training_length
 from tinyscene.training.run import Run, Stage
 
 # The share of kept inputs is met to half a percent, or the nearest of this many strengths is used.
@@ -29,7 +24,6 @@ _CLOSE, _STRENGTHS = 0.005, 20
 _MET = 1e-3
 # The most proximal gradient steps.
 _STEPS = 3000
-_CLIPS_A_STEP = 256
 
 
 @dataclass(frozen=True)
@@ -59,6 +53,7 @@ class LinearFit(Stage):
         linear_branch(classifier.network)
         return classifier
 
+    @torch.no_grad()
     def apply(self, classifier: SceneClassifier, clips: Clips, run: Run) -> SceneClassifier:
         """Train on `clips.train`, every clip of the length that `Fit` trains on; other branches are unchanged.
 
@@ -77,20 +72,22 @@ class LinearFit(Stage):
         waveforms = decode(clips.train, classifier.sample_rate, classifier.channel, quiet=run.quiet)
         refuse_short(classifier.shortest_samples, waveforms)
         fit_standardization(classifier, waveforms, run)
-        moments = torch.cat(list(_moments(classifier, branch, waveforms, run)))
+        length = training_length(waveforms, ())
+        features = features_of_clips(classifier, waveforms, run, "train", length)
+        moments = torch.cat([branch.moments(classifier.standardize(one)).flatten(1).double() for one in features])
         variance, mean = torch.var_mean(moments, 0, correction=0)
         # A moment that is constant over clips is centred to 0, so that it needs no weight.
         scale = torch.where(variance > 0, variance, 1.0).sqrt()
         problem = SparseHinge(((moments - mean) / scale).float(), torch.from_numpy(clips.train.labels).to(mean.device))
-        weight, bias, strength = problem.search(self.keep, quiet=run.quiet)
-        kept_weight, kept_bias = _write(branch, weight, bias, mean, scale)
+        solution, strength = problem.search(self.keep, quiet=run.quiet)
+        kept = _write(branch, solution, mean, scale)
         run.metrics.update(
-            inputs_kept=kept_share(kept_weight),
+            inputs_kept=kept_share(kept),
             l1_strength=strength,
-            l1_objective=problem.objective(kept_weight, kept_bias, strength),
-            l1_imbalance=problem.imbalance(weight, bias, strength),
+            l1_objective=float(problem.loss(kept) + strength * kept[:, :-1].abs().sum()),
+            l1_imbalance=problem.imbalance(solution, strength),
         )
-        classifier.provenance = Provenance(clip_s=training_length(waveforms, ()) / classifier.sample_rate)
+        classifier.provenance = Provenance(clip_s=length / classifier.sample_rate)
         return classifier.eval()
 
 
@@ -98,6 +95,7 @@ class SparseHinge:
     """Mean multi-class squared hinge loss plus an l1 norm, minimised by accelerated proximal gradient steps.
 
     FISTA (Beck and Teboulle, SIAM Journal on Imaging Sciences 2009) with the restart of O'Donoghue and Candes (2015).
+    All weights are (classes, inputs + 1), the last column is the bias, without penalty.
 
     Args:
         inputs: (clips, inputs), standardized.
@@ -105,34 +103,27 @@ class SparseHinge:
     """
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
-        self.classes = int(labels.max()) + 1
-        self.labels = labels
-        # The bias is the weight of one more input, unpenalised.
-        self.inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
-        gram = self.inputs.T @ self.inputs / len(inputs)
+        self.inputs, self.labels = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1), labels
+        self.zeros = inputs.new_zeros(int(labels.max()) + 1, self.inputs.shape[1])
+        self.gradient = torch.func.grad(self.loss)
         # The loss's curvature by scores is at most 2: 2 / classes x the largest eigenvalue, classes, of margins' star.
-        self.step = 1 / (2 * float(torch.linalg.eigvalsh(gram)[-1]))
+        self.step = 1 / (2 * float(torch.linalg.eigvalsh(self.inputs.T @ self.inputs / len(inputs))[-1]))
 
-    def objective(self, weight: Tensor, bias: Tensor, strength: float) -> float:
-        """The objective of weight (classes, inputs) and bias (classes,)."""
-        return float(self._loss(torch.cat([weight, bias[:, None]], 1)) + strength * weight.abs().sum())
+    def loss(self, weights: Tensor) -> Tensor:
+        """The mean loss, ()."""
+        return F.multi_margin_loss(self.inputs @ weights.T, self.labels, p=2)
 
-    def imbalance(self, weight: Tensor, bias: Tensor, strength: float) -> float:
+    def imbalance(self, weights: Tensor, strength: float) -> float:
         """The gradient's distance from balance, relative to the strength; 0 at the minimum."""
-        now = torch.cat([weight, bias[:, None]], 1)
-        following = self._proximal(now - self.step * self.gradient(now), strength)
         # With constant inputs no strength is above 0.
-        return float((following - now).abs().max()) / (self.step * strength or 1.0)
+        return float((self._stepped(weights, strength) - weights).abs().max()) / (self.step * strength or 1.0)
 
-    def solve(self, strength: float, start: Tensor | None = None, tolerance: float = 1e-3) -> Tensor:
-        """The minimum, (classes, inputs + 1), the bias last; starting from `start` or zero.
-
-        At the end the `imbalance` is about `tolerance`, unless the steps run out first.
-        """
-        now = self._zeros() if start is None else start
-        ahead, momentum = now, 1.0
+    def solve(self, strength: float, start: Tensor, tolerance: float = 1e-2) -> Tensor:
+        """The minimum, from `start` on, with an `imbalance` of about `tolerance`, unless the steps run out first."""
+        now = ahead = start
+        momentum = 1.0
         for _ in range(_STEPS):
-            following = self._proximal(ahead - self.step * self.gradient(ahead), strength)
+            following = self._stepped(ahead, strength)
             moved = following - now
             if bool(((ahead - following) * moved).sum() > 0):
                 momentum = 1.0
@@ -142,59 +133,33 @@ class SparseHinge:
             ahead, now, momentum = following + (momentum - 1) / faster * moved, following, faster
         return now
 
-    def search(self, keep: float, *, quiet: bool = False) -> tuple[Tensor, Tensor, float]:
-        """Weight, bias and the strength whose share of kept inputs is nearest to `keep`."""
+    def search(self, keep: float, *, quiet: bool = False) -> tuple[Tensor, float]:
+        """The weights whose share of kept inputs is nearest to `keep`, and their strength."""
         # From no inputs downwards, each from the previous one: weak strengths take the most steps.
-        solution = self._zeros()
-        high = float(self.gradient(solution)[:, :-1].abs().max())
-        best, low = (solution, high), 0.0
+        solution, low, high = self.zeros, 0.0, float(self.gradient(self.zeros)[:, :-1].abs().max())
+        best = solution, high
         with bar("linear model, strengths of its l1 norm", _STRENGTHS, quiet=quiet) as advance:
             for _ in range(_STRENGTHS):
                 strength = math.sqrt(low * high) if low else high / 2
-                solution = self.solve(strength, solution, tolerance=1e-2)
-                share = kept_share(solution[:, :-1])
-                if abs(share - keep) < abs(kept_share(best[0][:, :-1]) - keep):
-                    best = solution, strength
-                met = share < keep and self._loss(solution) < _MET * self._loss(self._zeros())
+                solution = self.solve(strength, solution)
+                share = kept_share(solution)
+                best = min(best, (solution, strength), key=lambda one: abs(kept_share(one[0]) - keep))
+                met = share < keep and self.loss(solution) < _MET * self.loss(self.zeros)
                 if abs(share - keep) <= _CLOSE or met:
                     break
                 low, high = (strength, high) if share > keep else (low, strength)
                 advance(f"{share:.1%} of the inputs stay")
-        return best[0][:, :-1], best[0][:, -1], best[1]
+        return best
 
-    def gradient(self, weights: Tensor) -> Tensor:
-        """The loss's gradient, (classes, inputs + 1)."""
-        margins = self._margins(weights)
-        slopes = 2 * margins / (self.classes * len(margins))
-        slopes[self._rows, self.labels] = -slopes.sum(1)
-        return slopes.T @ self.inputs
-
-    def _loss(self, weights: Tensor) -> Tensor:
-        return self._margins(weights).square().sum() / (self.classes * len(self.labels))
-
-    def _margins(self, weights: Tensor) -> Tensor:
-        """Margin violations of every wrong class, (clips, classes)"""
-        scores = self.inputs @ weights.T
-        margins = (1 - scores[self._rows, self.labels][:, None] + scores).clamp_min(0)
-        margins[self._rows, self.labels] = 0
-        return margins
-
-    @property
-    def _rows(self) -> Tensor:
-        return torch.arange(len(self.labels), device=self.labels.device)
-
-    def _proximal(self, weights: Tensor, strength: float) -> Tensor:
-        """Soft threshold of all but the bias."""
-        shrunk = weights.sign() * (weights.abs() - self.step * strength).clamp_min(0)
-        return torch.cat([shrunk[:, :-1], weights[:, -1:]], 1)
-
-    def _zeros(self) -> Tensor:
-        return self.inputs.new_zeros(self.classes, self.inputs.shape[1])
+    def _stepped(self, weights: Tensor, strength: float) -> Tensor:
+        """One proximal gradient step: the soft threshold leaves out the bias."""
+        moved = weights - self.step * self.gradient(weights)
+        return torch.cat([F.softshrink(moved[:, :-1], self.step * strength), moved[:, -1:]], 1)
 
 
-def kept_share(weight: Tensor) -> float:
-    """Share of the inputs for which any class has a weight, of (classes, inputs)."""
-    return float((weight != 0).any(0).double().mean())
+def kept_share(weights: Tensor) -> float:
+    """Share of the inputs for which any class has a weight, of (classes, inputs + 1)."""
+    return float((weights[:, :-1] != 0).any(0).double().mean())
 
 
 def linear_branch(network: nn.Module) -> MomentsLinear:
@@ -208,31 +173,18 @@ def linear_branch(network: nn.Module) -> MomentsLinear:
     )
 
 
-@torch.no_grad()
-def _moments(classifier: SceneClassifier, branch: MomentsLinear, waveforms: Waveforms, run: Run) -> Iterator[Tensor]:
-    """The layers' inputs, (clips, 5 x bands), float64, some clips at a time."""
-    length = training_length(waveforms, ())
-    some: list[Tensor] = []
-    for i, features in enumerate(features_of_clips(classifier, waveforms, run, "train", length), 1):
-        some.append(features)
-        if len(some) == _CLIPS_A_STEP or i == len(waveforms):
-            yield branch.moments(classifier.standardize(torch.cat(some))).flatten(1).double()
-            some = []
+def _write(branch: MomentsLinear, weights: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Weights (classes, 5 x bands + 1) for moments standardized by mean and scale (5 x bands,) into the layers.
 
-
-@torch.no_grad()
-def _write(branch: MomentsLinear, weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight (classes, 5 x bands) into the layers, a moment each, and bias (classes,) into the first.
-
-    Both are for standardized moments, by mean and scale (5 x bands,). Returns them under the layers' masks.
+    Each has the weights of one moment, the first also the bias. Returns them under the layers' masks.
     """
     layers = [layer for layer in branch.layers if isinstance(layer, nn.Linear)]
     removed = masks.removed(branch)
-    for layer, part in zip(layers, torch.split(weight / scale, [one.in_features for one in layers], 1), strict=True):
+    for layer, part in zip(layers, (weights[:, :-1] / scale).chunk(len(layers), 1), strict=True):
         layer.weight.copy_(part)
     masks.apply(removed)
     folded = torch.cat([layer.weight for layer in layers], 1).double()
     # The input of a masked weight is missing from the bias too.
-    layers[0].bias.copy_(bias - folded @ mean)
+    layers[0].bias.copy_(weights[:, -1] - folded @ mean)
     masks.apply(removed)
-    return (folded * scale).to(weight), (layers[0].bias + folded @ mean).to(bias)
+    return torch.cat([folded * scale, (layers[0].bias + folded @ mean)[:, None]], 1).to(weights)

@@ -1,6 +1,8 @@
 """Channels followed through a network: one is set to NaN, and everything computed from it becomes NaN."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,8 +42,12 @@ class Probe(TorchFunctionMode):
         self._times: Counter[str] = Counter()
         self._seen: dict[Place, Tensor] = {}
         self.origins: dict[Place, dict[str, Tensor]] = defaultdict(dict)
-        self._learn_outputs(mixing)
-        self._tell(mixing)
+        for path, layer in layers.items():
+            if path in mixing:
+                layer.forward = partial(self._made, path, layer.forward)
+            else:
+                layer.register_forward_pre_hook(lambda m, args, path=path: self._see(path, along_channels(m, args[0])))
+        self._run({})
         self._find()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -54,28 +60,13 @@ class Probe(TorchFunctionMode):
             self._see(name, torch.stack(parts) if len({part.shape for part in parts}) == 1 else parts[0])
         return result
 
-    @torch.no_grad()
-    def _learn_outputs(self, mixing: list[str]) -> None:
-        """The output of each call of a layer, of which only shapes matter."""
-        hooks = [
-            self.layers[path].register_forward_hook(lambda *args, path=path: self._outputs[path].append(args[2]))
-            for path in mixing
-        ]
-        self.twin(self.example)
-        for hook in hooks:
-            hook.remove()
-
-    def _tell(self, mixing: list[str]) -> None:
-        for path, layer in self.layers.items():
-            if path in mixing:
-                layer.forward = lambda x, path=path: self._made(path, x)
-            else:
-                layer.register_forward_pre_hook(lambda m, args, path=path: self._see(path, along_channels(m, args[0])))
-
-    def _made(self, path: str, x: Tensor) -> Tensor:
-        layer = self.layers[path]
-        output = self._outputs[path][self._times[path]].clone()
+    def _made(self, path: str, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """The output of the first run, of which only the shape matters."""
+        layer, outputs, time = self.layers[path], self._outputs[path], self._times[path]
         self._see(path, along_channels(layer, x))
+        if time == len(outputs):
+            outputs.append(forward(x))
+        output = outputs[time].clone()
         if path in self._gone:
             along_channels(layer, output)[self._gone[path]] = torch.nan
         return output

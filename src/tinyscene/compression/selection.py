@@ -2,11 +2,12 @@
 
 import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from tinyscene.compression.admm import ADMM, SHARE, Tensors, phases, residuals
+from tinyscene.compression.admm import ADMM, SHARE, Tensors, largest, phases
 from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
@@ -34,9 +35,8 @@ class HardThreshold:
     def __call__(self, values: Tensors) -> Tensors:
         """Values by path, the same paths and shapes back."""
         flat = torch.cat([value.flatten() for value in values.values()])
-        kept = torch.zeros_like(flat, dtype=torch.bool)
-        kept[flat.abs().argsort(descending=True, stable=True)[: self.keep]] = True
-        parts = torch.split(torch.where(kept, flat, 0.0), [value.numel() for value in values.values()])
+        kept = flat.masked_fill(~largest(flat.abs(), self.keep), 0.0)
+        parts = torch.split(kept, [value.numel() for value in values.values()])
         return {path: part.view(values[path].shape) for path, part in zip(values, parts, strict=True)}
 
 
@@ -49,18 +49,12 @@ class FeatureSelection(Stage):
     ADMM moves all but `keep` weights towards zero; then the bands that its consensus has at zero are removed, the
     weights of the others go into the standardization, and the rest of the same fit fine-tunes.
 
-    Zero rows and missing rows are the same to a linear model, but not to convolutions, where other rows become
-    neighbours. Of a band's moments, the standardized ones don't change with its weight until it is zero: a linear model
-    on moments loses them at the cut. Weight decay acts on w as on all parameters, equally on every band.
+    Zero rows and missing rows are the same to a linear model, but not to convolutions, where others become neighbours.
 
     Args:
         keep: number of bands, as the network accepts.
-        rho: pull of ADMM; the report gives none. Far above the loss's gradient by w, the very first steps decide which
-            bands go, irreversibly.
-        dual_rate: as `ADMM`'s.
-        mask_rate: the learning rate of w, relative to the fit's. For w to converge, rho x mask_rate x the sum of all
-            steps' learning rates / (1 - momentum) has to be well above 1; at the report's rates and 2,000 steps an
-            epoch it is 7 for a rho of 0.1 and a mask rate of 1.
+        rho, dual_rate: as `ADMM`'s; the report gives none (docs/pruning.md).
+        mask_rate: the learning rate of w, relative to the fit's.
         fit: update and fine-tuning epochs together.
         updates: share of its epochs, rounded to the nearest, at least one.
     """
@@ -94,14 +88,8 @@ class FeatureSelection(Stage):
                 leave out bands, ADMM diverges, or what `Fit` raises.
         """
         self.shape(classifier)
-        updates, tuning = self._phases()
-        trained, consensus = self._admm().train(_weighed(classifier), updates, clips, run)
-        history = list(run.history)
-        selected = self._cut(classifier, trained, consensus[BAND_WEIGHTS], run)
-        tuned = tuning.apply(selected, clips, run)
-        run.history[:0] = history
-        run.metrics.update(residuals(history))
-        return tuned
+        cut = partial(self._cut, classifier, run)
+        return self._admm().train_and_cut(_weighed(classifier), self._phases(), cut, clips, run)
 
     def _admm(self) -> ADMM:
         return ADMM((BAND_WEIGHTS,), HardThreshold(self.keep), self.rho, self.dual_rate)
@@ -121,24 +109,23 @@ class FeatureSelection(Stage):
                 f"FeatureSelection: {type(network).__name__} has no select_bands(kept); accepted: a network with it, "
                 f"such as Tandem"
             )
-        if not 1 <= self.keep <= frontend.bands:
+        if self.keep > frontend.bands:
             raise InputError(
                 f"FeatureSelection(keep={self.keep}); accepted: 1 to the front end's {frontend.bands} bands"
             )
 
     def _cut(
-        self, classifier: SceneClassifier, trained: SceneClassifier, consensus: Tensor, run: Run
+        self, classifier: SceneClassifier, run: Run, trained: SceneClassifier, consensus: Tensors
     ) -> SceneClassifier:
         """`classifier` with the learned values and only the bands of the consensus."""
         state = trained.state_dict()
         weights = state.pop(f"network.{BAND_WEIGHTS}")
         learned = copy.deepcopy(classifier).to(weights.device)
         learned.load_state_dict(state)
-        order = consensus.abs().argsort(descending=True, stable=True)
-        kept, removed = sorted(order[: self.keep].tolist()), order[self.keep :].tolist()
-        run.metrics["smallest_weight_kept"] = float(weights[kept].abs().min())
-        run.metrics["largest_weight_removed"] = float(weights[removed].abs().max()) if removed else 0.0
-        return _select(learned, kept, weights[kept])
+        stays = largest(consensus[BAND_WEIGHTS].abs(), self.keep)
+        run.metrics["smallest_weight_kept"] = float(weights[stays].abs().min())
+        run.metrics["largest_weight_removed"] = max(weights[~stays].abs().tolist(), default=0.0)
+        return _select(learned, stays.nonzero()[:, 0].tolist(), weights[stays])
 
 
 def _weighed(classifier: SceneClassifier) -> SceneClassifier:

@@ -1,6 +1,6 @@
 """The cost of a network as a function of its widths, and the widths that use up budgets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -18,7 +18,7 @@ _COUNTED = ("weight", "bias", "norm")
 # The share of a budget that may stay unused: invisible at four printed digits.
 _TOLERANCE = 5e-5
 # The number of widths exchanged at once, and of ways tried.
-_AT_ONCE, _WAYS, _CHUNK = 5, 2**20, 2**16
+_AT_ONCE, _WAYS = 5, 2**20
 # Small exchanges come before larger ones.
 _PARTS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 
@@ -48,23 +48,18 @@ def quadratic_costs(ledger: Ledger, network: nn.Module, coupled: Sequence[Couple
         return scaled
 
     by_row = {row: values(row) for row in ledger.tensors}
-    none = np.zeros_like(constant)
-    costs = {
-        "parameters": sum((by_row[row] for row in CONVENTIONS["bn2"].counted(ledger.tensors)), none),
-        "bytes": sum((by_row[row] * row.itemsize for row in CONVENTIONS["bn4"].counted(ledger.tensors)), none),
-        "macs": none.copy(),
-    }
-    of_layer: dict[str, Matrix] = {}
-    for row, matrix in by_row.items():
-        if row.role in _COUNTED:
-            of_layer[row.layer] = of_layer.get(row.layer, none) + matrix
+    macs = np.zeros_like(constant)
     for layer in ledger.layers:
-        if macs := layer.macs["torchinfo"]:
-            held = of_layer.get(layer.layer, none)
-            # A layer without tensors of its own reads another's, whose channels all stay.
-            counted = float(full @ held @ full)
-            costs["macs"] += held * (macs / counted) if counted else constant * macs
-    return costs
+        held = [by_row[row] for row in ledger.tensors if row.layer == layer.layer and row.role in _COUNTED]
+        # A layer without tensors of its own reads another's, whose channels all stay.
+        matrix = np.sum(held, 0) if held else constant
+        macs += matrix * layer.macs["torchinfo"] / (full @ matrix @ full)
+    bn2, bn4 = (CONVENTIONS[name].counted(ledger.tensors) for name in ("bn2", "bn4"))
+    return {
+        "parameters": np.sum([by_row[row] for row in bn2], 0),
+        "bytes": np.sum([by_row[row] * row.itemsize for row in bn4], 0),
+        "macs": macs,
+    }
 
 
 def _channels(path: str, layer: nn.Module, side: Side, coupled: Sequence[Coupled]) -> Matrix:
@@ -103,13 +98,13 @@ def fill(costs: Sequence[Matrix], limits: Sequence[int], start: Widths, units: W
         reach = np.floor(share * part * units).astype(np.int64)
         low, high = np.maximum(1, start - reach), np.minimum(units, start + reach)
         for last, others in ((last, [g for g in window if g != last]) for window in windows for last in window):
-            for tried in _exchanges(best, low, high, others, _WAYS // len(windows)):
-                tried[:, last] = np.minimum(_most(costs, limits, tried, last), high[last])
-                tried = tried[tried[:, last] >= low[last]]
-                left, moved = _rating(costs, limits, start, tried, units)
-                if len(tried) and (left.min(), moved[left == left.min()].min()) < (unused[0], way[0]):
-                    found = np.lexsort((moved, left))[:1]
-                    best, unused, way = tried[found[0]], left[found], moved[found]
+            tried = _exchanges(best, low, high, others, _WAYS // len(windows))
+            tried[:, last] = np.minimum(_most(costs, limits, tried, last), high[last])
+            tried = tried[tried[:, last] >= low[last]]
+            left, moved = _rating(costs, limits, start, tried, units)
+            if len(tried) and (left.min(), moved[left == left.min()].min()) < (unused[0], way[0]):
+                found = np.lexsort((moved, left))[:1]
+                best, unused, way = tried[found[0]], left[found], moved[found]
         if unused[0] == 0:
             break
     highest = np.minimum(units, start + np.floor(share * units).astype(np.int64))
@@ -136,18 +131,14 @@ def _windows(groups: int) -> list[list[int]]:
     return [[(first + i) % groups for i in range(_AT_ONCE)] for first in range(groups)]
 
 
-def _exchanges(best: Widths, low: Widths, high: Widths, groups: list[int], ways: int) -> Iterator[Widths]:
-    """`best` with all widths of `groups` from low to high, or nearer to `best` where those are too many; in chunks."""
+def _exchanges(best: Widths, low: Widths, high: Widths, groups: list[int], ways: int) -> Widths:
+    """`best` with all widths of `groups` from low to high, or nearer to `best` where those are too many."""
     reach = int((ways ** (1 / max(len(groups), 1)) - 1) / 2)
     axes = [np.arange(max(low[g], best[g] - reach), min(high[g], best[g] + reach) + 1) for g in groups]
-    sizes = [len(axis) for axis in axes]
-    for first in range(0, prod(sizes), _CHUNK):
-        widths = np.tile(best, (min(_CHUNK, prod(sizes) - first), 1))
-        left = first + np.arange(len(widths))
-        for group, axis in zip(groups, axes, strict=True):
-            left, at = np.divmod(left, len(axis))
-            widths[:, group] = axis[at]
-        yield widths
+    widths = np.tile(best, (prod(map(len, axes)), 1))
+    for group, column in zip(groups, np.meshgrid(*axes, indexing="ij"), strict=True):
+        widths[:, group] = column.ravel("F")
+    return widths
 
 
 def _most(costs: Sequence[Matrix], limits: Sequence[int], widths: Widths, last: int) -> Widths:

@@ -2,22 +2,8 @@
 
 from tinyscene.errors import InputError
 from tinyscene.rules.budget import Budget
-from tinyscene.rules.dcase2020 import dcase2020
-from tinyscene.rules.dcase2021 import dcase2021
-from tinyscene.rules.dcase2022 import dcase2022
-from tinyscene.rules.dcase2023 import dcase2023
-from tinyscene.rules.dcase2024 import dcase2024
-from tinyscene.rules.dcase2025 import dcase2025
+from tinyscene.rules.editions import RULES, dcase2020, dcase2021, dcase2022, dcase2023, dcase2024, dcase2025
 from tinyscene.rules.rules import Finding, Limit, Rules, Verdict
-
-RULES: dict[str, Rules] = {
-    "dcase2020": dcase2020,
-    "dcase2021": dcase2021,
-    "dcase2022": dcase2022,
-    "dcase2023": dcase2023,
-    "dcase2024": dcase2024,
-    "dcase2025": dcase2025,
-}
 
 __all__ = [
     "RULES",

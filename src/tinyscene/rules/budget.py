@@ -1,7 +1,7 @@
 """Your own budget: a device's limits, as rules that judge like those of a challenge."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from decimal import Decimal
 
 from tinyscene.accounting.conventions import BYTES_IN
@@ -9,12 +9,14 @@ from tinyscene.errors import InputError, Numbers
 from tinyscene.rules.rules import Limit, Rules
 
 COUNTS_IN: dict[str, int] = {"": 1, "k": 1000, "M": 1_000_000}
-_UNITS_ACCEPTED = {
-    **dict.fromkeys(BYTES_IN, "a number and B, kB (1000 B) or KB (1024 B), such as 64kB"),
-    **dict.fromkeys(COUNTS_IN, "a number, alone or with k (thousands) or M (millions), such as 10M"),
-}
 _AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
-_MOST = 10**15
+# In the order of the fields of `Budget`.
+_LIMITS = (
+    Limit("bytes", 0, "kB", convention="bn4"),
+    Limit("macs", 0, "MMACs", counter="torchinfo"),
+    Limit("parameters", 0, "parameters", convention="bn2"),
+    Limit("ram", 0, "kB"),
+)
 
 
 def amount(text: str, units: dict[str, int], what: str) -> int:
@@ -25,9 +27,11 @@ def amount(text: str, units: dict[str, int], what: str) -> int:
     """
     found = _AMOUNT.fullmatch(text)
     value = int(Decimal(found[1]) * units[found[2]]) if found and found[2] in units else 0
-    if not 1 <= value < _MOST:
-        form = _UNITS_ACCEPTED[next(iter(units))]
-        raise InputError(f"{what} {text}; accepted: {form}, at least 1 and less than 10^15")
+    if not 1 <= value < 10**15:
+        form = ", alone or with k (thousands) or M (millions), such as 10M"
+        if units is BYTES_IN:
+            form = " and B, kB (1000 B) or KB (1024 B), such as 64kB"
+        raise InputError(f"{what} {text}; accepted: a number{form}, at least 1 and less than 10^15")
     return value
 
 
@@ -53,7 +57,7 @@ class Budget:
     ram_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        given = [limit for limit in (self.bytes, self.macs, self.parameters, self.ram_bytes) if limit is not None]
+        given = [limit for limit in astuple(self) if limit is not None]
         if not given or not all(limit in Numbers(least=1) for limit in given):
             raise InputError(f"{self}; accepted: one or more of bytes, macs, parameters, ram_bytes, each at least 1")
 
@@ -70,20 +74,12 @@ class Budget:
 
     def rules(self, clip_s: float, classes: tuple[str, ...]) -> Rules:
         """The budget as an edition, for clips of `clip_s` seconds."""
-        limits = []
-        if self.bytes is not None:
-            limits.append(Limit("bytes", self.bytes, "kB", convention="bn4"))
-        if self.macs is not None:
-            limits.append(Limit("macs", self.macs, "MMACs", counter="torchinfo"))
-        if self.parameters is not None:
-            limits.append(Limit("parameters", self.parameters, "parameters", convention="bn2"))
-        if self.ram_bytes is not None:
-            limits.append(Limit("ram", self.ram_bytes, "kB"))
+        given = zip(_LIMITS, astuple(self), strict=True)
         return Rules(
             name="budget",
             title="your own budget",
             clip_s=clip_s,
-            limits=tuple(limits),
+            limits=tuple(replace(limit, at_most=most) for limit, most in given if most is not None),
             ranked_by="log loss on validation clips",
             notes=("Everything that the int8 file stores of the network counts, scales and zero points included.",),
             classes=classes,

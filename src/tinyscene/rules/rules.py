@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tinyscene.accounting import Ledger, Uncounted, get_convention, uncounted_text
+from tinyscene.accounting import CONVENTIONS, COUNTERS, Ledger, Uncounted, uncounted_text
 from tinyscene.accounting.conventions import BYTES_IN
-from tinyscene.accounting.counters import COUNTERS
-from tinyscene.errors import InputError
+from tinyscene.errors import check
 
 Quantity = Literal["bytes", "parameters", "macs", "ram"]
 
@@ -39,15 +38,12 @@ class Limit:
     zeros: bool = True
 
     def __post_init__(self) -> None:
-        if self.quantity not in UNITS:
-            raise InputError(f"unknown quantity {self.quantity!r}; accepted: {', '.join(UNITS)}")
-        if self.unit not in UNITS[self.quantity]:
-            accepted = ", ".join(UNITS[self.quantity])
-            raise InputError(f"{self.quantity} can't be shown in {self.unit!r}; accepted: {accepted}")
-        if self.quantity == "macs" and self.counter not in COUNTERS:
-            raise InputError(f"no MAC counter {self.counter!r}; accepted: {', '.join(COUNTERS)}")
+        check(self, quantity=tuple(UNITS))
+        check(self, unit=tuple(UNITS[self.quantity]))
+        if self.quantity == "macs":
+            check(self, counter=tuple(COUNTERS))
         if self.quantity in ("bytes", "parameters"):
-            get_convention(self.convention)
+            check(self, convention=tuple(CONVENTIONS))
 
     @property
     def counted_by(self) -> str:
@@ -59,19 +55,12 @@ class Limit:
         return f"{self.convention}, {'with' if self.zeros else 'without'} zeros"
 
     def measure(self, ledger: Ledger) -> int:
-        """The limited quantity, in bytes, parameters or MACs.
-
-        Raises:
-            InputError: the ledger holds no MACs by this counter.
-        """
+        """The limited quantity, in bytes, parameters or MACs. Raises KeyError where the ledger lacks the counter."""
         if self.quantity == "macs":
-            if self.counter not in ledger.macs:
-                held = ", ".join(ledger.macs) or "none"
-                raise InputError(f"the ledger has no MACs by {self.counter!r} (only {held}); count with an example")
             return ledger.macs[self.counter]
         if self.quantity == "ram":
             return ledger.peak_ram_bytes
-        size = get_convention(self.convention)(ledger.tensors)
+        size = CONVENTIONS[self.convention](ledger.tensors)
         if self.quantity == "bytes":
             return size.bytes if self.zeros else size.kept_bytes
         return size.parameters if self.zeros else size.kept
@@ -90,7 +79,7 @@ class Finding:
 
     @property
     def margin(self) -> int:
-        """The margin, in bytes, parameters or MACs; negative if the limit is exceeded."""
+        """In bytes, parameters or MACs; negative if the limit is exceeded."""
         return self.limit.at_most - self.value
 
     @property
