@@ -6,18 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tinyscene.cli.options import (
-    Cache,
-    DropShared,
-    Json,
-    SkipBad,
-    Subset,
-    TestFold,
-    given,
-    load_clips,
-    screen,
-    write_json,
-)
+from tinyscene.cli.options import Cache, DropShared, Json, SkipBad, Subset, TestFold, given, load_clips, screen, show
 
 app = typer.Typer(no_args_is_help=True, help="Check, render, download or decode a data set.")
 
@@ -38,10 +27,7 @@ def data_check(
     options = given(subset, test_fold, drop_shared)
     clips = data.load(folder, name, strict=False, allow_missing=False, **options)
     report = data.check(clips, drop_shared=drop_shared)
-    if json_file:
-        write_json(json.loads(report.to_json()), json_file)
-    else:
-        screen().print(tables(report))
+    show(json.loads(report.to_json()), json_file, tables(report))
     if not report.ok:
         raise typer.Exit(1)
 

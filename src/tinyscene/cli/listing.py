@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -12,7 +11,6 @@ from tinyscene.tables import APART, table
 if TYPE_CHECKING:
     from tinyscene.deployment import Artifact
     from tinyscene.evaluation import Difference, Row, Scores
-    from tinyscene.models.classifier import Prediction
     from tinyscene.systems import SystemFile
 
 LAYOUTS = {
@@ -187,11 +185,13 @@ def how_a_file_was_scored(file: "Artifact") -> str:
 
 def mean_and_deviation(found: list["Scores"]) -> str:
     """Over several seeds."""
+    from tinyscene.evaluation.tables import mean_and_deviation
+
     accuracies, losses = [100 * one.accuracy for one in found], [one.log_loss for one in found]
     mark = ", *optimistic*" if any(one.optimistic for one in found) else ""
     return (
-        f"{len(found)} models{mark}: accuracy {mean(accuracies):.2f} ± {stdev(accuracies):.2f} %, "
-        f"log loss {mean(losses):.3f} ± {stdev(losses):.3f} (mean ± standard deviation)"
+        f"{len(found)} models{mark}: accuracy {mean_and_deviation(accuracies, 2)} %, log loss "
+        f"{mean_and_deviation(losses, 3)} (mean ± standard deviation)"
     )
 
 
@@ -220,11 +220,4 @@ def _signed(difference: "Difference", factor: float, decimals: int) -> str:
     return text + (" *" if difference.significant else "  ")
 
 
-def predictions(found: dict[str, "Prediction"]) -> RenderableType:
-    """The label of every file, and its most probable classes."""
-    rows = []
-    for file, prediction in found.items():
-        ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:3]
-        probabilities = ", ".join(f"{scene} {p:.2f}" for scene, p in ranked)
-        rows.append({"file": file, "scene": prediction.label, "probabilities": probabilities})
-    return table("predictions", rows)
+KINDS = {"systems": systems, "networks": networks, "rules": rules, "datasets": datasets}
