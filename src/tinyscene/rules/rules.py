@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tinyscene.accounting import Ledger, Uncounted, get_convention, uncounted_text
+from tinyscene.accounting import Convention, Ledger, Uncounted, get_convention, uncounted_text
 from tinyscene.accounting.conventions import BYTES_IN
 from tinyscene.accounting.counters import COUNTERS
 from tinyscene.errors import InputError
@@ -158,6 +158,11 @@ class Rules:
     ranked_by: str
     notes: tuple[str, ...]
     classes: tuple[str, ...]
+
+    @property
+    def convention(self) -> Convention:
+        """Of the first limit that names one; bn2 where none does."""
+        return get_convention(next((limit.convention for limit in self.limits if limit.convention), "bn2"))
 
     def judge(self, ledger: Ledger) -> Verdict:
         """Measure `ledger` against every limit; its example should be as long as a clip of this edition.

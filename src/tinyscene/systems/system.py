@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tinyscene.accounting import Convention, get_convention
+from tinyscene.accounting import Convention
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, check
 from tinyscene.evaluation.scorecard import Reported
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
@@ -39,8 +39,7 @@ class Optimistic(Stage):
     stage: Stage
 
     def __post_init__(self) -> None:
-        if not isinstance(self.stage, Stage):
-            raise InputError(f"Optimistic({self.stage!r}); accepted: a stage, such as Calibration()")
+        check(self, stage=Stage)
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """As the stage does."""
@@ -77,11 +76,7 @@ class System:
     counted_by: Convention | None = None
 
     def __post_init__(self) -> None:
-        kinds = {"rules": Rules, "stages": tuple, "reported": Reported | None, "counted_by": Convention | None}
-        for name, kind in kinds.items():
-            if not isinstance(getattr(self, name), kind):
-                wanted = "a tuple of stages" if name == "stages" else f"a value of type {kind}"
-                raise InputError(f"System({name}={getattr(self, name)!r}); accepted: {wanted}")
+        check(self, rules=Rules, stages=tuple, reported=Reported | None, counted_by=Convention | None)
         for stage in self.stages:
             if not isinstance(stage, Stage):
                 raise InputError(
@@ -92,9 +87,8 @@ class System:
     @property
     def convention(self) -> Convention:
         """The report's, or `counted_by`, or that of the edition."""
-        named = next((limit.convention for limit in self.rules.limits if limit.convention), "bn2")
         given = self.reported.convention if self.reported else self.counted_by
-        return given or get_convention(named)
+        return given or self.rules.convention
 
     def untrained(self, classes: tuple[str, ...]) -> SceneClassifier:
         """The classifier from `build`. Raises InputError, with the line, if it fails."""
