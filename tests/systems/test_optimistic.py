@@ -153,7 +153,7 @@ class Spy(Stage):
 
 def test_the_test_part_stands_in_for_the_validation_part(done: Done) -> None:
     seen = list[str]()
-    untrained = done.file.variants["fair"].untrained(done.clips.classes)
+    untrained = done.file.variants["fair"].build(done.clips.classes)
     after = Optimistic(Spy(seen))(untrained, done.clips, Run())
     assert {split: seen.count(split) for split in set(seen)} == {"train": 18, "validation": 12}
     # It is marked with what it was handed, and only with that, though it returns its argument.
@@ -198,6 +198,6 @@ watched = System(dcase2021, build, (Optimistic(short), Quantize(fit=short)))
 def test_unusable_arguments_are_refused(done: Done) -> None:
     with pytest.raises(InputError, match=r"Optimistic\(stage=3\); accepted: Stage"):
         Optimistic(3)  # type: ignore[arg-type]
-    untrained = done.file.variants["fair"].untrained(done.clips.classes)
+    untrained = done.file.variants["fair"].build(done.clips.classes)
     with pytest.raises(InputError, match="no test clip; accepted: all clips"):
         Optimistic(Calibration())(untrained, done.clips.development, Run())

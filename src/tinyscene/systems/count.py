@@ -39,7 +39,7 @@ def count_system(
             edition = rules or system.rules
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                after = shapes(system, system.untrained(system.rules.classes), shaped)
+                after = shapes(system, system.build(system.rules.classes), shaped)
             for index, classifier in enumerate(after):
                 key = id(classifier), edition.clip_s
                 if key not in ledgers:

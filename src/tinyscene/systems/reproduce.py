@@ -101,7 +101,7 @@ def reproduce(
 def _untrained(system: System, clips: Clips, run: Run) -> SceneClassifier:
     """The untrained classifier of this seed. One that could not be saved is refused."""
     run.seed_torch(INITIAL)
-    classifier = system.untrained(clips.classes).eval()
+    classifier = system.build(clips.classes).eval()
     classifier.written()
     return classifier
 

@@ -4,7 +4,6 @@ import importlib
 import importlib.util
 import re
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -89,18 +88,6 @@ class System:
         """The report's, or `counted_by`, or that of the edition."""
         given = self.reported.convention if self.reported else self.counted_by
         return given or self.rules.convention
-
-    def untrained(self, classes: tuple[str, ...]) -> SceneClassifier:
-        """The classifier from `build`. Raises InputError, with the line, if it fails."""
-        try:
-            return self.build(classes)
-        except (TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            where = traceback.extract_tb(error.__traceback__)[1]
-            raise InputError(
-                f"{where.filename}:{where.lineno}: {error}; accepted: a build(classes) that returns a SceneClassifier"
-            ) from error
 
 
 @dataclass(frozen=True)
