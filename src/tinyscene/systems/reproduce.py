@@ -1,6 +1,7 @@
 """Run a system on data: every stage of every variant, each evaluated; shared stages run once."""
 
 import json
+import re
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import say
 from tinyscene.systems.count import stage_row
 from tinyscene.systems.receipt import installed, receipt
-from tinyscene.systems.system import Optimistic, Shaped, System, SystemFile, shapes, slug, stage_label
+from tinyscene.systems.system import Optimistic, Shaped, System, SystemFile, shapes, stage_label
 from tinyscene.training.batches import INITIAL
 from tinyscene.training.keys import describe, key_of
 from tinyscene.training.run import Run, Stage
@@ -147,7 +148,8 @@ def _run_variant(
         exported = files == "every stage" or (files == "last stage" and index == len(system.stages) - 1)
         key = key_of(key, stage, exported)
         label = stage_label(stage)
-        place = Path(run.folder) / f"{index}-{slug(label)}-{key}"
+        slug = re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")
+        place = Path(run.folder) / f"{index}-{slug}-{key}"
         result = _kept(place, clips, run)
         step = f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}"
         quiet = run.quiet or not run.fabric.is_global_zero

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -18,13 +17,7 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
 from tinyscene.training.run import Run, Stage
 
-SYSTEMS = {
-    "byttebier2021": "tinyscene.systems.byttebier2021",
-    "galindo2021": "tinyscene.systems.galindo2021",
-    "pham2020": "tinyscene.systems.pham2020",
-    "schmidt2022": "tinyscene.systems.schmidt2022",
-    "singh2021": "tinyscene.systems.singh2021",
-}
+SYSTEMS = ("byttebier2021", "galindo2021", "pham2020", "schmidt2022", "singh2021")
 
 
 @dataclass(frozen=True)
@@ -121,7 +114,7 @@ def load_system(name: str | Path) -> SystemFile:
     """
     path = Path(name)
     if str(name) in SYSTEMS:
-        module = importlib.import_module(SYSTEMS[str(name)])
+        module = importlib.import_module(f"tinyscene.systems.{name}")
     elif path.suffix == ".py" and path.is_file():
         module = _import_file(path)
     else:
@@ -133,7 +126,7 @@ def load_system(name: str | Path) -> SystemFile:
     return SystemFile(file.stem, file, (module.__doc__ or "").strip(), variants)
 
 
-Shaped = list[tuple[System, int, SceneClassifier]]
+Shaped = list[tuple[Any, SceneClassifier]]
 
 
 def shapes(system: System, classifier: SceneClassifier, done: Shaped) -> list[SceneClassifier]:
@@ -141,9 +134,8 @@ def shapes(system: System, classifier: SceneClassifier, done: Shaped) -> list[Sc
     found = []
     for index, stage in enumerate(system.stages):
         begun = system.build, system.stages[: index + 1]
-        shared = [known for other, at, known in done if at == index and (other.build, other.stages[: at + 1]) == begun]
-        classifier = shared[0] if shared else stage.shape(classifier)
-        done.append((system, index, classifier))
+        classifier = next((known for way, known in done if way == begun), None) or stage.shape(classifier)
+        done.append((begun, classifier))
         found.append(classifier)
     return found
 
@@ -160,11 +152,6 @@ def stage_label(stage: Stage) -> str:
         elif callable(value) and hasattr(value, "__name__"):
             label += f" {value.__name__}"
     return label
-
-
-def slug(text: str) -> str:
-    """A stage's label as part of a folder's name."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
 def _import_file(path: Path) -> ModuleType:
