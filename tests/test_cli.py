@@ -377,7 +377,7 @@ def wrong(said: Said) -> str:
         (("count", "."), ["model.json"]),
         (("count", "singh2021", "--rules", "dcase1999"), ["'dcase1999'", "dcase2024"]),
         (("count", "singh2021", "--half"), ["--half", "singh2021"]),
-        (("count", "cp_mobile", "--json", "/dev/null/x.json"), ["/dev/null/x.json", "can't be written"]),
+        (("count", "cp_mobile", "--json", "/dev/null/x.json"), ["/dev/null/x.json", "accepted: a place that can be"]),
         (("reproduce", "singh2020", "--data", "."), ["'singh2020'"]),
         (("reproduce", MINE, "--data", "no-such"), ["no-such: no such file or folder"]),
         (("reproduce", MINE, "--data", "EMPTY"), ["holds nothing"]),

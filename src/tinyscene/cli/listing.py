@@ -1,5 +1,6 @@
 """Tables of menus and results for the command line."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,6 @@ if TYPE_CHECKING:
     from tinyscene.deployment import Artifact
     from tinyscene.evaluation import Difference, Row, Scores
     from tinyscene.systems import SystemFile
-
-LAYOUTS = {
-    "folder": "a folder per class; or train/ and test/ with a folder per class in each",
-    "csv": "a table with filename and label; fold, split, device, city, recording, start_s, duration_s where known",
-    "esc10": "ESC-10 as published, or the ten classes of an ESC-50 tree",
-    "esc50": "ESC-50 as published",
-    "tau2019": "TAU Urban Acoustic Scenes 2019, development set (downloadable)",
-    "tau2020-mobile": "TAU Urban Acoustic Scenes 2020 Mobile, development set (downloadable)",
-    "tau2020-3class": "TAU Urban Acoustic Scenes 2020 3Class, development set",
-    "tau2022-mobile": "TAU Urban Acoustic Scenes 2022 Mobile, development set (downloadable); --subset 5 ... 100",
-    "synthetic": "rendered by `tinyscene data make synthetic DIR`, in the layout of TAU 2022 Mobile",
-}
 
 
 def systems() -> RenderableType:
@@ -40,8 +29,6 @@ def systems() -> RenderableType:
 
 def networks() -> RenderableType:
     """Networks of the menu with their arguments."""
-    import inspect
-
     from tinyscene.models import NETWORKS
 
     rows = []
@@ -68,8 +55,15 @@ def rules() -> RenderableType:
 
 
 def datasets() -> RenderableType:
-    """Readable data sets."""
-    return table("data sets", [{"name": name, "layout": layout} for name, layout in LAYOUTS.items()])
+    """Readable data sets, by the first sentence of their loader's documentation."""
+    from tinyscene.data import DATASETS
+    from tinyscene.data.download import SOURCES
+
+    rows = []
+    for name, loader in DATASETS.items():
+        layout = (inspect.getdoc(loader) or name).splitlines()[0].partition(". ")[0].rstrip(".")
+        rows.append({"name": name, "layout": layout + " (downloadable)" * (name in SOURCES)})
+    return table("data sets", rows)
 
 
 def reported(file: "SystemFile") -> RenderableType:
@@ -144,13 +138,11 @@ def scores(found: "Scores", title: str) -> RenderableType:
     from tinyscene.evaluation.scores import percent
 
     rows: list[Mapping[str, str]] = []
-    parts = {"all": {"overall": found}, "class": found.by("scene"), "device": found.by("device")}
-    parts |= {"devices": found.by_device_group(), "city": found.by("city")}
-    for kind, members in parts.items():
+    for kind, members in ({"": {"overall": found}} | found.parts()).items():
         for name, part in members.items():
             rows.append(
                 {
-                    "part": part.marked(name if kind == "all" else f"{kind} {name}"),
+                    "part": part.marked(f"{kind.replace('_group', 's')} {name}".strip()),
                     "clips": f"{len(part.clips):,}",
                     "accuracy %": f"{100 * part.accuracy:.1f}",
                     "95 %": percent(part.interval()),

@@ -193,13 +193,8 @@ def show(plain: Any, json_file: str | None, *shown: Any) -> None:
     elif json_file == "-":
         print(json.dumps(plain, indent=1))
     else:
-        try:
-            with write_whole(Path(json_file)) as partial:
-                partial.write_text(json.dumps(plain, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(
-                f"--json {json_file}: can't be written ({error.strerror}); accepted: a file or -"
-            ) from error
+        with write_whole(Path(json_file)) as partial:
+            partial.write_text(json.dumps(plain, indent=1) + "\n")
 
 
 def joined_numbers(arguments: list[str]) -> list[str]:

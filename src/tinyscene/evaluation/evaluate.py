@@ -106,7 +106,13 @@ def compare_by_device(first: Scores, second: Scores, metric: Metric = "accuracy"
     parts = {"all": np.ones(len(devices), bool)} | {d: devices == d for d in sorted(set(devices.tolist()) - {""})}
     optimistic = first.optimistic or second.optimistic
     return {
-        part: _difference(values[members], first.recordings[members], optimistic) for part, members in parts.items()
+        part: Difference(
+            int(members.sum()),
+            float(values[members].mean()),
+            *metrics.bootstrap_interval(values[members], first.recordings[members]),
+            optimistic,
+        )
+        for part, members in parts.items()
     }
 
 
@@ -120,11 +126,6 @@ def _matched(first: Scores, second: Scores) -> list[int]:
         )
     place = {key: i for i, key in enumerate(theirs)}
     return [place[key] for key in mine]
-
-
-def _difference(values: npt.NDArray[np.float64], recordings: npt.NDArray[np.str_], optimistic: bool) -> Difference:
-    low, high = metrics.bootstrap_interval(values, recordings)
-    return Difference(len(values), float(values.mean()), low, high, optimistic)
 
 
 def compare_runs(first: str | Path, second: str | Path) -> dict[str, dict[str, dict[str, Difference]]]:
