@@ -59,17 +59,9 @@ def stage_row(
     system = file.variants[variant]
     classes = len(system.rules.classes) if classes is None else classes
     comparable = index == len(system.stages) - 1 and classes == len(system.rules.classes)
-    return Row(
-        system=file.name,
-        variant=variant,
-        index=index,
-        stage=stage_label(system.stages[index]),
-        ledger=ledger,
-        convention=system.convention,
-        rules=rules,
-        classes=classes,
-        reported=system.reported.beside(ledger) if system.reported and comparable else {},
-    )
+    reported = system.reported.beside(ledger) if system.reported and comparable else {}
+    label = stage_label(system.stages[index])
+    return Row(file.name, variant, index, label, ledger, system.convention, rules, classes, reported)
 
 
 def is_system(target: str) -> bool:
