@@ -1,146 +1,86 @@
-from . import (
-    accounting,
-    augment,
-    compression,
-    data,
-    evaluation,
-    features,
-    listening,
-    models,
-    rules,
-    submission,
-    systems,
-    training,
-)
-from .augment import Crop, DeviceImpulseResponse, FreqMixStyle, Gain, Mixup, Noise, SpecAugment, Speed, TimeRoll
-from .compression import (
-    BudgetPruning,
-    Calibration,
-    FeatureSelection,
-    FilterPruning,
-    HalfPrecision,
-    LinearFit,
-    LotteryTicket,
-    MagnitudePruning,
-    Quantize,
-    ReplaceDense,
-    frobenius_norm,
-    geometric_median,
-    l1_norm,
-    max_norm,
-)
-from .deployment import Artifact, export
-from .errors import InputError
-from .evaluation import Reported, Scores, compare, compare_by_device, compare_runs, evaluate
-from .features import FrontEnd, Gammatone, LogMel, Raw, Standardize, register_frontend
-from .models import Network, create_classifier, create_frontend, create_model, list_models, register_network
-from .models.classifier import Prediction, SceneClassifier
-from .rules import Budget
-from .systems import Optimistic, System, count_system, load_system, override, reproduce, scale_system
-from .systems.count import count, count_model
-from .systems.fit_under import fit_under
-from .training import (
-    SGD,
-    Adam,
-    AdamW,
-    Constant,
-    Cosine,
-    CrossEntropy,
-    EarlyStopping,
-    Fit,
-    InverseTime,
-    KLDivergence,
-    Linear,
-    Run,
-    Stage,
-    Step,
-    Triangular2,
-)
+from . import accounting as accounting
+from . import augment as augment
+from . import compression as compression
+from . import data as data
+from . import evaluation as evaluation
+from . import features as features
+from . import listening as listening
+from . import models as models
+from . import rules as rules
+from . import submission as submission
+from . import systems as systems
+from . import training as training
+from .augment import Crop as Crop
+from .augment import DeviceImpulseResponse as DeviceImpulseResponse
+from .augment import FreqMixStyle as FreqMixStyle
+from .augment import Gain as Gain
+from .augment import Mixup as Mixup
+from .augment import Noise as Noise
+from .augment import SpecAugment as SpecAugment
+from .augment import Speed as Speed
+from .augment import TimeRoll as TimeRoll
+from .compression import BudgetPruning as BudgetPruning
+from .compression import Calibration as Calibration
+from .compression import FeatureSelection as FeatureSelection
+from .compression import FilterPruning as FilterPruning
+from .compression import HalfPrecision as HalfPrecision
+from .compression import LinearFit as LinearFit
+from .compression import LotteryTicket as LotteryTicket
+from .compression import MagnitudePruning as MagnitudePruning
+from .compression import Quantize as Quantize
+from .compression import ReplaceDense as ReplaceDense
+from .compression import frobenius_norm as frobenius_norm
+from .compression import geometric_median as geometric_median
+from .compression import l1_norm as l1_norm
+from .compression import max_norm as max_norm
+from .deployment import Artifact as Artifact
+from .deployment import export as export
+from .errors import InputError as InputError
+from .evaluation import Reported as Reported
+from .evaluation import Scores as Scores
+from .evaluation import compare as compare
+from .evaluation import compare_by_device as compare_by_device
+from .evaluation import compare_runs as compare_runs
+from .evaluation import evaluate as evaluate
+from .features import FrontEnd as FrontEnd
+from .features import Gammatone as Gammatone
+from .features import LogMel as LogMel
+from .features import Raw as Raw
+from .features import Standardize as Standardize
+from .features import register_frontend as register_frontend
+from .models import Network as Network
+from .models import create_classifier as create_classifier
+from .models import create_frontend as create_frontend
+from .models import create_model as create_model
+from .models import list_models as list_models
+from .models import register_network as register_network
+from .models.classifier import Prediction as Prediction
+from .models.classifier import SceneClassifier as SceneClassifier
+from .rules import Budget as Budget
+from .systems import Optimistic as Optimistic
+from .systems import System as System
+from .systems import count_system as count_system
+from .systems import load_system as load_system
+from .systems import override as override
+from .systems import reproduce as reproduce
+from .systems import scale_system as scale_system
+from .systems.count import count as count
+from .systems.count import count_model as count_model
+from .systems.fit_under import fit_under as fit_under
+from .training import SGD as SGD
+from .training import Adam as Adam
+from .training import AdamW as AdamW
+from .training import Constant as Constant
+from .training import Cosine as Cosine
+from .training import CrossEntropy as CrossEntropy
+from .training import EarlyStopping as EarlyStopping
+from .training import Fit as Fit
+from .training import InverseTime as InverseTime
+from .training import KLDivergence as KLDivergence
+from .training import Linear as Linear
+from .training import Run as Run
+from .training import Stage as Stage
+from .training import Step as Step
+from .training import Triangular2 as Triangular2
 
 __version__: str
-__all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
-    "Artifact",
-    "Budget",
-    "BudgetPruning",
-    "Calibration",
-    "Constant",
-    "Cosine",
-    "Crop",
-    "CrossEntropy",
-    "DeviceImpulseResponse",
-    "EarlyStopping",
-    "FeatureSelection",
-    "FilterPruning",
-    "Fit",
-    "FreqMixStyle",
-    "FrontEnd",
-    "Gain",
-    "Gammatone",
-    "HalfPrecision",
-    "InputError",
-    "InverseTime",
-    "KLDivergence",
-    "Linear",
-    "LinearFit",
-    "LogMel",
-    "LotteryTicket",
-    "MagnitudePruning",
-    "Mixup",
-    "Network",
-    "Noise",
-    "Optimistic",
-    "Prediction",
-    "Quantize",
-    "Raw",
-    "ReplaceDense",
-    "Reported",
-    "Run",
-    "SceneClassifier",
-    "Scores",
-    "SpecAugment",
-    "Speed",
-    "Stage",
-    "Standardize",
-    "Step",
-    "System",
-    "TimeRoll",
-    "Triangular2",
-    "accounting",
-    "augment",
-    "compare",
-    "compare_by_device",
-    "compare_runs",
-    "compression",
-    "count",
-    "count_model",
-    "count_system",
-    "create_classifier",
-    "create_frontend",
-    "create_model",
-    "data",
-    "evaluate",
-    "evaluation",
-    "export",
-    "features",
-    "fit_under",
-    "frobenius_norm",
-    "geometric_median",
-    "l1_norm",
-    "list_models",
-    "listening",
-    "load_system",
-    "max_norm",
-    "models",
-    "override",
-    "register_frontend",
-    "register_network",
-    "reproduce",
-    "rules",
-    "scale_system",
-    "submission",
-    "systems",
-    "training",
-]

@@ -348,7 +348,7 @@ def test_bad_recordings_are_set_aside_with_reasons(
         (("MODEL", "A", "--stream", "--listen"), "--stream with --listen"),
         (("MODEL", "A", "--listen"), "--listen with"),
         (("MODEL", "A", "A", "--stream"), "--stream with 2 recordings"),
-        (("MODEL", "A", "--stream", "--skip-bad"), "--skip-bad with a stream"),
+        (("MODEL", "A", "--stream", "--skip-bad"), "--skip-bad True; accepted: with recordings"),
         (("MODEL", "A", "--stream"), "clips of any length, and its training length is unknown; accepted: --clip"),
         (("MODEL", "A", "--clip-s", "nan"), "clips of nan s; accepted: a length above 0 s"),
         (("MODEL", "A", "--clip-s", "inf", "--stream"), "clips of inf s; accepted: a length above 0 s"),

@@ -12,7 +12,7 @@ from rich.console import Console
 from tinyscene import InputError, compare, compare_by_device, metrics
 from tinyscene.cli import listing
 from tinyscene.evaluation import Scores, compare_runs
-from tinyscene.evaluation.pairs import pairs_of
+from tinyscene.evaluation.evaluate import pairs_of
 
 Draw = Callable[..., Scores]
 FIGURES = ("accuracy", "log_loss")

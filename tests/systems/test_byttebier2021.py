@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from bare_runs import bare_runs
-from tinyscene import InputError, SceneClassifier, evaluate, load_system, override, reproduce, scale_system
+from tinyscene import SceneClassifier, evaluate, load_system, override, reproduce, scale_system
 from tinyscene.compression import Calibration, MagnitudePruning, Quantize
 from tinyscene.data import Clips, decode
 from tinyscene.data.clips import Clip
@@ -164,8 +164,3 @@ def test_pruning_before_training_counts_the_same():
     (pruning,) = [stage for stage in system.stages if isinstance(stage, MagnitudePruning)]
     pruned = pruning.shape(copy.deepcopy(classifier))
     assert sum(int((~mask).sum()) for mask in masks.masks_of(pruned.network).values()) == 20_520
-
-
-def test_a_setting_that_a_variant_lacks_is_named():
-    with pytest.raises(InputError, match="NoneType has no field 'augment'"):
-        override(load_system("byttebier2021"), ["all.stages.1.fit.augment.1.duration_s=1.0"])

@@ -110,7 +110,7 @@ def test_what_was_switched_off_can_be_switched_off_only_once(file: SystemFile) -
         ("singh_53kb.stages.0.optimizer.betas=(0.9,)", ["accepted: tuple", "now (0.9, 0.999)"]),
         ("singh_53kb.stages.0.optimizer.betas=(0.9, 'x')", ["accepted: tuple"]),
         ("singh_53kb.stages.0.optimizer.betas.2=0.9", ["no item '2'", "0 to 1"]),
-        ("singh_53kb.stages.0.optimizer=Adam", ["'Adam' is str", "Adam, AdamW, SGD"]),
+        ("singh_53kb.stages.0.optimizer=Adam", ["'Adam' is str", "Adam | AdamW | SGD"]),
         ("singh_53kb.stages.0.early_stopping.monitor=loss", ["'loss'", "log_loss", "accuracy"]),
         ("singh_53kb.stages.0.augment=(1,)", ["accepted: tuple"]),
         ("singh_53kb.stages.1.by=l1_norm", ["'l1_norm' is str", "Callable"]),

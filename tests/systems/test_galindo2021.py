@@ -98,7 +98,7 @@ def test_count_prints_the_reports_arithmetic_beside_what_the_int8_file_holds() -
     row = next(line for line in printed.splitlines() if "│ Quantize " in line)
     assert "127,637 galindo2021 ✓  124.64" in row
     assert "✗" not in printed
-    classifier = VARIANTS["ticket_int8"].untrained(VARIANTS["ticket_int8"].rules.classes)
+    classifier = VARIANTS["ticket_int8"].build(VARIANTS["ticket_int8"].rules.classes)
     for stage in VARIANTS["ticket_int8"].stages:
         classifier = stage.shape(classifier)
     rows = count(classifier.network, classifier.example(1.0)).tensors
@@ -160,7 +160,7 @@ def _untrained(file: SystemFile) -> SceneClassifier:
     from tinyscene.training.batches import INITIAL
 
     Run(seed=0, accelerator="cpu").seed_torch(INITIAL)
-    return file.variants["ticket"].untrained(CLASSES)
+    return file.variants["ticket"].build(CLASSES)
 
 
 def test_a_clip_that_is_too_short_is_named(clips: Clips, tmp_path: Path) -> None:

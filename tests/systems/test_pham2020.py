@@ -49,7 +49,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
 
 def small_system() -> SystemFile:
     """A few epochs of a few steps each; the rest as in the report."""
-    file = scale_system(load_system("pham2020"), 0.08)
+    file = scale_system(load_system("pham2020"), 0.03)
     fits = ["all.stages.0.", "pruned.stages.1.fit.", "int8.stages.1.fit."]
     return override(file, [f"{path}batch_size=6" for path in fits])
 

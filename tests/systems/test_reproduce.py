@@ -28,7 +28,7 @@ from tinyscene.evaluation.scorecard import FLAT
 from tinyscene.models import create_classifier
 from tinyscene.rules import dcase2021, dcase2024
 from tinyscene.systems import System, SystemFile
-from tinyscene.systems.reproduce import _built
+from tinyscene.systems.reproduce import _untrained
 from tinyscene.systems.system import SYSTEMS
 from tinyscene.systems.under_budget import Candidate
 from tinyscene.training import Fit, Run, Stage
@@ -460,13 +460,12 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "add_a_system.py"
 def test_every_seed_begins_from_weights_of_its_own(name: str | Path, clips: Clips) -> None:
     """Those of any system, of one's own as the example writes it, and of the networks that `fit` tries."""
     if name == "fit":
-        systems = [Candidate("cp_mobile", {"base_channels": 8}, dcase2024, 1.0).whole]
+        systems = [Candidate("cp_mobile", {"base_channels": 8}, dcase2024, 1.0).system()]
     else:
         systems = [*load_system(name).variants.values()]
     for system in {system.build: system for system in systems}.values():
         first, second, again = (
-            weights_fingerprint(_built(replace(system, stages=()), clips, Run(seed, quiet=True), []))
-            for seed in (0, 1, 0)
+            weights_fingerprint(_untrained(system, clips, Run(seed, quiet=True))) for seed in (0, 1, 0)
         )
         assert first == again
         assert first != second

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyscene.cli.options import Json, screen, whole_numbers, write_json
+from tinyscene.cli.options import Json, show, whole_numbers
 from tinyscene.errors import InputError
 from tinyscene.progress import say
 
@@ -66,14 +66,9 @@ def bench(
         found = [row for count in counts for row in measure(openers, count, rounds)]
     found += [Measured(name, counts[0], fault=why) for name, why in faults.items()]
     place = {"machine": machine(), "python": platform.python_version(), "rounds": rounds}
-    if json_file:
-        write_json({**place, "rows": [asdict(row) | speed_ups(row, found) for row in found]}, json_file)
-    else:
-        screen().print(table_of(found, f"{place['machine']}, Python {place['python']}"))
-        screen().print(_LEGEND, highlight=False)
-        for row in found:
-            if row.fault:
-                screen().print(f"{row.name} was not measured: {row.fault}", highlight=False)
+    plain = {**place, "rows": [asdict(row) | speed_ups(row, found) for row in found]}
+    faulty = [f"{row.name} was not measured: {row.fault}" for row in found if row.fault]
+    show(plain, json_file, table_of(found, f"{place['machine']}, Python {place['python']}"), _LEGEND, *faulty)
     if all(row.fault for row in found):
         raise typer.Exit(2)
 

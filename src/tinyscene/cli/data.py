@@ -6,20 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tinyscene.cli.options import (
-    Cache,
-    DropShared,
-    Json,
-    SkipBad,
-    Subset,
-    TestFold,
-    given,
-    load_clips,
-    screen,
-    write_json,
-)
+from tinyscene.cli.options import DropShared, Json, Subset, TestFold, given, screen, show
 
-app = typer.Typer(no_args_is_help=True, help="Check, render, download or decode a data set.")
+app = typer.Typer(no_args_is_help=True, help="Check, render or download a data set.")
 
 
 @app.command("check")
@@ -38,10 +27,7 @@ def data_check(
     options = given(subset, test_fold, drop_shared)
     clips = data.load(folder, name, strict=False, allow_missing=False, **options)
     report = data.check(clips, drop_shared=drop_shared)
-    if json_file:
-        write_json(json.loads(report.to_json()), json_file)
-    else:
-        screen().print(tables(report))
+    show(json.loads(report.to_json()), json_file, tables(report))
     if not report.ok:
         raise typer.Exit(1)
 
@@ -58,19 +44,3 @@ def data_make(
 
     place = render(folder, Synthetic(seed=seed)) if name == "synthetic" else data.download(name, folder)
     screen().print(f"{name} is at {place}; `tinyscene data check {name} {place}` checks it", highlight=False)
-
-
-@app.command("cache")
-def data_cache(
-    name: Annotated[str, typer.Argument(help="Data set; see `tinyscene list datasets`.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    sample_rate: Annotated[int, typer.Option(help="In Hz.")] = 44_100,
-    drop_shared: DropShared = False,
-    skip_bad: SkipBad = False,
-    cache: Cache = None,
-) -> None:
-    """Decode a data set before its first run."""
-    from tinyscene.data.cache import cache_folder
-
-    clips = load_clips(folder, name, (sample_rate, "mean"), given(drop_shared=drop_shared), skip_bad=skip_bad)
-    screen().print(f"{len(clips)} clips at {sample_rate} Hz are in {cache_folder()}", highlight=False)

@@ -1,23 +1,12 @@
 """`tinyscene export`."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinyscene.cli.options import (
-    Cache,
-    Dataset,
-    DropShared,
-    Json,
-    Pieces,
-    SkipBad,
-    check_split,
-    given,
-    load_clips,
-    screen,
-    write_json,
-)
+from tinyscene.cli.options import Json, Recordings, show, with_recordings
 from tinyscene.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,20 +15,26 @@ if TYPE_CHECKING:
     from tinyscene.deployment import Artifact, Certificate
 
 
+@dataclass(frozen=True)
+class Comparison(Recordings):
+    """None without `data`."""
+
+    data: Annotated[Path | None, typer.Option(help="Recordings to compare on, beside generated sounds.")] = None  # type: ignore[assignment]
+
+
+@with_recordings
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder with model.json and weights.safetensors.")],
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Output, such as scene.onnx, scene.tflite or scene.pte.")
     ],
+    recordings: Comparison,
     front_end: Annotated[
         str, typer.Option(help="inside: waveform to probabilities; outside: features to logits.")
     ] = "outside",
-    data: Annotated[Path | None, typer.Option(help="Recordings to compare on, beside generated sounds.")] = None,
-    dataset: Dataset = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the recordings: train, validation, test or all [default: test].")
     ] = None,
-    pieces: Pieces = None,
     clip_s: Annotated[
         float | None,
         typer.Option(help="Clip length of the file, in seconds [default: the training clips']."),
@@ -47,9 +42,6 @@ def export(
     step_s: Annotated[
         float | None, typer.Option(help="Stream in steps of this many seconds, with a state; front end inside.")
     ] = None,
-    drop_shared: DropShared = False,
-    skip_bad: SkipBad = False,
-    cache: Cache = None,
     json_file: Json = None,
 ) -> None:
     """Write a model as one file for ONNX Runtime, LiteRT or ExecuTorch, at the precision of its weights.
@@ -61,24 +53,15 @@ def export(
     """
     import tinyscene as ts
 
-    options = {"split": split, "dataset": dataset, "pieces": pieces, "cache": cache}
-    options |= {"drop-shared": drop_shared or None, "skip-bad": skip_bad or None}
-    if data is None and (idle := [f"--{name}" for name, value in options.items() if value is not None]):
+    idle = [f"--{name.replace('_', '-')}" for name, value in (asdict(recordings) | {"split": split}).items() if value]
+    if recordings.data is None and idle:
         raise InputError(f"{', '.join(idle)} without --data; accepted: with --data, the recordings to compare on")
-    check_split(split := split or "test")
-    classifier, clips = ts.SceneClassifier.load(model), None
-    if data:
-        source, whole = (classifier.sample_rate, classifier.channel), split == "all"
-        clips = load_clips(
-            data, dataset, source, given(drop_shared=drop_shared), skip_bad=skip_bad, pieces=pieces, whole=whole
-        )
-        clips = clips if whole else getattr(clips, split)
+    classifier = ts.SceneClassifier.load(model)
+    clips = recordings.load(classifier, split or "test") if recordings.data else None
     artifact = ts.export(classifier, file, front_end=front_end, clips=clips, clip_s=clip_s, step_s=step_s)  # type: ignore[arg-type]
-    if json_file:
-        write_json({"file": str(file), "certificate": artifact.certificate.to_json()}, json_file)
-        return
-    screen().print(table_of(artifact))
-    screen().print(_costs(artifact.certificate), highlight=False)
+    certificate = artifact.certificate
+    plain = {"file": str(file), "certificate": certificate.to_json()}
+    show(plain, json_file, table_of(artifact), _costs(certificate))
 
 
 def _costs(certificate: "Certificate") -> str:
@@ -93,20 +76,17 @@ def _costs(certificate: "Certificate") -> str:
     )
 
 
-def _takes(artifact: "Artifact") -> str:
-    if artifact.step_samples:
-        return f"the next {artifact.step_samples:,} samples and a state to probabilities"
-    return "waveform to probabilities" if artifact.inside else "features to logits"
-
-
 def table_of(artifact: "Artifact") -> "Table":
     """The file's difference from the model."""
     from tinyscene.tables import table
 
     found, certificate = artifact.parity, artifact.certificate
+    takes = "waveform to probabilities" if artifact.inside else "features to logits"
+    if artifact.step_samples:
+        takes = f"the next {artifact.step_samples:,} samples and a state to probabilities"
     rows: list[tuple[str, Any, str]] = [
         ("runtime", certificate.runtime, certificate.way),
-        ("front end", certificate.front_end, _takes(artifact)),
+        ("front end", certificate.front_end, takes),
         ("largest difference", f"{found.largest:.2g}", found.unit),
         ("99.9th percentile", f"{found.p999:.2g}", found.unit),
         ("mean", f"{found.mean:.2g}", found.unit),

@@ -1,36 +1,16 @@
 """`tinyscene fit`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from tinyscene.cli.options import (
-    Cache,
-    Data,
-    Dataset,
-    DropShared,
-    Json,
-    Pieces,
-    SkipBad,
-    Subset,
-    TestFold,
-    given,
-    load_clips,
-    narrow,
-    program,
-    resumable,
-    run_folder,
-    screen,
-    write_json,
-)
-
-if TYPE_CHECKING:
-    from tinyscene.systems.fit_under import Found
+from tinyscene.cli.options import Json, Recordings, program, resumable, run_folder, scorecard, show, with_recordings
 
 
+@with_recordings
 def fit(
-    data: Data,
+    recordings: Recordings,
     under: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Limit on the network's bytes in the int8 file, such as 64kB."),
@@ -47,15 +27,8 @@ def fit(
     epochs_scale: Annotated[float | None, typer.Option(help="Multiply all epochs by this  [default: 1].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all randomness.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the result [default: runs/fit-DATASET].")] = None,
-    dataset: Dataset = None,
-    subset: Subset = None,
-    test_fold: TestFold = None,
-    drop_shared: DropShared = False,
-    pieces: Pieces = None,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    skip_bad: SkipBad = False,
-    cache: Cache = None,
     json_file: Json = None,
 ) -> None:
     """Find the best int8 classifier under a budget: from a labelled folder to a model and its file.
@@ -75,8 +48,7 @@ def fit(
 
     budget = Budget.typed(under, macs, parameters, ram)
     first = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
-    options = given(subset, test_fold, drop_shared)
-    clips = load_clips(data, dataset, (first.sample_rate, first.channel), options, skip_bad=skip_bad, pieces=pieces)
+    clips = recordings.load(first)
     folder = run_folder(out, "fit", clips)
     with resumable("the last epoch"):
         found = fit_under(
@@ -87,26 +59,14 @@ def fit(
             epochs_scale=epochs_scale,
             minutes=minutes,
         )
-    if json_file:
-        tried = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
-        write_json(
-            {"folder": str(folder), "row": found.row.to_json(), "tried": tried, "left_out": found.left_out}, json_file
-        )
-    else:
-        _show(found)
-
-
-def _show(found: "Found") -> None:
-    """The winner's metrics, its file's costs, and what to type next."""
-    from tinyscene.evaluation.tables import legend, score_table
-
-    row, folder = found.row, found.folder
-    screen().print(score_table([row], f"{row.variant} on {row.dataset}, test part", compact=narrow()))
-    screen().print(legend([row], compact=narrow()), highlight=False)
-    screen().print(f"\n{folder}/scene.onnx {row.rules.judge(row.ledger).line}", highlight=False)
-    screen().print(
+    row = found.row
+    tried = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
+    show(
+        {"folder": str(folder), "row": row.to_json(), "tried": tried, "left_out": found.left_out},
+        json_file,
+        *scorecard([row], f"{row.variant} on {row.dataset}, test part"),
+        f"\n{folder}/scene.onnx {row.rules.judge(row.ledger).line}\n"
         f"The model is in {folder}/model, all candidates in {folder}/pareto.png and pareto.csv\n"
         f"Next:  {program()} run {folder}/model RECORDING\n"
         f"       {program()} count {folder}/scene.onnx",
-        highlight=False,
     )

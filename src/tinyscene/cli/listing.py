@@ -1,8 +1,8 @@
 """Tables of menus and results for the command line."""
 
+import inspect
 import math
 from collections.abc import Mapping
-from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -12,20 +12,7 @@ from tinyscene.tables import APART, table
 if TYPE_CHECKING:
     from tinyscene.deployment import Artifact
     from tinyscene.evaluation import Difference, Row, Scores
-    from tinyscene.models.classifier import Prediction
     from tinyscene.systems import SystemFile
-
-LAYOUTS = {
-    "folder": "a folder per class; or train/ and test/ with a folder per class in each",
-    "csv": "a table with filename and label; fold, split, device, city, recording, start_s, duration_s where known",
-    "esc10": "ESC-10 as published, or the ten classes of an ESC-50 tree",
-    "esc50": "ESC-50 as published",
-    "tau2019": "TAU Urban Acoustic Scenes 2019, development set (downloadable)",
-    "tau2020-mobile": "TAU Urban Acoustic Scenes 2020 Mobile, development set (downloadable)",
-    "tau2020-3class": "TAU Urban Acoustic Scenes 2020 3Class, development set",
-    "tau2022-mobile": "TAU Urban Acoustic Scenes 2022 Mobile, development set (downloadable); --subset 5 ... 100",
-    "synthetic": "rendered by `tinyscene data make synthetic DIR`, in the layout of TAU 2022 Mobile",
-}
 
 
 def systems() -> RenderableType:
@@ -42,8 +29,6 @@ def systems() -> RenderableType:
 
 def networks() -> RenderableType:
     """Networks of the menu with their arguments."""
-    import inspect
-
     from tinyscene.models import NETWORKS
 
     rows = []
@@ -70,8 +55,15 @@ def rules() -> RenderableType:
 
 
 def datasets() -> RenderableType:
-    """Readable data sets."""
-    return table("data sets", [{"name": name, "layout": layout} for name, layout in LAYOUTS.items()])
+    """Readable data sets, by the first sentence of their loader's documentation."""
+    from tinyscene.data import DATASETS
+    from tinyscene.data.download import SOURCES
+
+    rows = []
+    for name, loader in DATASETS.items():
+        layout = (inspect.getdoc(loader) or name).splitlines()[0].partition(". ")[0].rstrip(".")
+        rows.append({"name": name, "layout": layout + " (downloadable)" * (name in SOURCES)})
+    return table("data sets", rows)
 
 
 def reported(file: "SystemFile") -> RenderableType:
@@ -146,13 +138,11 @@ def scores(found: "Scores", title: str) -> RenderableType:
     from tinyscene.evaluation.scores import percent
 
     rows: list[Mapping[str, str]] = []
-    parts = {"all": {"overall": found}, "class": found.by("scene"), "device": found.by("device")}
-    parts |= {"devices": found.by_device_group(), "city": found.by("city")}
-    for kind, members in parts.items():
+    for kind, members in ({"": {"overall": found}} | found.parts()).items():
         for name, part in members.items():
             rows.append(
                 {
-                    "part": part.marked(name if kind == "all" else f"{kind} {name}"),
+                    "part": part.marked(f"{kind.replace('_group', 's')} {name}".strip()),
                     "clips": f"{len(part.clips):,}",
                     "accuracy %": f"{100 * part.accuracy:.1f}",
                     "95 %": percent(part.interval()),
@@ -187,11 +177,13 @@ def how_a_file_was_scored(file: "Artifact") -> str:
 
 def mean_and_deviation(found: list["Scores"]) -> str:
     """Over several seeds."""
+    from tinyscene.evaluation.tables import mean_and_deviation
+
     accuracies, losses = [100 * one.accuracy for one in found], [one.log_loss for one in found]
     mark = ", *optimistic*" if any(one.optimistic for one in found) else ""
     return (
-        f"{len(found)} models{mark}: accuracy {mean(accuracies):.2f} ± {stdev(accuracies):.2f} %, "
-        f"log loss {mean(losses):.3f} ± {stdev(losses):.3f} (mean ± standard deviation)"
+        f"{len(found)} models{mark}: accuracy {mean_and_deviation(accuracies, 2)} %, log loss "
+        f"{mean_and_deviation(losses, 3)} (mean ± standard deviation)"
     )
 
 
@@ -220,11 +212,4 @@ def _signed(difference: "Difference", factor: float, decimals: int) -> str:
     return text + (" *" if difference.significant else "  ")
 
 
-def predictions(found: dict[str, "Prediction"]) -> RenderableType:
-    """The label of every file, and its most probable classes."""
-    rows = []
-    for file, prediction in found.items():
-        ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:3]
-        probabilities = ", ".join(f"{scene} {p:.2f}" for scene, p in ranked)
-        rows.append({"file": file, "scene": prediction.label, "probabilities": probabilities})
-    return table("predictions", rows)
+KINDS = {"systems": systems, "networks": networks, "rules": rules, "datasets": datasets}

@@ -10,28 +10,18 @@ import typer
 import tinyscene
 from tinyscene.cli import bench, data, export, fit, run, submission
 from tinyscene.cli.options import (
-    Cache,
-    Data,
-    Dataset,
-    DropShared,
     Json,
-    Pieces,
-    SkipBad,
-    Subset,
-    TestFold,
-    check_split,
-    given,
+    Recordings,
     joined_numbers,
-    load_clips,
     narrow,
-    print_run,
-    recipe,
     refuse,
     resumable,
     run_folder,
     screen,
-    seeds_of,
-    write_json,
+    show,
+    show_run,
+    whole_numbers,
+    with_recordings,
 )
 from tinyscene.errors import InputError
 
@@ -84,20 +74,14 @@ def list_(
     """List systems, networks, rules and data sets."""
     from tinyscene.cli import listing
 
-    kinds = {
-        "systems": listing.systems,
-        "networks": listing.networks,
-        "rules": listing.rules,
-        "datasets": listing.datasets,
-    }
-    if what and what not in kinds:
-        raise InputError(f"list {what}; accepted: {', '.join(kinds)}")
-    for kind in [what] if what else kinds:
-        screen().print(kinds[kind]())
+    if what and what not in listing.KINDS:
+        raise InputError(f"list {what}; accepted: {', '.join(listing.KINDS)}")
+    for kind in [what] if what else listing.KINDS:
+        screen().print(listing.KINDS[kind]())
 
 
-@app.command()
-def show(system: Annotated[str, typer.Argument(help="Name of a system, or path to a system's .py file.")]) -> None:
+@app.command("show")
+def show_(system: Annotated[str, typer.Argument(help="Name of a system, or path to a system's .py file.")]) -> None:
     """Show a system's recipe as it is in the code, with the report's numbers."""
     from rich.syntax import Syntax
 
@@ -142,23 +126,19 @@ def count(
         rows = count_system(load_system(target), edition, precision=held_as)
     else:
         rows = [count_model(target, edition, half=half, precision=held_as)]
-    if json_file:
-        extra = {"ledger": True} if layers or not system else {}
-        found = [row.to_json() | ({"ledger": row.ledger.to_json()} if extra else {}) for row in rows]
-        write_json({"system": rows[0].system, "rows": found}, json_file)
-        return
-    if system:
-        screen().print(count_table(rows, f"{rows[0].system}: every stage, counted without data", compact=narrow()))
-        screen().print(legend(rows, compact=narrow()), highlight=False)
-    for table in listing.ledgers(rows, layers=layers or not system, named=rules is not None or system):
-        screen().print(table, highlight=not isinstance(table, str))
+    layers, compact, name = layers or not system, narrow(), rows[0].system
+    plain = [row.to_json() | ({"ledger": row.ledger.to_json()} if layers else {}) for row in rows]
+    table = count_table(rows, f"{name}: every stage, counted without data", compact=compact)
+    every_stage = [table, legend(rows, compact=compact)] if system else []
+    ledgers = listing.ledgers(rows, layers=layers, named=rules is not None or system)
+    show({"system": name, "rows": plain}, json_file, *every_stage, *ledgers)
 
 
 @app.command()
+@with_recordings
 def reproduce(
     system: Annotated[str, typer.Argument(help="Name of a system, or path to a system's .py file.")],
-    data: Data,
-    dataset: Dataset = None,
+    recordings: Recordings,
     variant: Annotated[list[str] | None, typer.Option(help="Only this variant; may be repeated.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0 1 2.")] = "0",
     set_: Annotated[
@@ -166,15 +146,9 @@ def reproduce(
     ] = None,
     epochs_scale: Annotated[float, typer.Option(help="Multiply all epochs by this; recorded in the receipt.")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="Folder for the run [default: runs/SYSTEM-DATASET].")] = None,
-    subset: Subset = None,
-    test_fold: TestFold = None,
-    drop_shared: DropShared = False,
-    pieces: Pieces = None,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Number of devices; several train by DDP.")] = 1,
-    skip_bad: SkipBad = False,
-    cache: Cache = None,
     json_file: Json = None,
 ) -> None:
     """Run a report's system on recordings: train, compress, count and evaluate every stage of every variant.
@@ -185,38 +159,33 @@ def reproduce(
     from tinyscene import systems
     from tinyscene.training import Run
 
-    file = recipe(system, variant, set_, epochs_scale)
+    file = systems.load_system(system)
+    file = systems.scale_system(file.only(*variant) if variant else file, epochs_scale)
+    file = systems.override(file, set_ or [])
     built = next(iter(file.variants.values())).build(("a", "b"))
-    options = given(subset, test_fold, drop_shared)
-    clips = load_clips(data, dataset, (built.sample_rate, built.channel), options, skip_bad=skip_bad, pieces=pieces)
+    clips = recordings.load(built)
     folder = run_folder(out, file.name, clips)
     with resumable("the last epoch"):
         rows = systems.reproduce(
             file,
             clips,
             Run(folder=folder, workers=workers, accelerator=accelerator, devices=devices),
-            seeds=seeds_of(seeds),
+            seeds=whole_numbers("--seeds", seeds, at_least=0),
             settings={"epochs_scale": epochs_scale, "set": set_ or []},
         )
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        print_run(rows, file, clips, folder, json_file)
+        show_run(rows, file, clips, folder, json_file)
 
 
 @app.command()
+@with_recordings
 def evaluate(
     models: Annotated[
         list[Path],
         typer.Argument(metavar="MODEL...", help="Folders with model.json, one a seed, or exported files."),
     ],
-    data: Data,
-    dataset: Dataset = None,
+    recordings: Recordings,
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
-    subset: Subset = None,
-    test_fold: TestFold = None,
-    drop_shared: DropShared = False,
-    pieces: Pieces = None,
-    skip_bad: SkipBad = False,
-    cache: Cache = None,
     json_file: Json = None,
 ) -> None:
     """Evaluate saved models or exported files: overall, by class, device and city. Several give mean and deviation.
@@ -229,24 +198,16 @@ def evaluate(
     from tinyscene.cli import listing
     from tinyscene.deployment import FORMATS
 
-    check_split(split)
-    scored, options = [], given(subset, test_fold, drop_shared)
+    scored, plain, shown = [], [], []
     for model in models:
         found = ts.Artifact.load(model) if model.suffix in FORMATS else ts.SceneClassifier.load(model)
-        sample_rate_and_channel, whole = (found.sample_rate, found.channel), split == "all"
-        clips = load_clips(
-            data, dataset, sample_rate_and_channel, options, skip_bad=skip_bad, pieces=pieces, whole=whole
-        )
-        scored.append(ts.evaluate(found, clips if whole else getattr(clips, split)))
-    if json_file:
-        write_json([{"model": str(m), **s.to_json()} for m, s in zip(models, scored, strict=True)], json_file)
-        return
-    for model, scores in zip(models, scored, strict=True):
-        screen().print(listing.scores(scores, f"{model} on {scores.clips.name}, {split} split"))
-        if model.suffix in FORMATS:
-            screen().print(listing.how_a_file_was_scored(ts.Artifact.load(model)), highlight=False)
-    if len(scored) > 1:
-        screen().print(listing.mean_and_deviation(scored))
+        scores = ts.evaluate(found, recordings.load(found, split))
+        scored.append(scores)
+        plain.append({"model": str(model), **scores.to_json()})
+        shown.append(listing.scores(scores, f"{model} on {scores.clips.name}, {split} split"))
+        if isinstance(found, ts.Artifact):
+            shown.append(listing.how_a_file_was_scored(found))
+    show(plain, json_file, *shown, *([listing.mean_and_deviation(scored)] if len(scored) > 1 else []))
 
 
 @app.command()
@@ -262,16 +223,12 @@ def compare(
     from tinyscene.cli import listing
     from tinyscene.evaluation import compare_runs
 
-    differences = compare_runs(first, second)
-    if json_file:
-        plain = {
-            name: {metric: {part: d.to_json() for part, d in parts.items()} for metric, parts in both.items()}
-            for name, both in differences.items()
-        }
-        write_json(plain, json_file)
-        return
-    for name, both in differences.items():
-        screen().print(listing.differences(name, both))
+    found = compare_runs(first, second)
+    plain = {
+        name: {metric: {part: d.to_json() for part, d in parts.items()} for metric, parts in both.items()}
+        for name, both in found.items()
+    }
+    show(plain, json_file, *(listing.differences(name, both) for name, both in found.items()))
 
 
 @app.command()
@@ -281,14 +238,13 @@ def demo(
 ) -> None:
     """Render a synthetic data set and run one system on it end to end, in a few minutes."""
     import tinyscene as ts
-    from tinyscene.cli import listing
     from tinyscene.data.synthetic import render
 
     place = render(out / "synthetic")
     clips = ts.data.load(place)
-    file = recipe("singh2021", ["singh_53kb"], None, epochs_scale)
+    file = ts.scale_system(ts.load_system("singh2021").only("singh_53kb"), epochs_scale)
     rows = ts.reproduce(file, clips, ts.Run(folder=out / "run"), settings={"epochs_scale": epochs_scale})
-    model = out / "run" / "singh_53kb" / "seed-0"
     recording = place / clips.test.rows[0].path
-    screen().print(listing.predictions({str(recording): ts.SceneClassifier.load(model).predict(recording)}))
-    print_run(rows, file, clips, out / "run", None)
+    heard = ts.SceneClassifier.load(out / "run" / "singh_53kb" / "seed-0").predict(recording)
+    screen().print(f"{recording} sounds like {heard.label}", highlight=False)
+    show_run(rows, file, clips, out / "run", None)

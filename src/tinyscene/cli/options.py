@@ -1,10 +1,13 @@
 """Shared by the commands: options, loading of clips, output."""
 
+import inspect
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,12 +17,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from tinyscene.errors import InputError
+from tinyscene.files import write_whole
 from tinyscene.progress import say
 
 if TYPE_CHECKING:
     from tinyscene.audio import Channel
     from tinyscene.data import Clips
+    from tinyscene.deployment import Artifact
     from tinyscene.evaluation import Row
+    from tinyscene.models.classifier import SceneClassifier
     from tinyscene.systems import SystemFile
 
 
@@ -29,8 +35,6 @@ def _keep_in(folder: Path | None) -> Path | None:
     return folder
 
 
-Data = Annotated[Path, typer.Option("--data", help="Folder of the data set, or a .csv of files.")]
-Dataset = Annotated[str | None, typer.Option(help="Layout of the data set [default: recognised].")]
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the results as JSON; - is stdout.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Set aside and list unusable files.")]
 DropShared = Annotated[
@@ -41,8 +45,59 @@ Cache = Annotated[
     typer.Option(callback=_keep_in, help="Folder for decoded audio [default: $TINYSCENE_CACHE or ~/.cache]."),
 ]
 Subset = Annotated[int | None, typer.Option(help="Percentage of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
-Pieces = Annotated[float | None, typer.Option(metavar="SECONDS", help="Cut every clip into pieces of this length.")]
 TestFold = Annotated[str | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
+SPLITS = ("train", "validation", "test", "all")
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The options of labelled recordings."""
+
+    data: Annotated[Path, typer.Option("--data", help="Folder of the data set, or a .csv of files.")]
+    dataset: Annotated[str | None, typer.Option(help="Layout of the data set [default: recognised].")] = None
+    subset: Subset = None
+    test_fold: TestFold = None
+    drop_shared: DropShared = False
+    pieces: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Cut every clip into pieces of this length.")
+    ] = None
+    skip_bad: SkipBad = False
+    cache: Cache = None
+
+    def load(self, model: "SceneClassifier | Artifact", split: str = "") -> "Clips":
+        """The clips, or those of a split, decoded for the model. Raises InputError for an unknown split."""
+        if split and split not in SPLITS:
+            raise InputError(f"--split {split}; accepted: {', '.join(SPLITS)}")
+        clips = load_clips(
+            self.data,
+            self.dataset,
+            (model.sample_rate, model.channel),
+            given(self.subset, self.test_fold, self.drop_shared),
+            skip_bad=self.skip_bad,
+            pieces=self.pieces,
+            whole=split == "all",
+        )
+        found: Clips = getattr(clips, split) if split not in ("", "all") else clips
+        return found
+
+
+def with_recordings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of its argument `recordings` as options."""
+    parameters = inspect.signature(command).parameters
+    group = parameters["recordings"].annotation
+    options = inspect.signature(group).parameters
+
+    @wraps(command)
+    def called(**typed: Any) -> None:
+        recordings = group(**{name: typed.pop(name) for name in options})
+        command(recordings=recordings, **typed)
+
+    named = [
+        other for each in parameters.values() for other in (options.values() if each.annotation is group else [each])
+    ]
+    by_name = [each.replace(kind=each.KEYWORD_ONLY) for each in named]
+    called.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
+    return called
 
 
 def load_clips(
@@ -91,12 +146,6 @@ def resumable(after: str) -> Iterator[None]:
         raise
 
 
-def check_split(split: str) -> None:
-    """Raise InputError for an unknown split."""
-    if split not in ("train", "validation", "test", "all"):
-        raise InputError(f"--split {split}; accepted: train, validation, test or all")
-
-
 def given(subset: int | None = None, test_fold: str | None = None, drop_shared: bool = False) -> dict[str, Any]:
     """The given options of a loader."""
     options = {"subset": subset, "test_fold": test_fold, "drop_shared": drop_shared or None}
@@ -107,20 +156,6 @@ def list_skipped(reasons: list[str]) -> None:
     if reasons:
         lines = "\n".join([f"set aside {len(reasons)}:", *reasons])
         Console(stderr=True, soft_wrap=True).print(escape(lines), highlight=False)
-
-
-def recipe(system: str, variants: list[str] | None, changes: list[str] | None, epochs_scale: float) -> "SystemFile":
-    """The system's file with the chosen variants and changes."""
-    from tinyscene.systems import load_system, override, scale_system
-
-    file = load_system(system)
-    file = file.only(*variants) if variants else file
-    return override(scale_system(file, epochs_scale), changes or [])
-
-
-def seeds_of(text: str) -> tuple[int, ...]:
-    """Seeds as typed."""
-    return whole_numbers("--seeds", text, at_least=0)
 
 
 def whole_numbers(option: str, text: str, at_least: int) -> tuple[int, ...]:
@@ -150,18 +185,16 @@ def program() -> str:
     return sys.argv[0] if Path(sys.argv[0]).stem == "tinyscene" else "tinyscene"
 
 
-def write_json(value: Any, target: str) -> None:
-    text = json.dumps(value, indent=1)
-    if target == "-":
-        print(text)
-        return
-    from tinyscene.files import write_whole
-
-    try:
-        with write_whole(Path(target)) as partial:
-            partial.write_text(text + "\n")
-    except OSError as error:
-        raise InputError(f"--json {target}: can't be written ({error.strerror}); accepted: a file or -") from error
+def show(plain: Any, json_file: str | None, *shown: Any) -> None:
+    """What a command found: as JSON where a file is given, otherwise as tables and sentences."""
+    if json_file is None:
+        for each in shown:
+            screen().print(each, highlight=not isinstance(each, str))
+    elif json_file == "-":
+        print(json.dumps(plain, indent=1))
+    else:
+        with write_whole(Path(json_file)) as partial:
+            partial.write_text(json.dumps(plain, indent=1) + "\n")
 
 
 def joined_numbers(arguments: list[str]) -> list[str]:
@@ -175,31 +208,33 @@ def joined_numbers(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def print_run(rows: list["Row"], file: "SystemFile", clips: "Clips", folder: Path, json_file: str | None) -> None:
+def scorecard(rows: "list[Row]", title: str) -> list[Any]:
+    """The table of scores, and what its words mean."""
+    from tinyscene.evaluation.tables import legend, score_table
+
+    compact = narrow()
+    return [score_table(rows, title, compact=compact), legend(rows, compact=compact)]
+
+
+def show_run(rows: "list[Row]", file: "SystemFile", clips: "Clips", folder: Path, json_file: str | None) -> None:
     """The scorecard, the run's folder, and what to type next."""
-    from tinyscene.evaluation.tables import legend, score_table, seed_table
+    from tinyscene.evaluation.tables import seed_table
     from tinyscene.systems import SYSTEMS
 
-    if json_file:
-        write_json({"system": file.name, "rows": [row.to_json() for row in rows]}, json_file)
-        return
     title = f"{file.name} on {clips.name} ({len(clips.test)} test clips)"
-    screen().print(score_table(rows, title, compact=narrow()))
-    screen().print(legend(rows, compact=narrow()), highlight=False)
-    if len({row.seed for row in rows}) > 1:
-        screen().print(seed_table(rows, f"{title}: mean ± standard deviation over the seeds"))
-    me = program()
-    name = file.name if file.name in SYSTEMS else file.path
+    several = len({row.seed for row in rows}) > 1
+    me, name = program(), file.name if file.name in SYSTEMS else file.path
     model = folder / rows[-1].variant / f"seed-{rows[-1].seed}"
-    screen().print(
-        f"\nThe run is in {folder}: scorecard, receipt, recipe; pictures and model in {model}", highlight=False
-    )
-    screen().print(
+    show(
+        {"system": file.name, "rows": [row.to_json() for row in rows]},
+        json_file,
+        *scorecard(rows, title),
+        *([seed_table(rows, f"{title}: mean ± standard deviation over the seeds")] if several else []),
+        f"\nThe run is in {folder}: scorecard, receipt, recipe; pictures and model in {model}\n"
         f"Next:  {me} run {model} RECORDING\n"
         f"       {me} count {model} --rules {rows[-1].rules.name}\n"
         f"       {me} show {name}\n"
         f"       {me} reproduce {name} --data ANOTHER_FOLDER",
-        highlight=False,
     )
 
 

@@ -1,28 +1,35 @@
 """`tinyscene run`: a model or an exported file on recordings, a stream or the microphone."""
 
-from contextlib import nullcontext
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from tinyscene.cli.options import SkipBad, list_skipped, resumable
-from tinyscene.cli.rows import STDIN, open_rows, shown
 from tinyscene.errors import InputError
 from tinyscene.progress import bar, say
 
 if TYPE_CHECKING:
-    from tinyscene.listening import Model
+    from tinyscene.listening import Decision, Microphone, Model, Pcm
+    from tinyscene.listening.pcm import Bytes
+    from tinyscene.listening.rows import Rows
 
-# Modes in which an option has an effect.
+STDIN = "-"
+# Where an option has an effect.
 _PLACES = {
     **dict.fromkeys(("every", "smooth", "mean_of"), "with --stream or --listen"),
     **dict.fromkeys(("rate", "channels", "pcm"), "with --stream -"),
     "device": "with --listen",
+    "skip_bad": "with recordings",
 }
 
 
 def run(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="FILE", help="An exported file, or a folder with model.json.")],
     recordings: Annotated[
         list[str] | None,
@@ -36,37 +43,48 @@ def run(
     skip_bad: SkipBad = False,
     stream: Annotated[bool, typer.Option("--stream", help="Decide every second on the last clip.")] = False,
     listen: Annotated[bool, typer.Option("--listen", help="The same from the microphone; Ctrl-C stops it.")] = False,
-    every: Annotated[float | None, typer.Option(help="Seconds between decisions [default: 1].")] = None,
-    smooth: Annotated[
-        float | None, typer.Option(help="Time constant of the exponential mean in s; 0 for none [default: 3].")
-    ] = None,
-    mean_of: Annotated[str | None, typer.Option(help="What is smoothed: log or probability [default: log].")] = None,
+    every: Annotated[float, typer.Option(help="Seconds between decisions.")] = 1.0,
+    smooth: Annotated[float, typer.Option(help="Time constant of the exponential mean in s; 0 for none.")] = 3.0,
+    mean_of: Annotated[str, typer.Option(help="What is smoothed: log or probability.")] = "log",
     rate: Annotated[int | None, typer.Option(help="Sample rate of raw PCM, in Hz [default: the model's].")] = None,
-    channels: Annotated[int | None, typer.Option(help="Channels of raw PCM, interleaved [default: 1].")] = None,
-    pcm: Annotated[str | None, typer.Option(help="Encoding of raw PCM: s16le or f32le [default: s16le].")] = None,
+    channels: Annotated[int, typer.Option(help="Channels of raw PCM, interleaved.")] = 1,
+    pcm: Annotated[str, typer.Option(help="Encoding of raw PCM: s16le or f32le.")] = "s16le",
     device: Annotated[str | None, typer.Option(help="Number or name of the microphone.")] = None,
 ) -> None:
     """Classify recordings of any length, or a stream or the microphone second by second.
 
     With --out, a stopped run resumes after its last complete row when started again.
     """
-    from tinyscene.listening import open_model
+    from tinyscene import audio, listening
 
     given = recordings or []
-    options = {"every": every, "smooth": smooth, "mean_of": mean_of, "device": device}
-    options |= {"rate": rate, "channels": channels, "pcm": pcm}
-    _refuse_mixtures(given, stream, listen, options, skip_bad)
-    opened = open_model(model)
+    _refuse_mixtures(context, given, stream, listen)
+    opened = listening.open_model(model)
     if not (stream or listen):
         _recordings(opened, model, given, out, form, clip_s, skip_bad)
         return
-    from tinyscene.cli import stream as streams
+    where, seconds = given[0] if given else "the microphone", 0.0
+    piped: Pcm | Microphone | None = None
+    if listen:
+        piped = listening.Microphone(int(device) if device and device.isdecimal() else device)
+    elif where == STDIN:
+        own, where = opened.sample_rate if rate is None else rate, listening.Pcm.NAME
+        piped = listening.Pcm(cast("Bytes", sys.stdin.buffer), own, channels, pcm)
+    if piped:
+        blocks = piped.blocks(opened.sample_rate, opened.channel)
+    else:
+        blocks = audio.read_blocks(Path(where), opened.sample_rate, opened.channel)
+        seconds = audio.probe(Path(where)).duration_s
+    smoothing = listening.Smoothing(smooth, mean_of)  # type: ignore[arg-type]
+    decisions = listening.decisions(opened, blocks, clip_s=clip_s, every_s=every, smoothing=smoothing, where=where)
+    interrupted = _follow(opened, decisions, every, seconds, out, form, live=listen)
+    for sentence in _lost(piped):
+        say(sentence)
+    if interrupted and not listen:
+        raise typer.Exit(130)
 
-    source = streams.microphone(opened, device) if listen else streams.source(opened, given[0], rate, channels, pcm)
-    streams.follow(opened, source, out, form, streams.Timing(clip_s, every, smooth, mean_of))
 
-
-def _refuse_mixtures(given: list[str], stream: bool, listen: bool, options: dict[str, Any], skip_bad: bool) -> None:
+def _refuse_mixtures(context: typer.Context, given: list[str], stream: bool, listen: bool) -> None:
     """Raise InputError for options of another mode, which would have no effect."""
     if stream and listen:
         raise InputError("--stream with --listen; accepted: one of them")
@@ -78,14 +96,12 @@ def _refuse_mixtures(given: list[str], stream: bool, listen: bool, options: dict
         raise InputError(f"--stream with {len(given)} recordings; accepted: one, or - for standard input")
     if STDIN in given and not stream:
         raise InputError("- without --stream; accepted: --stream -, or the names of sound files")
-    if skip_bad and (stream or listen):
-        raise InputError("--skip-bad with a stream; accepted: with recordings")
-    fits = {"with --stream or --listen": stream or listen, "with --stream -": given == [STDIN]}
-    fits["with --listen"] = listen
-    for name, value in options.items():
-        place = _PLACES[name]
-        if value is not None and not fits[place]:
-            raise InputError(f"--{name.replace('_', '-')} {value}; accepted: {place}")
+    streamed = stream or listen
+    met = dict(zip(dict.fromkeys(_PLACES.values()), (streamed, given == [STDIN], listen, not streamed), strict=True))
+    for name, place in _PLACES.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and not met[place]:
+            raise InputError(f"--{name.replace('_', '-')} {context.params[name]}; accepted: {place}")
 
 
 # One by one
@@ -102,11 +118,11 @@ def _recordings(
     key = fingerprint(path) + ("" if clip_s is None else f" {clip_s:g} s")
     files, skipped, cut = _files(named), [], 0
     with (
-        open_rows(model, out, form, key) as (rows, done),
+        _open_rows(model, out, form, key) as (rows, done),
         resumable(f"the last row of {out}") if out else nullcontext(),
     ):
         left = [file for file in files if file not in done]
-        with bar("listening", len(files), done=len(files) - len(left), quiet=shown(out)) as advance:
+        with bar("listening", len(files), done=len(files) - len(left), quiet=_shown(out)) as advance:
             for file in left:
                 try:
                     result = predict(model, Path(file), clip_s)
@@ -130,11 +146,95 @@ def _files(named: list[str]) -> list[str]:
 
     files: dict[str, None] = {}
     for name in named:
-        if not Path(name).is_dir():
-            files[name] = None
-            continue
-        found = dict.fromkeys(map(str, sound_files(Path(name))))
+        folder = Path(name).is_dir()
+        found = [str(file) for file in sound_files(Path(name))] if folder else [name]
         if not found:
             raise InputError(f"{name}: a folder without a sound file; accepted: {', '.join(SUFFIXES)} at any depth")
-        files |= found
+        files |= dict.fromkeys(found)
     return list(files)
+
+
+# Streams
+
+
+def _follow(
+    model: "Model",
+    decisions: "Iterator[Decision]",
+    every: float,
+    seconds: float,
+    out: Path | None,
+    form: str | None,
+    *,
+    live: bool,
+) -> bool:
+    """Write decisions until the source ends, after `seconds` if known, or Ctrl-C stops it; whether it did."""
+    from tinyscene.listening.decisions import real_every_s
+    from tinyscene.listening.rows import Rows, row_of_decision
+
+    # While a table goes to a file, a terminal still shows the current decision.
+    line = [Rows(sys.stdout, "live", ())] if live and sys.stdout.isatty() and form is None else []
+    counted: Counter[str] = Counter()
+    last_s, interrupted = 0.0, False
+    with _open_rows(model, out, form, streamed=True) as (rows, _):
+        writers = line + ([] if line and out is None else [rows])
+        every_s = real_every_s(model, every)
+        if every_s != every:
+            say(f"a decision every {every_s:g} s, a whole number of the file's steps")
+        total = max(1, int(seconds / every_s))
+        with bar("listening", total, quiet=not seconds or _shown(out)) as advance:
+            try:
+                for decision in decisions:
+                    last_s = decision.time_s
+                    counted[decision.smoothed] += 1
+                    for writer in writers:
+                        writer.write(row_of_decision(decision))
+                    advance(f"{last_s:.0f} s, {decision.smoothed}")
+            except KeyboardInterrupt:
+                interrupted = True
+    if line:
+        print()
+    decided = counted.total()
+    shares = ", ".join(f"{scene} {count / decided:.0%}" for scene, count in counted.most_common())
+    say(f"{last_s:.1f} s processed, {decided} decisions{': ' if shares else ''}{shares}")
+    return interrupted
+
+
+def _lost(piped: "Pcm | Microphone | None") -> Iterator[str]:
+    """What was lost of a pipe or the microphone."""
+    from tinyscene.listening import Microphone, Pcm
+
+    if isinstance(piped, Pcm) and piped.left_over:
+        frame = f"frame of {piped.channels} channels {piped.encoding}"
+        yield f"{piped.NAME}: {piped.left_over} bytes at the end are not a complete {frame}, so left out"
+    if isinstance(piped, Microphone) and piped.lost_blocks:
+        yield f"lost {piped.lost_blocks * piped.BLOCK_S:.2f} s: the model is slower than --every asks for"
+    if isinstance(piped, Microphone) and piped.overflows:
+        yield f"PortAudio lost sound {piped.overflows} times"
+
+
+# The output
+
+
+@contextmanager
+def _open_rows(
+    model: "Model", out: Path | None, form: str | None, key: str = "", *, streamed: bool = False
+) -> "Iterator[tuple[Rows, set[str]]]":
+    """The destination of rows, and the recordings that it already has."""
+    from tinyscene.listening.rows import FORMS, Rows, columns_of, form_of, resumed
+
+    if form not in (None, "text", *FORMS) or (out and form not in (None, form_of(out))):
+        accepted = f"only .{form_of(out)} of {out}" if out else f"{', '.join(FORMS)} or text"
+        raise InputError(f"--format {form}; accepted: {accepted}")
+    columns = columns_of(model.classes, streamed=streamed)
+    if out is None:
+        yield Rows(sys.stdout, form or ("text" if sys.stdout.isatty() else "csv"), columns), set()
+        return
+    if streamed and out.exists() and out.stat().st_size:
+        raise InputError(f"{out}: already exists, and a stream cannot be resumed; try another name")
+    with resumed(out, columns, key) as opened:
+        yield opened
+
+
+def _shown(out: Path | None) -> bool:
+    """Whether rows appear on a terminal, where they also show progress."""
+    return out is None and sys.stdout.isatty()

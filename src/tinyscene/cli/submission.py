@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyscene.cli.options import Json, screen, write_json
+from tinyscene.cli.options import Json, screen, show
 
 if TYPE_CHECKING:
     from tinyscene.submission import Report
@@ -95,11 +95,8 @@ def submission_check(
 
 def _print(found: "Report", json_file: str | None = None) -> None:
     """One line for each problem; status 1 if there is any."""
-    if json_file:
-        write_json(found._asdict(), json_file)
-    else:
-        lines = [*found.problems, *(f"note: {note}" for note in found.notes)]
-        verdict = f"{len(found.problems)} problems" if found.problems else "no problems found"
-        screen().print("\n".join([*lines, f"{', '.join(found.systems) or 'no system'}: {verdict}"]), highlight=False)
+    verdict = f"{', '.join(found.systems) or 'no system'}: "
+    verdict += f"{len(found.problems)} problems" if found.problems else "no problems found"
+    show(found._asdict(), json_file, *found.problems, *(f"note: {note}" for note in found.notes), verdict)
     if found.problems:
         raise typer.Exit(1)

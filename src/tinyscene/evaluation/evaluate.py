@@ -1,7 +1,10 @@
 """Run a classifier over labelled clips; compare two of them clip by clip."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,9 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import track
 from tinyscene.training.batches import features_of_clips, logits_of, refuse_short
 from tinyscene.training.run import Run
+
+TABLE = "predictions.csv"
+Metric = Literal["accuracy", "log_loss"]
 
 
 def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | None = None) -> Scores:
@@ -83,7 +89,7 @@ class Difference:
         return {"clips": self.clips, "difference": self.mean, "interval": interval, "optimistic": self.optimistic}
 
 
-def compare(first: Scores, second: Scores, metric: Literal["accuracy", "log_loss"] = "accuracy") -> Difference:
+def compare(first: Scores, second: Scores, metric: Metric = "accuracy") -> Difference:
     """The difference of `second` from `first` on the same clips.
 
     Raises:
@@ -92,9 +98,7 @@ def compare(first: Scores, second: Scores, metric: Literal["accuracy", "log_loss
     return compare_by_device(first, second, metric)["all"]
 
 
-def compare_by_device(
-    first: Scores, second: Scores, metric: Literal["accuracy", "log_loss"] = "accuracy"
-) -> dict[str, Difference]:
+def compare_by_device(first: Scores, second: Scores, metric: Metric = "accuracy") -> dict[str, Difference]:
     """`compare` overall ("all") and for every device, as `first` names them."""
     order = _matched(first, second)
     values = second.right[order] - first.right if metric == "accuracy" else second.losses[order] - first.losses
@@ -102,7 +106,13 @@ def compare_by_device(
     parts = {"all": np.ones(len(devices), bool)} | {d: devices == d for d in sorted(set(devices.tolist()) - {""})}
     optimistic = first.optimistic or second.optimistic
     return {
-        part: _difference(values[members], first.recordings[members], optimistic) for part, members in parts.items()
+        part: Difference(
+            int(members.sum()),
+            float(values[members].mean()),
+            *metrics.bootstrap_interval(values[members], first.recordings[members]),
+            optimistic,
+        )
+        for part, members in parts.items()
     }
 
 
@@ -118,6 +128,53 @@ def _matched(first: Scores, second: Scores) -> list[int]:
     return [place[key] for key in mine]
 
 
-def _difference(values: npt.NDArray[np.float64], recordings: npt.NDArray[np.str_], optimistic: bool) -> Difference:
-    low, high = metrics.bootstrap_interval(values, recordings)
-    return Difference(len(values), float(values.mean()), low, high, optimistic)
+def compare_runs(first: str | Path, second: str | Path) -> dict[str, dict[str, dict[str, Difference]]]:
+    """Second minus first, by variant and seed, then metric ("accuracy", "log_loss"), then device ("all" comes first).
+
+    Args:
+        first, second: folders of models, with predictions.csv, or of runs with common variants.
+    """
+    return {
+        name: {metric: compare_by_device(one, other, metric) for metric in get_args(Metric)}
+        for name, one, other in pairs_of(Path(first), Path(second))
+    }
+
+
+def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:
+    """Title and scores of two model folders, or of every common variant and seed of two runs.
+
+    Raises:
+        InputError: a folder holds no predictions, or the runs have no common variant.
+    """
+    if (first / TABLE).is_file() and (second / TABLE).is_file():
+        yield f"{first} → {second}", _scores(first / TABLE), _scores(second / TABLE)
+        return
+    here, there = _variants(first), _variants(second)
+    common = [name for name in here if name in there]
+    if not common:
+        raise InputError(
+            f"{first} has {', '.join(here)}, {second} has {', '.join(there)}, nothing in common; "
+            f"accepted: two runs of one system, or two folders with {TABLE}"
+        )
+    for name in common:
+        yield name, _scores(here[name]), _scores(there[name])
+
+
+def _scores(table: Path) -> Scores:
+    """The scores of a table, with the training recordings of the model beside it."""
+    scores, model = Scores.load(table), table.with_name("model.json")
+    try:
+        recordings = json.loads(model.read_text())["provenance"]["recordings"].split() if model.is_file() else ()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{model}: not a tinyscene model ({error!r}); accepted: one saved by it") from error
+    return replace(scores, training_recordings=frozenset(recordings))
+
+
+def _variants(run: Path) -> dict[str, Path]:
+    """predictions.csv of a model's folder, or of every variant and seed of a run."""
+    if (run / TABLE).is_file():
+        return {".": run / TABLE}
+    found = {str(path.parent.relative_to(run)): path for path in sorted(run.glob(f"*/seed-*/{TABLE}"))}
+    if not found:
+        raise InputError(f"{run}: no {TABLE} in it; accepted: a folder that `reproduce` wrote, or one of its models")
+    return found

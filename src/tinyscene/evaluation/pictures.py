@@ -25,17 +25,14 @@ def draw_curves(histories: list[tuple[str, list[dict[str, float]]]], title: str,
     losses, accuracies = figure.subplots(2, 1, sharex=True)
     start = 0
     for i, (stage, history) in enumerate(histories):
-        epochs = [start + row["epoch"] + 1 for row in history]
-        first = i == 0
-        losses.plot(epochs, [row["train_loss"] for row in history], "C0", label="train" if first else None)
         watched = [row for row in history if "validation_log_loss" in row]
-        places = [start + row["epoch"] + 1 for row in watched]
-        losses.plot(
-            places, [row["validation_log_loss"] for row in watched], "C1", label="validation" if first else None
-        )
+        epochs, places = ([start + row["epoch"] + 1 for row in rows] for rows in (history, watched))
+        named = (None, None) if i else ("train", "validation")
+        losses.plot(epochs, [row["train_loss"] for row in history], "C0", label=named[0])
+        losses.plot(places, [row["validation_log_loss"] for row in watched], "C1", label=named[1])
         accuracies.plot(places, [100 * row["validation_accuracy"] for row in watched], "C1")
-        losses.axvline(start + 0.5, color="0.7", linewidth=0.8)
-        accuracies.axvline(start + 0.5, color="0.7", linewidth=0.8)
+        for axes in (losses, accuracies):
+            axes.axvline(start + 0.5, color="0.7", linewidth=0.8)
         losses.annotate(stage, (start + 0.7, 1.01), xycoords=("data", "axes fraction"), va="bottom", fontsize=8)
         start += len(history)
     losses.set(ylabel="log loss")
@@ -63,19 +60,14 @@ def draw_confusion(scores: Scores, title: str, path: Path) -> None:
 
 def draw_devices(scores: Scores, title: str, path: Path) -> None:
     """Accuracy of every device with its 95 % interval; the line is the overall accuracy."""
-    parts = scores.by("device")
-    groups = {clip.device: group for group, part in scores.by_device_group().items() for clip in part.clips}
     colours = {"real": "C0", "seen": "C1", "unseen": "C3"}
-    figure = Figure(figsize=(2.5 + 0.7 * len(parts), 3.5), layout="constrained")
+    figure = Figure(figsize=(2.5 + 0.7 * len(scores.by("device")), 3.5), layout="constrained")
     axes = figure.subplots()
-    shown: set[str] = set()
-    for i, (device, part) in enumerate(parts.items()):
-        group = groups[device]
-        label = None if group in shown else group
-        axes.bar(i, 100 * part.accuracy, yerr=_error(part), color=colours[group], capsize=3, label=label)
-        shown.add(group)
+    for group, of_group in scores.by_device_group().items():
+        parts = of_group.by("device")
+        shares, errors = [100 * part.accuracy for part in parts.values()], np.hstack([*map(_error, parts.values())])
+        axes.bar([*parts], shares, yerr=errors, color=colours[group], capsize=3, label=group)
     axes.axhline(100 * scores.accuracy, color="0.4", linewidth=1)
-    axes.set_xticks(range(len(parts)), list(parts))
     axes.set(xlabel="device", ylabel="accuracy (%)", ylim=(0, 100), title=title)
     figure.legend(loc="outside right upper")
     _save(figure, path)
@@ -119,15 +111,15 @@ def draw_pareto(tried: Sequence[tuple[str, Row]], winner: Row, title: str, path:
     markers = dict(zip(dict.fromkeys(rung for rung, _ in tried), "osD^vP*X", strict=False))
     for axes, limit in zip(parts, shown, strict=True):
         unit = UNITS[limit.quantity][limit.unit]
-        for rung, row in tried:
-            assert row.scores is not None
-            place = limit.measure(row.ledger) / unit, 100 * row.scores.accuracy
+        places = [(limit.measure(row.ledger) / unit, 100 * row.scores.accuracy) for _, row in tried if row.scores]
+        for (rung, row), place in zip(tried, places, strict=True):
             if row is winner:
                 axes.plot(*place, "o", markersize=16, markerfacecolor="none", color="black", label="winner")
             axes.plot(*place, markers[rung], color=colours[row.variant], alpha=0.8)
         if limit.quantity in limits:
             axes.axvline(limit.at_most / unit, color="0.4", linestyle="--", label="budget")
-        axes.step(*_front([(limit.measure(row.ledger) / unit, row) for _, row in tried]), "k", where="post", alpha=0.3)
+        costs, best = zip(*sorted(places), strict=True)
+        axes.step(costs, np.maximum.accumulate(best), "k", where="post", alpha=0.3)
         axes.set(xlabel=f"{limit.quantity} ({limit.unit}, {limit.counted_by})", xlim=(0, None))
     parts[0].set(ylabel="validation accuracy (%)")
     handles, labels = parts[0].get_legend_handles_labels()
@@ -136,18 +128,6 @@ def draw_pareto(tried: Sequence[tuple[str, Row]], winner: Row, title: str, path:
     figure.legend(handles, [*labels, *colours, *markers], loc="outside right upper", fontsize=8)
     figure.suptitle(title)
     _save(figure, path)
-
-
-def _front(placed: list[tuple[float, Row]]) -> tuple[list[float], list[float]]:
-    """Costs, rising, with the best accuracy in percent for each: the Pareto front."""
-    costs: list[float] = []
-    best: list[float] = []
-    for cost, row in sorted(placed, key=lambda pair: pair[0]):
-        assert row.scores is not None
-        if not best or 100 * row.scores.accuracy > best[-1]:
-            costs.append(cost)
-            best.append(100 * row.scores.accuracy)
-    return costs, best
 
 
 def _error(scores: Scores) -> list[list[float]]:

@@ -117,6 +117,11 @@ class Scores:
         groups = [group(clip.device) if clip.device else "" for clip in self.clips]
         return {name: self._part([g == name for g in groups]) for name in ("real", "seen", "unseen") if name in groups}
 
+    def parts(self) -> "dict[str, dict[str, Scores]]":
+        """By class, device, group of devices and city."""
+        groups = {"class": self.by("scene"), "device": self.by("device"), "device_group": self.by_device_group()}
+        return {**groups, "city": self.by("city")}
+
     def _part(self, keep: list[bool]) -> "Scores":
         rows = tuple(clip for clip, kept in zip(self.clips, keep, strict=True) if kept)
         return replace(self, clips=replace(self.clips, rows=rows), probabilities=self.probabilities[keep])
@@ -139,10 +144,10 @@ class Scores:
             **self.summary(),
             "macro_accuracy": self.macro_accuracy,
             "macro_log_loss": self.macro_log_loss,
-            "by_class": {name: part.summary() for name, part in self.by("scene").items()},
-            "by_device": {name: part.summary() for name, part in self.by("device").items()},
-            "by_device_group": {name: part.summary() for name, part in self.by_device_group().items()},
-            "by_city": {name: part.summary() for name, part in self.by("city").items()},
+            **{
+                f"by_{kind}": {name: part.summary() for name, part in parts.items()}
+                for kind, parts in self.parts().items()
+            },
             "classes": list(self.clips.classes),
             "confusion": self.confusion.tolist(),
         }

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# Columns that a table of 80 characters lacks.
+_WIDE = ("non-zero", "MMACs", "peak RAM", "95 %", "ECE", "real dev", "seen dev", "unseen dev", "file")
+
+
 def count_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> "Table":
     """Every stage's costs beside the printed numbers, matches marked; `compact` for 80 columns."""
     lines: list[Mapping[str, str]] = []
@@ -24,59 +28,67 @@ def count_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> "T
         begins = previous is None or row.variant != previous.variant
         lines += [APART] if begins and previous else []
         facts = row.to_json()
-        wide = {
+        line = {
+            "variant": row.variant if begins else "",
+            "stage": row.stage,
+            "parameters": f"{facts['parameters']:,} {row.convention.name}",
+            "KB": f"{facts['kb']:.2f}",
             "non-zero": f"{facts['nonzero']:,}",
             f"MMACs ({rows[0].counter})": f"{facts['macs'] / 1e6:.2f}",
             "peak RAM, KB": f"{in_unit(facts['peak_ram_bytes'], 'KB'):,.0f} {row.ledger.precision}",
+            **_judged(row, rows[0]),
         }
-        lines.append(
-            {
-                "variant": row.variant if begins else "",
-                "stage": row.stage,
-                "parameters": f"{facts['parameters']:,} {row.convention.name}",
-                "KB": f"{facts['kb']:.2f}",
-                **({} if compact else wide),
-                f"margin, KB{_limit(rows[0])}": margin_text(row),
-                "report prints": reported_text(row),
-            }
-        )
+        lines.append(_narrowed(line, _WIDE) if compact else line)
     return table(title, lines, compact=compact)
 
 
 def score_table(rows: Sequence[Row], title: str, *, compact: bool = False) -> "Table":
     """Every stage's scores and costs; `compact` for 80 columns."""
-    return table(title, _scored(rows, compact), compact=compact)
+    lines = _scored(rows)
+    return table(
+        title, [_narrowed(line, (*_WIDE, "margin", "report")) for line in lines] if compact else lines, compact=compact
+    )
 
 
-def _scored(rows: Sequence[Row], compact: bool) -> list[Mapping[str, str]]:
-    lines: list[Mapping[str, str]] = []
-    groups = [] if compact else _groups(rows)
+def _narrowed(line: Mapping[str, str], left_out: tuple[str, ...]) -> Mapping[str, str]:
+    return {head: cell for head, cell in line.items() if not head.startswith(left_out)}
+
+
+def _judged(row: Row, first: Row) -> dict[str, str]:
+    """The margin to the edition's size limit in KB, negative if exceeded, and the report's numbers."""
+    limit, named = row.size_limit, first.size_limit
+    head = "margin, KB" if named is None else f"margin, KB ({named.limit.convention})"
+    margin = "" if limit is None else f"{in_unit(limit.margin, 'KB'):+.2f}"
+    return {head: margin, "report prints": reported_text(row)}
+
+
+def _scored(rows: Sequence[Row]) -> list[Mapping[str, str]]:
+    scored = [(row, row.scores, row.scores.by_device_group()) for row in rows if row.scores]
+    groups = dict.fromkeys(group for *_, parts in scored for group in parts)
     seeds, files = len({row.seed for row in rows}) > 1, any(row.file for row in rows)
-    previous: Row | None = None
-    for row in rows:
-        if row.scores is None:
-            continue
-        begins = previous is None or (row.variant, row.seed) != (previous.variant, previous.seed)
-        lines += [APART] if begins and previous else []
-        parts, size = row.scores.by_device_group(), row.convention(row.ledger.tensors)
-        spread = {"95 %": percent(row.scores.interval()), "ECE": f"{row.scores.calibration_error:.3f}"}
-        tail = {f"margin, KB{_limit(rows[0])}": margin_text(row), "report prints": reported_text(row)}
+    lines: list[Mapping[str, str]] = []
+    before = None
+    for row, scores, parts in scored:
+        begins = (row.variant, row.seed) != before
+        lines += [APART] if begins and before else []
+        size = row.convention(row.ledger.tensors)
         lines.append(
             {
                 "variant": row.variant if begins else "",
                 "stage": row.marked_stage,
                 **({"seed": str(row.seed)} if seeds else {}),
-                "accuracy %": f"{100 * row.scores.accuracy:.1f}",
-                "log loss": f"{row.scores.log_loss:.3f}",
-                **({} if compact else spread),
+                "accuracy %": f"{100 * scores.accuracy:.1f}",
+                "log loss": f"{scores.log_loss:.3f}",
+                "95 %": percent(scores.interval()),
+                "ECE": f"{scores.calibration_error:.3f}",
                 **{f"{g} dev. %": f"{100 * parts[g].accuracy:.1f}" if g in parts else "" for g in groups},
                 "parameters": f"{size.kept:,} {row.convention.name}",
                 "KB": f"{in_unit(size.kept_bytes, 'KB'):.2f}",
-                **(file_texts(row) if files and not compact else {}),
-                **({} if compact else tail),
+                **(file_texts(row) if files else {}),
+                **_judged(row, rows[0]),
             }
         )
-        previous = row
+        before = row.variant, row.seed
     return lines
 
 
@@ -104,11 +116,6 @@ def seed_table(rows: Sequence[Row], title: str) -> "Table":
 def mean_and_deviation(values: Sequence[float], decimals: int) -> str:
     """Mean ± standard deviation."""
     return f"{mean(values):.{decimals}f} ± {stdev(values):.{decimals}f}"
-
-
-def margin_text(row: Row) -> str:
-    """The margin to the edition's size limit in KB, negative if exceeded."""
-    return "" if row.size_limit is None else f"{in_unit(row.size_limit.margin, 'KB'):+.2f}"
 
 
 def file_texts(row: Row) -> dict[str, str]:
@@ -148,7 +155,7 @@ def save_scorecard(rows: Sequence[Row], folder: Path, title: str) -> None:
     with write_whole(folder / "scorecard.json") as partial:
         partial.write_text(json.dumps({"system": rows[0].system, "rows": [row.to_json() for row in rows]}, indent=1))
     with write_whole(folder / "scorecard.md") as partial:
-        lines = [f"# {title}", "", *markdown(_scored(rows, compact=False)), "", *legend(rows).splitlines()]
+        lines = [f"# {title}", "", *markdown(_scored(rows)), "", *legend(rows).splitlines()]
         partial.write_text("\n".join([*lines, ""]))
 
 
@@ -183,11 +190,3 @@ def legend(rows: Sequence[Row], *, compact: bool = False) -> str:
     if compact:
         lines.append("some columns are left out at this width; use a wider terminal or --json")
     return "\n".join(lines)
-
-
-def _groups(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(group for row in rows if row.scores for group in row.scores.by_device_group()))
-
-
-def _limit(row: Row) -> str:
-    return "" if row.size_limit is None else f" ({row.size_limit.limit.convention})"

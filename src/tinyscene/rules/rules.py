@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tinyscene.accounting import CONVENTIONS, COUNTERS, Ledger, Uncounted, uncounted_text
+from tinyscene.accounting import (
+    CONVENTIONS,
+    COUNTERS,
+    Convention,
+    Ledger,
+    Uncounted,
+    get_convention,
+    uncounted_text,
+)
 from tinyscene.accounting.conventions import BYTES_IN
 from tinyscene.errors import check
 
@@ -147,6 +155,11 @@ class Rules:
     ranked_by: str
     notes: tuple[str, ...]
     classes: tuple[str, ...]
+
+    @property
+    def convention(self) -> Convention:
+        """Of the first limit that names one; bn2 where none does."""
+        return get_convention(next((limit.convention for limit in self.limits if limit.convention), "bn2"))
 
     def judge(self, ledger: Ledger) -> Verdict:
         """Measure `ledger` against every limit; its example should be as long as a clip of this edition.

@@ -22,6 +22,7 @@ report.
 """
 
 from dataclasses import replace
+from functools import partial
 
 from tinyscene.accounting import CONVENTIONS
 from tinyscene.augment import Crop, Mixup, Speed
@@ -61,43 +62,31 @@ later_cycles = replace(train, epochs=2 * 120, schedule=Triangular2(cycles=2, low
 third_cycle = replace(train, epochs=120, schedule=Triangular2(cycles=1, lowest=1e-3, first=2))
 quantize = Quantize(fit=third_cycle, keep_float=("blocks.*.se", "pooling"))
 
-qat8 = System(
-    rules=dcase2021,
-    build=build,
-    stages=(train, quantize),
-    reported=Reported(113_976, own, "127.64", own, accuracy=0.712, log_loss=0.82),
+submission = partial(System, rules=dcase2021, build=build)
+
+qat8 = submission(
+    stages=(train, quantize), reported=Reported(113_976, own, "127.64", own, accuracy=0.712, log_loss=0.82)
 )
 
-qat8_calib_multinomial = System(
-    rules=dcase2021,
-    build=build,
-    stages=(*qat8.stages, Calibration("multinomial")),
-    reported=Reported(113_976, own, "127.64", own),
+qat8_calib_multinomial = submission(
+    stages=(*qat8.stages, Calibration("multinomial")), reported=Reported(113_976, own, "127.64", own)
 )
 
-qat8_calib_ovr = System(
-    rules=dcase2021,
-    build=build,
-    stages=(*qat8.stages, Calibration("one-vs-rest")),
-    reported=Reported(113_976, own, "127.64", own),
+qat8_calib_ovr = submission(
+    stages=(*qat8.stages, Calibration("one-vs-rest")), reported=Reported(113_976, own, "127.64", own)
 )
 
-qat8_calib_multinomial_on_test = System(
-    rules=dcase2021,
-    build=build,
+qat8_calib_multinomial_on_test = submission(
     stages=(*qat8.stages, Optimistic(Calibration("multinomial"))),
     reported=Reported(113_976, own, "127.64", own, accuracy=0.753, log_loss=0.66),
 )
 
-qat8_calib_ovr_on_test = System(
-    rules=dcase2021,
-    build=build,
+qat8_calib_ovr_on_test = submission(
     stages=(*qat8.stages, Optimistic(Calibration("one-vs-rest"))),
     reported=Reported(113_976, own, "127.64", own, accuracy=0.741, log_loss=0.71),
 )
 
-prune16 = System(
-    rules=dcase2021,
+prune16 = submission(
     build=build_narrow,
     stages=(first_cycle, MagnitudePruning(0.25), later_cycles, HalfPrecision()),
     reported=Reported(62_390, bn4, "121.86", bn4, accuracy=0.702, log_loss=0.84),

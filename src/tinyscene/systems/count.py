@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tinyscene.accounting import Ledger, Precision, count_classifier, get_convention
+from tinyscene.accounting import Ledger, Precision, count_classifier
 from tinyscene.compression import HalfPrecision
 from tinyscene.deployment import FORMATS, Artifact
 from tinyscene.errors import InputError
@@ -39,7 +39,7 @@ def count_system(
             edition = rules or system.rules
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                after = shapes(system, system.untrained(system.rules.classes), shaped)
+                after = shapes(system, system.build(system.rules.classes), shaped)
             for index, classifier in enumerate(after):
                 key = id(classifier), edition.clip_s
                 if key not in ledgers:
@@ -59,17 +59,9 @@ def stage_row(
     system = file.variants[variant]
     classes = len(system.rules.classes) if classes is None else classes
     comparable = index == len(system.stages) - 1 and classes == len(system.rules.classes)
-    return Row(
-        system=file.name,
-        variant=variant,
-        index=index,
-        stage=stage_label(system.stages[index]),
-        ledger=ledger,
-        convention=system.convention,
-        rules=rules,
-        classes=classes,
-        reported=system.reported.beside(ledger) if system.reported and comparable else {},
-    )
+    reported = system.reported.beside(ledger) if system.reported and comparable else {}
+    label = stage_label(system.stages[index])
+    return Row(file.name, variant, index, label, ledger, system.convention, rules, classes, reported)
 
 
 def is_system(target: str) -> bool:
@@ -109,21 +101,7 @@ def count(
     if half:
         classifier = HalfPrecision().shape(classifier)
     ledger = count_classifier(classifier, rules.clip_s, precision=precision)
-    return _row(name, ledger, rules, len(classifier.classes))
-
-
-def _row(name: str, ledger: Ledger, rules: Rules, classes: int) -> Row:
-    convention = next((limit.convention for limit in rules.limits if limit.convention), "bn2")
-    return Row(
-        system=name,
-        variant=name,
-        index=0,
-        stage="",
-        ledger=ledger,
-        convention=get_convention(convention),
-        rules=rules,
-        classes=classes,
-    )
+    return Row(name, name, 0, "", ledger, rules.convention, rules, len(classifier.classes))
 
 
 def count_model(
@@ -134,29 +112,23 @@ def count_model(
     By the edition of 2024 where none is named. A file's costs are in the certificate beside it.
     """
     edition = rules or dcase2024
-    if target.endswith(EXPORTED):
-        return _count_file(target, rules, half, precision)
-    network = target in NETWORKS
-    classifier = create_classifier(target, edition.classes) if network else SceneClassifier.load(Path(target))
-    return count(classifier, edition, name=target, half=half, precision=precision)
-
-
-def _count_file(target: str, rules: Rules | None, half: bool, precision: Precision | None) -> Row:
+    if not target.endswith(EXPORTED):
+        network = target in NETWORKS
+        classifier = create_classifier(target, edition.classes) if network else SceneClassifier.load(Path(target))
+        return count(classifier, edition, name=target, half=half, precision=precision)
     artifact = Artifact.load(target)
-    certificate, edition = artifact.certificate, rules or dcase2024
+    ledger, clip_s = artifact.certificate.ledger, artifact.certificate.clip_s
     if artifact.step_samples:
         raise InputError(
             f"{target}: takes steps with a state, but {edition.name} judges files that take clips; accepted: the same "
             f"model exported without --step-s"
         )
-    if rules is not None and round(certificate.clip_s * artifact.sample_rate) != round(
-        rules.clip_s * artifact.sample_rate
-    ):
+    if rules is not None and abs(clip_s - rules.clip_s) * artifact.sample_rate > 0.5:
         raise InputError(
-            f"{target}: counted for clips of {certificate.clip_s:g} s, but {rules.name} counts clips of "
-            f"{rules.clip_s:g} s; accepted: a file exported with --clip-s {rules.clip_s:g}, or no rules"
+            f"{target}: counted for clips of {clip_s:g} s, but {rules.name} counts clips of {rules.clip_s:g} s; "
+            f"accepted: a file exported with --clip-s {rules.clip_s:g}, or no rules"
         )
-    if half or precision not in (None, certificate.ledger.precision):
+    if half or precision not in (None, ledger.precision):
         raise InputError(f"{target}: half or precision with an exported file; accepted: a file at its own precision")
-    edition = replace(edition, clip_s=certificate.clip_s)
-    return _row(target, certificate.ledger, edition, len(artifact.classes))
+    judged = replace(edition, clip_s=clip_s)
+    return Row(target, target, 0, "", ledger, edition.convention, judged, len(artifact.classes))

@@ -1,7 +1,9 @@
 """Change a recipe from the shell: single fields by path, and all epochs by a factor."""
 
 import ast
+import inspect
 import math
+import re
 import types
 import typing
 from dataclasses import fields, is_dataclass, replace
@@ -66,66 +68,63 @@ def override(file: SystemFile, assignments: list[str]) -> SystemFile:
     variants = dict(file.variants)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        names = path.split(".")
-        if not equals or len(names) < 3 or names[1] != "stages":
+        first, *names = path.split(".")
+        if not equals or len(names) < 2 or names[0] != "stages":
             raise InputError(f"--set {assignment}; accepted: VARIANT.stages.N.field=value")
-        if names[0] not in ("all", *variants):
-            raise InputError(f"--set {assignment}: no variant {names[0]!r}; accepted: all, {', '.join(variants)}")
-        chosen = [names[0]]
-        if names[0] == "all":
+        if first not in ("all", *variants):
+            raise InputError(f"--set {assignment}: no variant {first!r}; accepted: all, {', '.join(variants)}")
+        chosen = [first]
+        if first == "all":
             # Where none has that stage, the longest variant's error lists the most accepted names.
             longest = max(variants, key=lambda name: len(variants[name].stages))
-            chosen = [name for name in variants if _has(variants[name].stages, names[2])] or [longest]
+            chosen = [name for name, one in variants.items() if _has(one.stages, names[1])] or [longest]
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            value = text
         for variant in chosen:
-            stages = _changed(variants[variant].stages, names[2:], text, assignment)
+            try:
+                stages = _changed(variants[variant].stages, tuple, names[1:], value)
+            except _RefusedError as error:
+                raise InputError(f"--set {assignment}: {error}") from None
             variants[variant] = replace(variants[variant], stages=stages)
     return replace(file, variants=variants)
+
+
+class _RefusedError(Exception):
+    """What is wrong, and what is accepted."""
 
 
 def _has(items: tuple[Any, ...], name: str) -> bool:
     return name.isdecimal() and int(name) < len(items)
 
 
-def _changed(value: Any, names: list[str], text: str, assignment: str) -> Any:
-    """`value` with the field at the end of `names` set."""
+def _changed(old: Any, hint: Any, names: list[str], value: Any) -> Any:
+    """`old`, of the type `hint`, with the field at the end of `names` set; `value` itself where no name is left."""
+    if not names:
+        try:
+            return _fitted(value, hint)
+        except TypeError:
+            accepted = re.sub(r"\w+\.|Literal", "", inspect.formatannotation(hint))
+            raise _RefusedError(
+                f"{str(value)!r} is {type(value).__name__}; accepted: {accepted} (now {old!r})"
+            ) from None
     name, rest = names[0], names[1:]
-    if isinstance(value, tuple):
-        if not _has(value, name):
-            raise InputError(f"--set {assignment}: no item {name!r}; accepted: 0 to {len(value) - 1}")
+    if isinstance(old, tuple):
+        if not _has(old, name):
+            raise _RefusedError(f"no item {name!r}; accepted: 0 to {len(old) - 1}")
         i = int(name)
-        item = _changed(value[i], rest, text, assignment) if rest else _parse(value[i], None, text, assignment)
-        return (*value[:i], item, *value[i + 1 :])
-    known = [f.name for f in fields(value)] if is_dataclass(value) else []
+        return (*old[:i], _changed(old[i], type(old[i]), rest, value), *old[i + 1 :])
+    known = [f.name for f in fields(old)] if is_dataclass(old) else []
     if name not in known:
-        raise InputError(
-            f"--set {assignment}: {type(value).__name__} has no field {name!r}; accepted: {', '.join(known) or 'none'}"
-        )
-    old = getattr(value, name)
-    hint = typing.get_type_hints(type(value))[name]
-    return replace(
-        value, **{name: _changed(old, rest, text, assignment) if rest else _parse(old, hint, text, assignment)}
-    )
-
-
-def _parse(old: Any, hint: Any, text: str, assignment: str) -> Any:
-    """`text` as a value of the field's type."""
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        value = text
-    allowed = hint if hint is not None else type(old)
-    try:
-        return _fitted(value, allowed)
-    except TypeError:
-        names = ", ".join(map(_name, _alternatives(allowed)))
-        raise InputError(
-            f"--set {assignment}: {text!r} is {type(value).__name__}; accepted: {names} (now {old!r})"
-        ) from None
+        raise _RefusedError(f"{type(old).__name__} has no field {name!r}; accepted: {', '.join(known) or 'none'}")
+    return replace(old, **{name: _changed(getattr(old, name), typing.get_type_hints(type(old))[name], rest, value)})
 
 
 def _fitted(value: Any, hint: Any) -> Any:
     """`value` as `hint`, with integers as floats where it is float; TypeError for another type."""
-    for alternative in _alternatives(hint):
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    for alternative in typing.get_args(hint) if union else (hint,):
         origin, inner = typing.get_origin(alternative) or alternative, typing.get_args(alternative)
         if origin is tuple and isinstance(value, tuple):
             items = inner[:1] * len(value) if inner[1:] == (...,) or not inner else inner
@@ -136,16 +135,3 @@ def _fitted(value: Any, hint: Any) -> Any:
         elif type(value) is origin or (origin is typing.Literal and value in inner):
             return value
     raise TypeError
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-
-
-def _name(hint: Any) -> str:
-    """A type as written."""
-    if typing.get_origin(hint) is typing.Literal:
-        return " or ".join(map(repr, typing.get_args(hint)))
-    if typing.get_origin(hint) is tuple:
-        return f"tuple[{', '.join('...' if item is ... else _name(item) for item in typing.get_args(hint))}]"
-    return "None" if hint is type(None) else str(getattr(hint, "__name__", hint))

@@ -1,26 +1,29 @@
 """From a labelled folder to the best classifier found under a budget."""
 
+import csv
 import json
 import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from tinyscene.accounting import CONVENTIONS
 from tinyscene.data import Clips, decode
+from tinyscene.data.clips import Split
 from tinyscene.deployment.certificate import certificate_path
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Row
+from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import say, track
-from tinyscene.rules import Budget, Limit, Rules
+from tinyscene.rules import Budget
 from tinyscene.rules.rules import UNITS
 from tinyscene.systems import under_budget
-from tinyscene.systems.deployed import FILE
-from tinyscene.systems.reproduce import check_data, reproduce
-from tinyscene.systems.system import System, SystemFile
-from tinyscene.systems.tried import Trial, save_tried
+from tinyscene.systems.reproduce import FILE, check_data, reproduce
+from tinyscene.systems.system import SystemFile
 from tinyscene.systems.under_budget import (
     RUNGS,
     Candidate,
@@ -35,6 +38,45 @@ from tinyscene.training.batches import training_length
 from tinyscene.training.run import Run
 
 MODEL, SEARCH, FINAL, CHOSEN = "model", "search", "final", "minutes.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate at one rung, pruned and quantized.
+
+    Attributes:
+        rung: from 1 on.
+        row: of its last stage: the int8 network's costs, and its scores on the validation part.
+        stages: folders of all its stages, including those shared with other rungs.
+    """
+
+    rung: int
+    candidate: Candidate
+    row: Row
+    scores: Scores
+    stages: tuple[str, ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As a row of pareto.csv."""
+        low, high = self.scores.interval()
+        ledger = self.row.ledger
+        return {
+            "rung": self.rung,
+            "candidate": self.candidate.name,
+            "network": self.candidate.network,
+            "epochs": max(1, round(RUNGS[self.rung - 1] * self.candidate.epochs)),
+            "validation_clips": len(self.scores.clips),
+            "validation_accuracy": self.scores.accuracy,
+            "validation_accuracy_low": low,
+            "validation_accuracy_high": high,
+            "validation_log_loss": self.scores.log_loss,
+            "bytes": CONVENTIONS["bn4"](ledger.tensors).bytes,
+            "macs": ledger.macs["torchinfo"],
+            "parameters": CONVENTIONS["bn2"](ledger.tensors).parameters,
+            "peak_ram_bytes": ledger.peak_ram_bytes,
+            "clip_s": self.row.rules.clip_s,
+        }
 
 
 @dataclass(frozen=True)
@@ -100,19 +142,30 @@ def fit_under(
     if minutes is not None:
         scale = _scale_in(folder, minutes, left, clips, each)
         left = [replace(one, scale=epochs_of(clips, scale)) for one in left]
+    rules, took = left[0].rules, minutes_of(left[0].epochs, clips, each)
+    under = ", ".join(
+        f"{limit.at_most / UNITS[limit.quantity][limit.unit]:,.4g} {limit.unit}" + " of RAM" * (limit.quantity == "ram")
+        for limit in rules.limits
+    )
+    plan = (
+        f"under {under} for a clip of {rules.clip_s:g} s: {len(left)} candidates "
+        f"({', '.join(one.name for one in left)}), {left[0].epochs} epochs in full (--epochs-scale "
+        f"{scale:.4g}), on {len(clips.train)} training and {len(clips.validation)} validation clips; about "
+        f"{took:.0f} minutes at this machine's current load; --minutes limits them"
+    )
     dropped = [f"  {name} is left out: {reason}" for name, reason in left_out.items()]
-    say("\n".join([_plan(left, clips, each, scale), *dropped]), quiet=run.quiet)
+    say("\n".join([plan, *dropped]), quiet=run.quiet)
     tried = _search(left, clips, replace(run, folder=folder / SEARCH))
-    winner = min((trial for trial in tried if trial.rung == len(RUNGS)), key=lambda trial: trial.log_loss)
+    winner = min((trial for trial in tried if trial.rung == len(RUNGS)), key=lambda trial: trial.scores.log_loss)
     # Until the call ends, the folder's earlier contents have no receipt.
     (folder / "receipt.json").unlink(missing_ok=True)
-    one, rules = winner.candidate, winner.candidate.rules
-    save_tried(tried, left_out, winner, f"under {_text(rules)} on {clips.name}", folder)
+    _save_tried(tried, left_out, winner, f"under {under} on {clips.name}", folder)
+    one = winner.candidate
     say(f"retraining {one.name} on the training and validation parts, for all epochs", quiet=run.quiet)
-    settings = {"epochs_scale": scale, "minutes": minutes, "budget": _text(rules), "clip_s": rules.clip_s}
-    settings["winner"] = one.name
+    settings = {"epochs_scale": scale, "minutes": minutes, "budget": under, "clip_s": rules.clip_s, "winner": one.name}
     last = replace(run, folder=folder / FINAL)
-    (*_, row) = reproduce(_file([one]), _all_in(clips), last, settings=settings, files="last stage")
+    everything = _moved(clips, "train", clips.name)
+    (*_, row) = reproduce(_file([one]), everything, last, settings=settings, files="last stage")
     return Found(deliver(row, tried, folder), row, tuple(tried), left_out, winner, folder)
 
 
@@ -143,9 +196,7 @@ def _planned(
         left.append(one)
     if not left:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise InputError(
-            f"under {_text(rules)} for a clip of {rules.clip_s:g} s: no network fits ({reasons}); try a larger budget"
-        )
+        raise InputError(f"clips of {rules.clip_s:g} s: no network fits ({reasons}); try a larger budget")
     return left, left_out
 
 
@@ -157,7 +208,7 @@ def _scale_in(folder: Path, minutes: float, left: list[Candidate], clips: Clips,
         held = json.loads(path.read_text())
         if {name: held[name] for name in asked} == asked:
             return float(held["epochs_scale"])
-    scale = scale_for(minutes, left, clips, each)
+    scale = scale_for(minutes, clips, each)
     folder.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as partial:
         partial.write_text(json.dumps(asked | {"epochs_scale": scale}, indent=1))
@@ -166,56 +217,54 @@ def _scale_in(folder: Path, minutes: float, left: list[Candidate], clips: Clips,
 
 def _search(left: list[Candidate], clips: Clips, run: Run) -> list[Trial]:
     """Every candidate at every rung that it reached, rung by rung, best first."""
+    judged = _moved(clips.development, "test", f"{clips.name}-validation")
     tried: list[Trial] = []
     for number, share in enumerate(RUNGS):
         what = f"rung {number + 1} of {len(RUNGS)}: {len(left)} candidates to {100 * share:.0f} % of the epochs"
         say(what, quiet=run.quiet)
-        stages: dict[str, list[Row]] = {}
-        for row in reproduce(_file(left, number), _judged(clips), run, files="none"):
-            stages.setdefault(row.variant, []).append(row)
-        trials = [
-            Trial(number + 1, one, stages[one.name][-1], tuple(row.model for row in stages[one.name])) for one in left
-        ]
-        ranked = sorted(trials, key=lambda trial: trial.log_loss)
-        say("\n".join(one.text for one in ranked), quiet=run.quiet)
-        tried += ranked
-        left = [one.candidate for one in ranked[: (len(ranked) + 1) // 2]]
+        rows = reproduce(_file(left, number), judged, run, files="none")
+        trials = []
+        for one in left:
+            stages = [row for row in rows if row.variant == one.name]
+            last = stages[-1]
+            assert last.scores is not None
+            trials.append(Trial(number + 1, one, last, last.scores, tuple(row.model for row in stages)))
+        trials.sort(key=lambda trial: trial.scores.log_loss)
+        for trial in trials:
+            facts, accuracy = trial.facts, 100 * trial.scores.accuracy
+            say(
+                f"  {trial.candidate.name}: log loss {trial.scores.log_loss:.3f}, {accuracy:.1f} % of "
+                f"{len(trial.scores.clips)} validation clips, {facts['bytes'] / 1000:.2f} kB, "
+                f"{facts['macs'] / 1e6:.2f} MMACs",
+                quiet=run.quiet,
+            )
+        tried += trials
+        left = [trial.candidate for trial in trials[: (len(trials) + 1) // 2]]
     return tried
 
 
-def _text(rules: Rules) -> str:
-    return ", ".join(_in_words(limit, limit.at_most) for limit in rules.limits)
-
-
-def _in_words(limit: Limit, value: int) -> str:
-    return f"{value / UNITS[limit.quantity][limit.unit]:,.4g} {limit.unit}" + " of RAM" * (limit.quantity == "ram")
-
-
-def _plan(left: list[Candidate], clips: Clips, each: list[float], scale: float) -> str:
-    rules = left[0].rules
-    took = minutes_of(left, len(clips.train), each)
-    return (
-        f"under {_text(rules)} for a clip of {rules.clip_s:g} s: {len(left)} candidates "
-        f"({', '.join(one.name for one in left)}), {left[0].epochs} epochs in full (--epochs-scale "
-        f"{scale:.4g}), on {len(clips.train)} training and {len(clips.validation)} validation clips; about "
-        f"{took:.0f} minutes at this machine's current load; --minutes limits them"
-    )
-
-
 def _file(left: list[Candidate], rung: int | None = None) -> SystemFile:
-    variants: dict[str, System] = {one.name: one.whole if rung is None else one.at_rung(rung) for one in left}
+    variants = {one.name: one.system(rung) for one in left}
     return SystemFile("under_budget", Path(under_budget.__file__), (under_budget.__doc__ or "").strip(), variants)
 
 
-def _judged(clips: Clips) -> Clips:
-    """The training part, and the validation part as the test part, which is left out."""
-    rows = (c._replace(split="test") if c.split == "validation" else c for c in clips.development)
-    return replace(clips, name=f"{clips.name}-validation", rows=tuple(rows))
+def _moved(clips: Clips, split: Split, name: str) -> Clips:
+    """The validation part moved to another split."""
+    rows = (clip._replace(split=split) if clip.split == "validation" else clip for clip in clips)
+    return replace(clips, name=name, rows=tuple(rows))
 
 
-def _all_in(clips: Clips) -> Clips:
-    """The validation part added to the training part, after selection."""
-    return replace(clips, rows=tuple(c._replace(split="train") if c.split == "validation" else c for c in clips))
+def _save_tried(tried: Sequence[Trial], left_out: dict[str, str], winner: Trial, title: str, folder: Path) -> None:
+    """Write pareto.csv, with the left-out candidates and the reasons at its end, and pareto.png."""
+    from tinyscene.evaluation.pictures import draw_pareto
+
+    with write_whole(folder / "pareto.csv") as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*winner.facts, "winner", "left_out"], restval="")
+        writer.writeheader()
+        writer.writerows(trial.facts | {"winner": trial is winner} for trial in tried)
+        writer.writerows({"candidate": name, "left_out": reason} for name, reason in left_out.items())
+    rows = [(f"rung {trial.rung}", trial.row) for trial in tried]
+    draw_pareto(rows, winner.row, title, folder / "pareto.png")
 
 
 def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:

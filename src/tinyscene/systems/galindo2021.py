@@ -25,6 +25,7 @@ classifier" is taken as the one after the embedding. Quantization-aware training
 """
 
 from dataclasses import replace
+from functools import partial
 
 from tinyscene.accounting import CONVENTIONS
 from tinyscene.augment import Crop, Gain, Mixup, Noise
@@ -54,30 +55,18 @@ train = Fit(
 )
 tune = replace(train, epochs=20, optimizer=Adam(lr=1e-5, weight_decay=1e-4))
 
-aemnet = System(
-    rules=dcase2021,
-    build=build,
-    stages=(train,),
-    reported=Reported(319_093, own, "1246.45", own, accuracy=0.6149, truncated=True),
-)
+submission = partial(System, rules=dcase2021, build=build)
 
-ticket = System(
-    rules=dcase2021,
-    build=build,
+aemnet = submission(stages=(train,), reported=Reported(319_093, own, "1246.45", own, accuracy=0.6149, truncated=True))
+
+ticket = submission(
     stages=(train, LotteryTicket(0.6, fit=train), train),
     reported=Reported(127_637, own, "498.58", own, accuracy=0.5873, truncated=True),
 )
 
-ticket_int8 = System(
-    rules=dcase2021,
-    build=build,
+ticket_int8 = submission(
     stages=(*ticket.stages, Quantize(fit=tune)),
     reported=Reported(127_637, own, "124.64", own, accuracy=0.5650, truncated=True),
 )
 
-random_ticket = System(
-    rules=dcase2021,
-    build=build,
-    stages=(train, LotteryTicket(0.6, by="random"), train),
-    counted_by=own,
-)
+random_ticket = submission(stages=(train, LotteryTicket(0.6, by="random"), train), counted_by=own)

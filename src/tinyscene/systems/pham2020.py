@@ -21,6 +21,7 @@ see `features/gammatone.py` and `models/pham_cnn.py`.
 """
 
 from dataclasses import replace
+from functools import partial
 
 from tinyscene.accounting import CONVENTIONS
 from tinyscene.augment import Mixup
@@ -53,23 +54,13 @@ train = Fit(
 )
 tune = replace(train, epochs=30)
 
-baseline = System(
-    rules=dcase2020,
-    build=build,
-    stages=(train,),
-    reported=Reported(None, bn4, "245.5", own, accuracy=0.930),
-)
+submission = partial(System, rules=dcase2020, build=build)
 
-pruned = System(
-    rules=dcase2020,
-    build=build,
+baseline = submission(stages=(train,), reported=Reported(None, bn4, "245.5", own, accuracy=0.930))
+
+pruned = submission(
     stages=(train, MagnitudePruning(0.50, scope="layer", what="weights", fit=tune)),
     reported=Reported(None, bn4, "122.8", own, accuracy=0.905),
 )
 
-int8 = System(
-    rules=dcase2020,
-    build=build,
-    stages=(train, Quantize(fit=tune)),
-    reported=Reported(None, bn4, "61.5", own, accuracy=0.919),
-)
+int8 = submission(stages=(train, Quantize(fit=tune)), reported=Reported(None, bn4, "61.5", own, accuracy=0.919))

@@ -1,6 +1,7 @@
 """Run a system on data: every stage of every variant, each evaluated; shared stages run once."""
 
 import json
+import re
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import torch
 
 from tinyscene.accounting import count_classifier
 from tinyscene.data import Clips, decode
+from tinyscene.deployment.export import export
 from tinyscene.errors import InputError
 from tinyscene.evaluation.evaluate import evaluate
 from tinyscene.evaluation.scorecard import Row, StageFile
@@ -19,16 +21,15 @@ from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.progress import say
 from tinyscene.systems.count import stage_row
-from tinyscene.systems.deployed import FILE, deploy
 from tinyscene.systems.receipt import installed, receipt
-from tinyscene.systems.system import Optimistic, Shaped, System, SystemFile, shapes, slug, stage_label
+from tinyscene.systems.system import Optimistic, Shaped, System, SystemFile, shapes, stage_label
 from tinyscene.training.batches import INITIAL
 from tinyscene.training.keys import describe, key_of
 from tinyscene.training.run import Run, Stage
 
 History = list[dict[str, float]]
 Files = Literal["every stage", "last stage", "none"]
-RECIPE = "recipe.json"
+RECIPE, FILE = "recipe.json", "scene.onnx"
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ def reproduce(
     for seed in seeds:
         run = Run(seed, folder / "stages", asked.workers, asked.accelerator, asked.devices, asked.quiet)
         for variant, system in file.variants.items():
-            classifier = _built(system, clips, run, shaped)
+            classifier = _untrained(system, clips, run)
             if not data:
                 data = check_data(clips, classifier, run.quiet)
                 _claim(folder, file, list(seeds), data, write=run.fabric.is_global_zero)
-            results = _run_variant(variant, system, classifier, clips, run, files)
+            results = _run_variant(variant, system, classifier, clips, run, files, shaped)
             for index, result in enumerate(results):
                 ledger = count_classifier(result.classifier, system.rules.clip_s)
                 row = stage_row(file, variant, index, ledger, system.rules, len(clips.classes))
@@ -98,13 +99,11 @@ def reproduce(
     return rows
 
 
-def _built(system: System, clips: Clips, run: Run, shaped: Shaped) -> SceneClassifier:
-    """The untrained classifier of this seed. One that could not be pruned or saved after training is refused."""
+def _untrained(system: System, clips: Clips, run: Run) -> SceneClassifier:
+    """The untrained classifier of this seed. One that could not be saved is refused."""
     run.seed_torch(INITIAL)
-    classifier = system.untrained(clips.classes).eval()
+    classifier = system.build(clips.classes).eval()
     classifier.written()
-    with torch.random.fork_rng(devices=[]):
-        shapes(system, classifier, shaped)
     return classifier
 
 
@@ -137,24 +136,28 @@ def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write
 
 
 def _run_variant(
-    variant: str, system: System, classifier: SceneClassifier, clips: Clips, run: Run, files: Files
+    variant: str, system: System, classifier: SceneClassifier, clips: Clips, run: Run, files: Files, shaped: Shaped
 ) -> list[Result]:
-    sample_rate_and_channel, run.initial = (classifier.sample_rate, classifier.channel), classifier
-    data = [
-        decode(part, *sample_rate_and_channel, quiet=run.quiet).fingerprint for part in (clips.development, clips.test)
-    ]
+    """The results of all stages; `shaped` holds the shapes of variants before."""
+    run.initial = classifier
+    parts = (clips.development, clips.test)
+    data = [decode(part, classifier.sample_rate, classifier.channel, quiet=run.quiet).fingerprint for part in parts]
     key = key_of(classifier, data, run.seed, run.place, system.rules)
     results: list[Result] = []
     for index, stage in enumerate(system.stages):
         exported = files == "every stage" or (files == "last stage" and index == len(system.stages) - 1)
         key = key_of(key, stage, exported)
         label = stage_label(stage)
-        place = Path(run.folder) / f"{index}-{slug(label)}-{key}"
+        slug = re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")
+        place = Path(run.folder) / f"{index}-{slug}-{key}"
         result = _kept(place, clips, run)
         step = f"{variant}, seed {run.seed}: {index + 1}/{len(system.stages)} {label}"
         quiet = run.quiet or not run.fabric.is_global_zero
         say(step if result is None else f"{step}, reused", quiet=quiet)
         if result is None:
+            # A network that a later stage refuses is refused before anything is trained.
+            with torch.random.fork_rng(devices=[]):
+                shapes(system, run.initial, shaped)
             result = _run_stage(stage, classifier, clips, run, exported, place)
         results.append(result)
         classifier = result.classifier
@@ -183,6 +186,18 @@ def _run_stage(
         shutil.rmtree(Path(run.folder) / "checkpoints", ignore_errors=True)
     run.fabric.barrier()
     return Result(classifier, scores, history, metrics, file, seconds, place)
+
+
+def deploy(classifier: SceneClassifier, clips: Clips, folder: Path) -> StageFile:
+    """Write `scene.onnx` into `folder`; return its size and difference from the classifier on test clips.
+
+    A file that fails its check is not written: only its fault is returned, and the run continues.
+    """
+    try:
+        artifact = export(classifier, folder / FILE, clips=clips.test)
+    except InputError as error:
+        return StageFile(fault=str(error))
+    return StageFile(artifact.bytes_on_disk, artifact.parity)
 
 
 def _kept(place: Path, clips: Clips, run: Run) -> Result | None:

@@ -31,6 +31,7 @@ trained (here as long as a pruning).
 """
 
 from dataclasses import replace
+from functools import partial
 
 from tinyscene.accounting import CONVENTIONS
 from tinyscene.augment import Mixup, SpecAugment, TimeRoll
@@ -71,43 +72,27 @@ admm = replace(
 select = FeatureSelection(keep=192, fit=admm)
 prune = BudgetPruning(parameters=127_844, macs=17_383_426, fit=admm, rho=0.1)
 
-linear = System(
-    rules=dcase2022,
+submission = partial(System, rules=dcase2022, build=build)
+
+linear = submission(
     build=build_linear,
     stages=(pretrain,),
     reported=Reported("12.81k", bn2, mmacs="0.01281", accuracy=0.3990, log_loss=1.858),
 )
 
-tandem = System(rules=dcase2022, build=build, stages=(pretrain, train), counted_by=bn2)
+tandem = submission(stages=(pretrain, train), counted_by=bn2)
 
-selected = System(
-    rules=dcase2022, build=build, stages=(*tandem.stages, select), reported=Reported(None, bn2, accuracy=0.5152)
+selected = submission(stages=(*tandem.stages, select), reported=Reported(None, bn2, accuracy=0.5152))
+
+pruned = submission(
+    stages=(*selected.stages, prune), reported=Reported("127.84k", bn2, mmacs="17.383", accuracy=0.5076, log_loss=1.521)
 )
 
-pruned = System(
-    rules=dcase2022,
-    build=build,
-    stages=(*selected.stages, prune),
-    reported=Reported("127.84k", bn2, mmacs="17.383", accuracy=0.5076, log_loss=1.521),
-)
-
-int8 = System(
-    rules=dcase2022,
-    build=build,
+int8 = submission(
     stages=(*pruned.stages, Quantize(fit=admm)),
     reported=Reported("127.84k", trainable, mmacs="17.383", accuracy=0.4906, log_loss=1.565),
 )
 
-pruned_without_admm = System(
-    rules=dcase2022,
-    build=build,
-    stages=(*selected.stages, replace(prune, fit=None), admm),
-    counted_by=bn2,
-)
+pruned_without_admm = submission(stages=(*selected.stages, replace(prune, fit=None), admm), counted_by=bn2)
 
-pruned_by_l1 = System(
-    rules=dcase2022,
-    build=build,
-    stages=(*selected.stages, replace(prune, by=l1_norm, fit=None), admm),
-    counted_by=bn2,
-)
+pruned_by_l1 = submission(stages=(*selected.stages, replace(prune, by=l1_norm, fit=None), admm), counted_by=bn2)

@@ -14,6 +14,7 @@ ours. Features are standardized per band on the training part, which the baselin
 """
 
 from dataclasses import replace
+from functools import partial
 
 from tinyscene.accounting import CONVENTIONS
 from tinyscene.compression import FilterPruning, HalfPrecision, ReplaceDense, geometric_median, l1_norm
@@ -39,16 +40,13 @@ def build(classes: tuple[str, ...]) -> SceneClassifier:
 train = Fit(epochs=200, batch_size=16, optimizer=Adam(lr=1e-3), early_stopping=EarlyStopping("log_loss", patience=30))
 tune = replace(train, batch_size=64)
 
-unpruned = System(
-    rules=dcase2021,
-    build=build,
-    stages=(train, HalfPrecision()),
-    reported=Reported(46_246, bn4, "90.1", bn2, accuracy=0.4859, log_loss=1.425),
+submission = partial(System, rules=dcase2021, build=build)
+
+unpruned = submission(
+    stages=(train, HalfPrecision()), reported=Reported(46_246, bn4, "90.1", bn2, accuracy=0.4859, log_loss=1.425)
 )
 
-singh_29kb = System(
-    rules=dcase2021,
-    build=build,
+singh_29kb = submission(
     stages=(
         train,
         FilterPruning("L2", ratio=0.50, by=l1_norm),
@@ -62,23 +60,17 @@ singh_29kb = System(
     reported=Reported(14_754, bn0, "28.8", bn0, accuracy=0.4774, log_loss=1.383),
 )
 
-singh_53kb = System(
-    rules=dcase2021,
-    build=build,
+singh_53kb = submission(
     stages=(train, FilterPruning("L2", ratio=0.50, by=geometric_median), tune, HalfPrecision()),
     reported=Reported(27_166, bn0, "53.06", bn0, accuracy=0.4848, log_loss=1.394),
 )
 
-singh_74kb = System(
-    rules=dcase2021,
-    build=build,
+singh_74kb = submission(
     stages=(train, FilterPruning("L3", ratio=0.25, by=geometric_median), tune, HalfPrecision()),
     reported=Reported(38_110, bn0, "74.43", bn0, accuracy=0.4905, log_loss=1.395),
 )
 
-singh_71kb = System(
-    rules=dcase2021,
-    build=build,
+singh_71kb = submission(
     stages=(train, FilterPruning("L2", ratio=0.25, by=geometric_median), tune, HalfPrecision()),
     reported=Reported(36_818, bn4, "71.44", bn0, accuracy=0.4865, log_loss=1.413),
 )

@@ -2,30 +2,22 @@
 
 import importlib
 import importlib.util
-import re
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tinyscene.accounting import Convention, get_convention
+from tinyscene.accounting import Convention
 from tinyscene.data import Clips
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, check
 from tinyscene.evaluation.scorecard import Reported
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
 from tinyscene.training.run import Run, Stage
 
-SYSTEMS = {
-    "byttebier2021": "tinyscene.systems.byttebier2021",
-    "galindo2021": "tinyscene.systems.galindo2021",
-    "pham2020": "tinyscene.systems.pham2020",
-    "schmidt2022": "tinyscene.systems.schmidt2022",
-    "singh2021": "tinyscene.systems.singh2021",
-}
+SYSTEMS = ("byttebier2021", "galindo2021", "pham2020", "schmidt2022", "singh2021")
 
 
 @dataclass(frozen=True)
@@ -39,8 +31,7 @@ class Optimistic(Stage):
     stage: Stage
 
     def __post_init__(self) -> None:
-        if not isinstance(self.stage, Stage):
-            raise InputError(f"Optimistic({self.stage!r}); accepted: a stage, such as Calibration()")
+        check(self, stage=Stage)
 
     def shape(self, classifier: SceneClassifier) -> SceneClassifier:
         """As the stage does."""
@@ -77,11 +68,7 @@ class System:
     counted_by: Convention | None = None
 
     def __post_init__(self) -> None:
-        kinds = {"rules": Rules, "stages": tuple, "reported": Reported | None, "counted_by": Convention | None}
-        for name, kind in kinds.items():
-            if not isinstance(getattr(self, name), kind):
-                wanted = "a tuple of stages" if name == "stages" else f"a value of type {kind}"
-                raise InputError(f"System({name}={getattr(self, name)!r}); accepted: {wanted}")
+        check(self, rules=Rules, stages=tuple, reported=Reported | None, counted_by=Convention | None)
         for stage in self.stages:
             if not isinstance(stage, Stage):
                 raise InputError(
@@ -92,21 +79,8 @@ class System:
     @property
     def convention(self) -> Convention:
         """The report's, or `counted_by`, or that of the edition."""
-        named = next((limit.convention for limit in self.rules.limits if limit.convention), "bn2")
         given = self.reported.convention if self.reported else self.counted_by
-        return given or get_convention(named)
-
-    def untrained(self, classes: tuple[str, ...]) -> SceneClassifier:
-        """The classifier from `build`. Raises InputError, with the line, if it fails."""
-        try:
-            return self.build(classes)
-        except (TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            where = traceback.extract_tb(error.__traceback__)[1]
-            raise InputError(
-                f"{where.filename}:{where.lineno}: {error}; accepted: a build(classes) that returns a SceneClassifier"
-            ) from error
+        return given or self.rules.convention
 
 
 @dataclass(frozen=True)
@@ -140,7 +114,7 @@ def load_system(name: str | Path) -> SystemFile:
     """
     path = Path(name)
     if str(name) in SYSTEMS:
-        module = importlib.import_module(SYSTEMS[str(name)])
+        module = importlib.import_module(f"tinyscene.systems.{name}")
     elif path.suffix == ".py" and path.is_file():
         module = _import_file(path)
     else:
@@ -152,7 +126,7 @@ def load_system(name: str | Path) -> SystemFile:
     return SystemFile(file.stem, file, (module.__doc__ or "").strip(), variants)
 
 
-Shaped = list[tuple[System, int, SceneClassifier]]
+Shaped = list[tuple[Any, SceneClassifier]]
 
 
 def shapes(system: System, classifier: SceneClassifier, done: Shaped) -> list[SceneClassifier]:
@@ -160,9 +134,8 @@ def shapes(system: System, classifier: SceneClassifier, done: Shaped) -> list[Sc
     found = []
     for index, stage in enumerate(system.stages):
         begun = system.build, system.stages[: index + 1]
-        shared = [known for other, at, known in done if at == index and (other.build, other.stages[: at + 1]) == begun]
-        classifier = shared[0] if shared else stage.shape(classifier)
-        done.append((system, index, classifier))
+        classifier = next((known for way, known in done if way == begun), None) or stage.shape(classifier)
+        done.append((begun, classifier))
         found.append(classifier)
     return found
 
@@ -179,11 +152,6 @@ def stage_label(stage: Stage) -> str:
         elif callable(value) and hasattr(value, "__name__"):
             label += f" {value.__name__}"
     return label
-
-
-def slug(text: str) -> str:
-    """A stage's label as part of a folder's name."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
 def _import_file(path: Path) -> ModuleType:

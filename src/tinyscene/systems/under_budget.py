@@ -16,10 +16,8 @@ convolutions of stride 2, whose backward pass torch 2.13 gets wrong on a CPU (do
 import itertools
 import math
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,7 +33,7 @@ from tinyscene.models.classifier import SceneClassifier
 from tinyscene.rules import Rules
 from tinyscene.systems.edit import scale_epochs
 from tinyscene.systems.system import System
-from tinyscene.training import AdamW, Cosine, Fit, Stage
+from tinyscene.training import AdamW, Cosine, Fit
 
 BANDS = 64
 # Clips that a candidate trains on over all epochs, and the fewest epochs: small sets are repeated more often.
@@ -101,35 +99,27 @@ quantize = Quantize(fit=replace(tune, epochs=8, optimizer=AdamW(lr=2e-4, weight_
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network at one width, and the stages that bring it under the budget."""
+    """One network at one width, and the stages that bring it under the budget; `scale` multiplies their epochs."""
 
     network: str
-    arguments: dict[str, Any] = field(hash=False)
-    rules: Rules = field(hash=False)
+    arguments: dict[str, Any]
+    rules: Rules
     scale: float
 
     @property
     def name(self) -> str:
         """The variant's name, such as cp_mobile_24."""
-        numbers = "_".join(str(value) for value in _flat(self.arguments.values()))
-        return f"{self.network}_{numbers}"
+        values = (value if isinstance(value, tuple) else (value,) for value in self.arguments.values())
+        return "_".join(map(str, (self.network, *itertools.chain(*values))))
 
     @property
     def epochs(self) -> int:
         """Epochs in full."""
         return int(scale_epochs(train, self.scale).epochs)
 
-    @property
-    def build(self) -> Callable[[tuple[str, ...]], SceneClassifier]:
-        """Class names -> untrained classifier."""
-        return partial(build, self.network, self.arguments)
-
-    def at_rung(self, rung: int) -> System:
-        """Stages: trained to the rung's share of the epochs, pruned, tuned and quantized, at the end by training."""
-        fit = scale_epochs(train, self.scale)
-        ends = [max(1, round(share * fit.epochs)) for share in RUNGS[: rung + 1]]
-        fits = [replace(fit, start_after=a, stop_after=b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-        return self._system(tuple(fits), last=rung == len(RUNGS) - 1)
+    def build(self, classes: tuple[str, ...]) -> SceneClassifier:
+        """The untrained classifier."""
+        return build(self.network, self.arguments, classes)
 
     @property
     def pruning(self) -> BudgetPruning:
@@ -137,13 +127,14 @@ class Candidate:
         limits: dict[str, Any] = {_ASKED[limit.quantity]: limit.at_most for limit in self.rules.limits}
         return BudgetPruning(**limits, at="int8", clip_s=self.rules.clip_s)
 
-    @property
-    def whole(self) -> System:
-        """All epochs at once."""
-        return self._system((scale_epochs(train, self.scale),), last=True)
-
-    def _system(self, fits: tuple[Stage, ...], *, last: bool) -> System:
-        rounded = quantize if last else Quantize()
+    def system(self, rung: int | None = None) -> System:
+        """Stages: trained to the end of a rung, or in full, pruned, tuned and quantized; at the end by training."""
+        fit = scale_epochs(train, self.scale)
+        fits = [fit]
+        if rung is not None:
+            ends = [0, *(max(1, round(share * fit.epochs)) for share in RUNGS[: rung + 1])]
+            fits = [replace(fit, start_after=a, stop_after=b) for a, b in itertools.pairwise(ends)]
+        rounded = quantize if rung in (None, len(RUNGS) - 1) else Quantize()
         stages = (*fits, self.pruning, *scale_epochs((tune, rounded), self.scale))
         return System(self.rules, self.build, stages, counted_by=CONVENTIONS["bn4"])
 
@@ -179,24 +170,23 @@ def seconds_a_clip(one: Candidate) -> float:
     return (time.monotonic() - started) / train.batch_size
 
 
-def minutes_of(left: list[Candidate], clips: int, seconds_each: list[float]) -> float:
+def minutes_of(epochs: int, clips: Clips, seconds_each: Sequence[float]) -> float:
     """Minutes that all rungs and the final training will take; a rough estimate.
 
     Args:
-        left: the candidates, of which half, of medium speed, are assumed to continue.
-        clips: in the training part.
-        seconds_each: `seconds_a_clip` of every candidate.
+        epochs: in full.
+        seconds_each: `seconds_a_clip` of every candidate, of which half, of medium speed, are assumed to continue.
     """
-    seconds = [one.epochs * clips * each for one, each in zip(left, seconds_each, strict=True)]
-    shares, total = [0.0, *RUNGS], 0.0
-    for begun, ended in itertools.pairwise(shares):
+    seconds = [epochs * len(clips.train) * each for each in seconds_each]
+    total = 0.0
+    for begun, ended in itertools.pairwise((0.0, *RUNGS)):
         # Pruning, tuning and counting: a tenth of the epochs, and some seconds.
         total += sum((ended - begun + 0.1) * one + 10 for one in seconds)
         seconds = sorted(seconds)[len(seconds) // 4 :][: (len(seconds) + 1) // 2]
     return (total + 1.3 * max(seconds) + 60) / 60
 
 
-def scale_for(minutes: float, left: list[Candidate], clips: Clips, seconds_each: list[float]) -> float:
+def scale_for(minutes: float, clips: Clips, seconds_each: Sequence[float]) -> float:
     """The `epochs_scale`, at most 1, at which everything takes this many minutes here.
 
     Raises:
@@ -205,19 +195,15 @@ def scale_for(minutes: float, left: list[Candidate], clips: Clips, seconds_each:
     if not 0 < minutes < math.inf:
         raise InputError(f"--minutes {minutes:g}; accepted: a number above 0, such as 30")
     full = max(LEAST_EPOCHS, round(epochs_of(clips, 1.0) * train.epochs))
-
-    def takes(epochs: int) -> float:
-        scaled = [replace(one, scale=epochs / train.epochs) for one in left]
-        return minutes_of(scaled, len(clips.train), seconds_each)
-
-    if (least := takes(LEAST_EPOCHS)) > minutes:
-        raise InputError(
-            f"--minutes {minutes:g}: at this machine's current load, {LEAST_EPOCHS} epochs in full of "
-            f"{len(left)} candidates, the fewest, take about {math.ceil(least)} minutes; accepted: --minutes "
-            f"{math.ceil(least)} or more, or fewer networks (--network)"
-        )
-    epochs = bisect_right(range(LEAST_EPOCHS, full + 1), minutes, key=takes) + LEAST_EPOCHS - 1
-    return epochs / train.epochs / epochs_of(clips, 1.0)
+    for epochs in range(full, LEAST_EPOCHS - 1, -1):
+        if minutes_of(epochs, clips, seconds_each) <= minutes:
+            return epochs / train.epochs / epochs_of(clips, 1.0)
+    least = math.ceil(minutes_of(LEAST_EPOCHS, clips, seconds_each))
+    raise InputError(
+        f"--minutes {minutes:g}: at this machine's current load, {LEAST_EPOCHS} epochs in full of "
+        f"{len(seconds_each)} candidates, the fewest, take about {least} minutes; accepted: --minutes "
+        f"{least} or more, or fewer networks (--network)"
+    )
 
 
 def _share(ledger: Ledger, rules: Rules) -> float:
@@ -229,7 +215,3 @@ def _share(ledger: Ledger, rules: Rules) -> float:
         "ram": ledger.peak_ram_bytes / 2,
     }
     return max(measured[limit.quantity] / limit.at_most for limit in rules.limits)
-
-
-def _flat(values: Any) -> list[Any]:
-    return [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
