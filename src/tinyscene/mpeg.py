@@ -6,10 +6,14 @@ frames and stops there, which cuts files of variable bit rate. With such a heade
 Headers: ISO/IEC 11172-3, 2.4.2.3; ISO/IEC 13818-3 for half the rates, and MPEG 2.5 for a quarter.
 """
 
-import io
 import mmap
+import shutil
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, NamedTuple
+
+from tinyscene.errors import InputError
 
 _RATES = (44_100, 48_000, 32_000)
 # By (MPEG 1, layer): kbit/s of the indices 1 to 14. Index 0, of any rate, is not followed.
@@ -45,20 +49,47 @@ class Header(NamedTuple):
         mono = self.bits >> 6 & 3 == _MONO
         return 4 + ((17 if mono else 32) if self.first else (9 if mono else 17))
 
+    def like(self, other: "Header | None") -> bool:
+        """Whether the other may be of the same file: of the same version, layer and sample rate."""
+        return other is not None and not (self.bits ^ other.bits) & _COMMON
+
 
 class Frames(NamedTuple):
-    """Complete frames of a file and their samples, the number that its header claims, and whether the last is cut."""
+    """The complete frames of a file, the number that its header claims, and whether the last is cut."""
 
     whole: int
-    samples: int
     claimed: int | None
     cut: bool
     begin: int
     """Offset of the first frame of sound."""
-    xing: bytes
-    """A frame that holds their number; empty for layers I and II, which have none."""
+    head: Header
 
 
+def counted(path: Path) -> IO[bytes] | None:
+    """The file with the number of its frames put before them; None where it has one, or needs none (layers I and II).
+
+    Raises:
+        InputError: the file ends within a frame, or holds fewer than it claims.
+    """
+    found = frames_of(path)
+    if found is None:
+        return None
+    # Some writers also count the frame that holds the number.
+    if found.cut or (found.claimed or 0) > found.whole + 1:
+        claimed = "its last frame is cut" if found.cut else f"its header claims {found.claimed} codec frames"
+        raise InputError(f"{path}: truncated, {claimed}, the file holds {found.whole} whole; accepted: a complete file")
+    if found.head.layer != 3 or (found.claimed is not None and found.claimed >= found.whole):
+        return None
+    copy = TemporaryFile()  # noqa: SIM115
+    with path.open("rb") as file:
+        file.seek(found.begin)
+        copy.write(_xing(found.head, found.whole))
+        shutil.copyfileobj(file, copy)
+    copy.seek(0)
+    return copy
+
+
+@lru_cache(maxsize=256)
 def header_of(four: bytes) -> Header | None:
     """The header in four bytes; None if there is none."""
     bits = int.from_bytes(four, "big")
@@ -84,24 +115,19 @@ def frames_of(path: Path) -> Frames | None:
         claimed = _claimed(data[at : at + head.length], head)
         begin = at if claimed is None else at + head.length
         count, at = 0, begin
-        lengths: dict[bytes, int] = {}
         while at < end:
             four = data[at : at + 4]
-            length = lengths.get(four, 0)
-            if not length:
-                here = header_of(four)
-                if here is None or (here.bits ^ head.bits) & _COMMON:
-                    # A header counts as cut by the end if its remaining bytes fit.
-                    if end - at < 4 and four[: end - at] == head.bits.to_bytes(4, "big")[: end - at]:
-                        break
-                    at = _next(data, at, end, head)
-                    continue
-                length = lengths[four] = here.length
-            if at + length > end:
+            here = header_of(four)
+            if here is None or not head.like(here):
+                # A header counts as cut by the end if its remaining bytes fit.
+                if end - at < 4 and four[: end - at] == head.bits.to_bytes(4, "big")[: end - at]:
+                    break
+                at = _next(data, at, end, head)
+                continue
+            if at + here.length > end:
                 break
-            count, at = count + 1, at + length
-        xing = _xing(head, count) if head.layer == 3 else b""
-        return Frames(count, head.samples, claimed or None, at < end, begin, xing)
+            count, at = count + 1, at + here.length
+        return Frames(count, claimed or None, at < end, begin, head)
 
 
 def _next(data: mmap.mmap, at: int, end: int, like: Header | None) -> int:
@@ -111,10 +137,9 @@ def _next(data: mmap.mmap, at: int, end: int, like: Header | None) -> int:
             size = [byte & 127 for byte in data[at + 6 : at + 10]]
             at += 10 + sum(part << 7 * place for place, part in enumerate(reversed(size)))
         head = header_of(data[at : at + 4])
-        if head is not None and not (like and (head.bits ^ like.bits) & _COMMON):
+        if head is not None and (like is None or head.like(like)):
             behind = at + head.length
-            after = header_of(data[behind : behind + 4])
-            if behind == end or (after is not None and not (head.bits ^ after.bits) & _COMMON):
+            if behind == end or head.like(header_of(data[behind : behind + 4])):
                 return at
         at = data.find(b"\xff", at + 1, end)
     return end
@@ -138,38 +163,3 @@ def _xing(head: Header, count: int) -> bytes:
     frame = next(one for one in found if one is not None and one.length >= one.xing_at + 120)
     body = b"Xing" + (1).to_bytes(4, "big") + count.to_bytes(4, "big")
     return (frame.bits.to_bytes(4, "big") + bytes(frame.xing_at - 4) + body).ljust(frame.length, b"\0")
-
-
-class Behind(io.RawIOBase):
-    """A file from `begin` on, behind other bytes, that can be read and sought as one."""
-
-    def __init__(self, front: bytes, path: Path, begin: int) -> None:
-        self._front, self._begin, self._at = front, begin, 0
-        self._file = path.open("rb")
-        self._length = len(front) + path.stat().st_size - begin
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        into = memoryview(buffer).cast("B")
-        front = self._front[self._at : self._at + len(into)]
-        self._file.seek(self._begin + max(0, self._at - len(self._front)))
-        data = front + self._file.read(len(into) - len(front))
-        into[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

@@ -75,7 +75,7 @@ BAD = {
     "NaN": (lambda d: spoilt(d / "x.wav", 7, np.nan), "sample 7 is nan; accepted: finite samples"),
     "infinite": (lambda d: spoilt(d / "x.wav", 9, -np.inf), "sample 9 is -inf"),
     "silent": (lambda d: write(d / "x.wav", 0 * NOISE), "silent, every sample is zero"),
-    "gigabytes": (lambda d: claiming_gigabytes(d / "x.wav", riff=True), "truncated, the header claims 3,000,000,044"),
+    "gigabytes": (lambda d: claiming_gigabytes(d / "x.wav", riff=True), "truncated, the header claims 3,000,000,000"),
     "gigabytes of data": (lambda d: claiming_gigabytes(d / "x.wav", riff=False), "truncated"),
     "gigabytes of FLAC": (lambda d: flac_claiming_gigabytes(d / "x.flac"), "truncated|broken"),
 }
@@ -129,6 +129,18 @@ def test_chunks_of_odd_length_are_padded(tmp_path):
     struct.pack_into("<I", data, 4, len(data) - 8)
     assert len(audio.read(bytes_of(tmp_path / "y.wav", data))) == len(NOISE)
     struct.pack_into("<I", data, 4, len(data) - 1008)
+    with pytest.raises(InputError, match="truncated, the header claims"):
+        audio.read(bytes_of(tmp_path / "z.wav", data[:-1000]))
+
+
+@pytest.mark.parametrize("tags", [1, 100])
+def test_a_wav_behind_tags(tmp_path, tags):
+    """A hundred of 50 bytes fill libsndfile's log before the samples."""
+    whole = write(tmp_path / "x.wav", NOISE).read_bytes()
+    info = b"LIST" + struct.pack("<I", 58 * tags + 4) + b"INFO" + (b"ICMT" + struct.pack("<I", 50) + b"x" * 50) * tags
+    data = bytearray(whole[:36] + info + whole[36:])
+    struct.pack_into("<I", data, 4, len(data) - 8)
+    assert len(audio.read(bytes_of(tmp_path / "y.wav", data))) == len(NOISE)
     with pytest.raises(InputError, match="truncated, the header claims"):
         audio.read(bytes_of(tmp_path / "z.wav", data[:-1000]))
 
