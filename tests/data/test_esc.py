@@ -126,14 +126,6 @@ def test_what_is_not_esc(tmp_path, trees):
         load_esc10(tmp_path)
 
 
-def test_bad_fold(tmp_path, trees):
-    shutil.copytree(trees["esc10"], tmp_path / "esc")
-    text = (tmp_path / "esc" / "meta.csv").read_text().replace("1-1000-A.ogg,1,", "1-1000-A.ogg,one,")
-    (tmp_path / "esc" / "meta.csv").write_text(text)
-    with pytest.raises(InputError, match=r"meta.csv:2: fold 'one'; accepted: a number"):
-        load_esc10(tmp_path / "esc", test_fold=3)
-
-
 def test_real_esc10(shared_data):
     root = shared_data("esc10")
     clips = data.load(root)

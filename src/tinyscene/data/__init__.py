@@ -10,10 +10,10 @@ from typing import Any
 from tinyscene.data.cache import Waveforms, decode
 from tinyscene.data.check import DataReport, check
 from tinyscene.data.clips import Clip, Clips
-from tinyscene.data.download import download
 from tinyscene.data.esc import is_esc, load_esc10, load_esc50
 from tinyscene.data.folder import load_csv, load_folder
 from tinyscene.data.tau import (
+    download,
     is_tau,
     load_synthetic,
     load_tau2019,
