@@ -25,7 +25,7 @@ def faulty(tmp_path, tau_tree, sound):
     sound(audio / "metro-lisbon-20-520-a.wav", rate=16_000)
     sound(audio / "metro-lisbon-20-520-b.wav", channels=2)
     sound(audio / "metro-lisbon-21-521-a.wav", seconds=0.2)
-    sound(root / "extra" / "[bold]x.wav")
+    sound(audio / "[bold]x.wav")
     sound(audio / "tram-milan-94-777-a.wav")
     train = root / "evaluation_setup" / "fold1_train.csv"
     train.write_text(train.read_text() + "audio/tram-milan-94-777-a.wav\ttram\n")
@@ -51,7 +51,7 @@ def test_every_fault_is_found(faulty):
     )
     # The unused part of the set, and the file that is not of it.
     assert len(report.unlisted) == 20 + 1
-    assert "extra/[bold]x.wav" in report.unlisted
+    assert "audio/[bold]x.wav" in report.unlisted
 
 
 def test_shared_recordings_and_twins_are_found_and_dropped(tmp_path, sound):
