@@ -1,4 +1,4 @@
-"""The frames of an MPEG audio file (layers I to III), counted one by one.
+"""The frames of an MP3 file (MPEG audio, layer III), counted one by one.
 
 Without a header that counts them (Xing), libsndfile estimates the length of such a file from the bit rate of its first
 frames and stops there, which cuts files of variable bit rate. With such a header before the frames, it reads all.
@@ -16,14 +16,10 @@ from typing import IO, NamedTuple
 from tinyscene.errors import InputError
 
 _RATES = (44_100, 48_000, 32_000)
-# By (MPEG 1, layer): kbit/s of the indices 1 to 14. Index 0, of any rate, is not followed.
+# In MPEG 1 and in the others: kbit/s of the indices 1 to 14. Index 0, of any rate, is not followed.
 _KBITS = {
-    (True, 1): tuple(range(32, 449, 32)),
-    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 # Common to all frames of a file: sync word, version, layer, sample rate.
 _COMMON = 0xFFFE0C00
@@ -37,20 +33,17 @@ class Header(NamedTuple):
     bits: int
     first: bool
     """MPEG 1, rather than the versions of lower rates."""
-    layer: int
-    samples: int
-    """Of every channel in a frame."""
     length: int
     """Bytes of the frame, with its header."""
 
     @property
     def xing_at(self) -> int:
-        """Offset of a Xing header: behind the side information of layer III."""
+        """Offset of a Xing header: behind the side information."""
         mono = self.bits >> 6 & 3 == _MONO
         return 4 + ((17 if mono else 32) if self.first else (9 if mono else 17))
 
     def like(self, other: "Header | None") -> bool:
-        """Whether the other may be of the same file: of the same version, layer and sample rate."""
+        """Whether the other may be of the same file: of the same version and sample rate."""
         return other is not None and not (self.bits ^ other.bits) & _COMMON
 
 
@@ -66,7 +59,7 @@ class Frames(NamedTuple):
 
 
 def counted(path: Path) -> IO[bytes] | None:
-    """The file with the number of its frames put before them; None where it has one, or needs none (layers I and II).
+    """The file with the number of its frames put before them; None where it has one.
 
     Raises:
         InputError: the file ends within a frame, or holds fewer than it claims.
@@ -78,7 +71,7 @@ def counted(path: Path) -> IO[bytes] | None:
     if found.cut or (found.claimed or 0) > found.whole + 1:
         claimed = "its last frame is cut" if found.cut else f"its header claims {found.claimed} codec frames"
         raise InputError(f"{path}: truncated, {claimed}, the file holds {found.whole} whole; accepted: a complete file")
-    if found.head.layer != 3 or (found.claimed is not None and found.claimed >= found.whole):
+    if found.claimed is not None and found.claimed >= found.whole:
         return None
     copy = TemporaryFile()  # noqa: SIM115
     with path.open("rb") as file:
@@ -94,14 +87,11 @@ def header_of(four: bytes) -> Header | None:
     """The header in four bytes; None if there is none."""
     bits = int.from_bytes(four, "big")
     version, layer, kbits, rate = bits >> 19 & 3, 4 - (bits >> 17 & 3), bits >> 12 & 15, bits >> 10 & 3
-    if len(four) < 4 or bits >> 21 != 0x7FF or version == 1 or layer == 4 or kbits in (0, 15) or rate == 3:
+    if len(four) < 4 or bits >> 21 != 0x7FF or version == 1 or layer != 3 or kbits in (0, 15) or rate == 3:
         return None
     first = version == 3
     hz = _RATES[rate] >> {3: 0, 2: 1, 0: 2}[version]
-    samples = 384 if layer == 1 else 576 if layer == 3 and not first else 1152
-    unit = 4 if layer == 1 else 1
-    length = (samples // 8 // unit * 1000 * _KBITS[first, layer][kbits - 1] // hz + (bits >> 9 & 1)) * unit
-    return Header(bits, first, layer, samples, length)
+    return Header(bits, first, (144_000 if first else 72_000) * _KBITS[first][kbits - 1] // hz + (bits >> 9 & 1))
 
 
 def frames_of(path: Path) -> Frames | None:

@@ -15,9 +15,6 @@ from tinyscene.errors import InputError
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 NAMED = 5
-_SEPARATE = (
-    "accepted: every recording in one split, or --drop-shared (drop_shared=True), which leaves it out of training"
-)
 
 
 class Clip(NamedTuple):
@@ -196,7 +193,8 @@ class Clips:
             what = "recording is" if len(leaks) == 1 else "recordings are"
             raise InputError(
                 f"{self.root} ({self.name}): {len(leaks)} {what} in more than one split, the first is {leaks[0]}; "
-                f"{_SEPARATE}"
+                f"accepted: every recording in one split, or --drop-shared (drop_shared=True), which leaves it out of "
+                f"training"
             )
 
     def drop_shared(self, contents: Mapping[str, str] | None = None) -> "Clips":
