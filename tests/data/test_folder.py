@@ -275,7 +275,6 @@ def test_another_root(listed, tmp_path):
         ("filename,label,fold", [f"{r},{n % 2}" for n, r in enumerate(ROWS)], {"test_fold": 7}, "accepted: 0, 1"),
         ("filename,label,fold", [f"{r},{n % 2 or ''}" for n, r in enumerate(ROWS)], {}, "list.csv:2: no fold"),
         ("filename,label", ROWS, {"test_fold": 1}, "a table with the column fold"),
-        ("filename,label,duration_s", [f"{r},0" for r in ROWS], {}, "list.csv:2: duration_s 0"),
         ("filename,label", [*ROWS, "bus0.wav,bus"], {}, r"list.csv:14: bus0.wav duplicates list.csv:2"),
     ],
 )

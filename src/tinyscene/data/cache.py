@@ -147,26 +147,18 @@ def decode(
     found = dict(_read_contents(store, store.stat().st_mtime_ns)) if store.is_dir() else {}
     lacking = {content: path for path, content in hashes.items() if content not in found}
 
-    def one(item: tuple[str, str]) -> tuple[str, audio.Waveform | str]:
-        content, path = item
-        try:
-            return content, audio.read(clips.root / path, sample_rate, channel)
-        except InputError as error:
-            return content, str(error)
+    def read(path: str) -> audio.Waveform:
+        return audio.read(clips.root / path, sample_rate, channel)
 
-    done = track(in_order(one, lacking.items()), f"decoding at {sample_rate} Hz", len(lacking), quiet=quiet)
+    waveforms = track(in_order(read, lacking.values()), f"decoding at {sample_rate} Hz", len(lacking), quiet=quiet)
+    done = zip(lacking, waveforms, strict=True)
     while lacking and (batch := list(islice(done, FILES_A_SHARD))):
         found |= _write(store, {content: got for content, got in batch if not isinstance(got, str)})
         reasons |= {content: got for content, got in batch if isinstance(got, str)}
-    kept: list[tuple[Clip, Slice]] = []
-    skipped: list[tuple[Clip, str]] = []
-    for clip in clips:
-        content = hashes.get(clip.path, clip.path)
-        got = reasons.get(content) or _cut(clip, found[content], sample_rate, clips.root)
-        if isinstance(got, str):
-            skipped.append((clip, got))
-        else:
-            kept.append((clip, got))
+    contents = ((clip, hashes.get(clip.path, clip.path)) for clip in clips)
+    cuts = [(clip, reasons.get(key) or _cut(clip, found[key], sample_rate, clips.root)) for clip, key in contents]
+    kept = [(clip, got) for clip, got in cuts if isinstance(got, Slice)]
+    skipped = [(clip, got) for clip, got in cuts if isinstance(got, str)]
     if skipped and not skip_bad:
         what = "1 clip" if len(skipped) == 1 else f"{len(skipped)} clips"
         lines = [f"{what} can't be used (--skip-bad sets such clips aside):"]
@@ -177,12 +169,22 @@ def decode(
     return Waveforms(left, sample_rate, tuple(where for _, where in kept), tuple(skipped))
 
 
-def in_order(one: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """As `map`, in threads, but no more than a shard ahead: memory stays bounded whatever the data set."""
+def in_order(one: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result | str]:
+    """As `map`, in threads, with the message of an InputError instead of a result.
+
+    No more than a shard ahead: memory stays bounded whatever the data set.
+    """
+
+    def attempt(item: Item) -> Result | str:
+        try:
+            return one(item)
+        except InputError as error:
+            return str(error)
+
     queue = iter(items)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while ahead := list(islice(queue, FILES_A_SHARD)):
-            yield from pool.map(one, ahead)
+            yield from pool.map(attempt, ahead)
 
 
 def _cut(clip: Clip, whole: Slice, sample_rate: int, root: Path) -> Slice | str:
@@ -251,7 +253,7 @@ def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> 
     except (OSError, ValueError):  # none yet, or cut short
         memo = {}
 
-    def one(path: str) -> list[Any] | str:
+    def one(path: str) -> list[Any]:
         try:
             stat = (root / path).stat()
             stamp = [stat.st_size, stat.st_mtime_ns]
@@ -260,7 +262,7 @@ def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> 
             with (root / path).open("rb") as file:
                 return [*stamp, hashlib.file_digest(file, "sha256").hexdigest()[:32]]
         except OSError as error:
-            return f"{root / path}: {error.strerror or error}; accepted: a sound file ({audio.ACCEPTED})"
+            raise InputError(f"{root / path}: {error.strerror or error}; accepted: {audio.ACCEPTED}") from error
 
     known = memo.keys() >= set(paths)
     done = track(in_order(one, paths), "hashing the files", len(paths), quiet=quiet or known)

@@ -13,7 +13,6 @@ from tinyscene.data.cache import in_order
 from tinyscene.data.clips import SPLITS, Clips
 from tinyscene.data.folder import sound_files
 from tinyscene.data.tables import missing
-from tinyscene.errors import InputError
 from tinyscene.progress import track
 from tinyscene.tables import APART, table
 
@@ -128,12 +127,8 @@ def tables(report: DataReport) -> "RenderableType":
 def _decoded(clips: Clips, paths: list[str], quiet: bool) -> tuple[dict[str, Facts], dict[str, str], dict[str, str]]:
     """By path, each file's format and length, why some can't be used, and a hash of the others' samples."""
 
-    def one(path: str) -> tuple[Facts, str] | str:
-        try:
-            header = audio.probe(clips.root / path)
-            waveform = audio.read(clips.root / path)
-        except InputError as error:
-            return str(error)
+    def one(path: str) -> tuple[Facts, str]:
+        header, waveform = audio.probe(clips.root / path), audio.read(clips.root / path)
         values = (header.sample_rate, header.channels, round(len(waveform) / header.sample_rate, 3))
         return dict(zip(KEYS, values, strict=True)), hashlib.sha256(waveform.tobytes()).hexdigest()
 

@@ -221,15 +221,12 @@ def _clip(row: Row, label: str, classes: tuple[str, ...], split: Split) -> Clip:
         raise InputError(
             f"{row.where}: {label} {scene!r} of {cells['filename']}; accepted: {', '.join(filter(None, classes))}"
         )
-    duration_s = seconds(row, "duration_s")
-    if duration_s == 0:
-        raise InputError(f"{row.where}: duration_s 0; accepted: above 0, or an empty cell for the rest of the file")
     return Clip(
         cells["filename"],
         scene,
         split,
         seconds(row, "start_s") or 0.0,
-        duration_s,
+        seconds(row, "duration_s"),
         cells.get("device", ""),
         cells.get("city", ""),
         cells.get("recording") or cells["filename"],
