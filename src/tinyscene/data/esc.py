@@ -29,8 +29,6 @@ NAME = re.compile(r"(\d+)-(\d+)-[A-Z]+")
 def load_esc10(
     root: Path | str,
     test_fold: int | None = None,
-    *,
-    seed: int = 0,
     **settling: Unpack[Settling],
 ) -> Clips:
     """ESC-10, from its own tree or out of ESC-50's.
@@ -38,24 +36,21 @@ def load_esc10(
     Args:
         root: the folder of the tree.
         test_fold: the fold to test on; the highest where None.
-        seed: of the cut into training and validation.
         settling: see `Settling`.
 
     Raises:
         InputError: the tree is not in one of the layouts above, or is incomplete.
     """
-    return _load("esc10", 10, root, test_fold, seed, settling)
+    return _load("esc10", 10, root, test_fold, settling)
 
 
 def load_esc50(
     root: Path | str,
     test_fold: int | None = None,
-    *,
-    seed: int = 0,
     **settling: Unpack[Settling],
 ) -> Clips:
     """ESC-50. Arguments and errors as of `load_esc10`."""
-    return _load("esc50", 50, root, test_fold, seed, settling)
+    return _load("esc50", 50, root, test_fold, settling)
 
 
 def is_esc(root: Path) -> str | None:
@@ -68,7 +63,7 @@ def is_esc(root: Path) -> str | None:
     return ("esc50" if len(found) > 10 else "esc10") if found else None
 
 
-def _load(name: str, classes: int, root: Path | str, test_fold: int | None, seed: int, settling: Settling) -> Clips:
+def _load(name: str, classes: int, root: Path | str, test_fold: int | None, settling: Settling) -> Clips:
     top = folder(root)
     source, rows = _listed(top)
     if name == "esc10" and "esc10" in rows[0].cells:
@@ -81,7 +76,7 @@ def _load(name: str, classes: int, root: Path | str, test_fold: int | None, seed
         Clip(cells["filename"], cells["category"], split, recording=cells["src_file"], row=where)
         for (where, cells), split in zip(rows, splits, strict=True)
     )
-    return settle(Clips(name, top, scenes, clips, other_sounds(top), published=True), seed=seed, **settling)
+    return settle(Clips(name, top, scenes, clips, other_sounds(top), published=True), **settling)
 
 
 def _in_esc10(row: Row) -> bool:

@@ -27,7 +27,6 @@ def load_folder(
     *,
     test_fold: str | int | None = None,
     test_fraction: float = 0.2,
-    seed: int = 0,
     **settling: Unpack[Settling],
 ) -> Clips:
     """Clips of a folder that holds a folder per class, the sound files at any depth inside it.
@@ -41,7 +40,6 @@ def load_folder(
         root: the folder.
         test_fold: the fold to test on; the highest where None.
         test_fraction: share of the clips of every class, where the folder names no test split.
-        seed: of the cuts.
         settling: see `Settling`.
 
     Raises:
@@ -59,7 +57,7 @@ def load_folder(
             f"list the files in a table with filename, label and city (--data takes a .csv)",
         )
     clips = Clips("folder", top, tuple(sorted({clip.scene or "" for clip in rows})), tuple(rows), notes)
-    return settle(clips, seed=seed, test_fraction=None if len(clips.test) else test_fraction, **settling)
+    return settle(clips, test_fraction=None if len(clips.test) else test_fraction, **settling)
 
 
 def load_csv(
@@ -69,7 +67,6 @@ def load_csv(
     test_fold: str | int | None = None,
     classes: Sequence[str] | None = None,
     test_fraction: float = 0.2,
-    seed: int = 0,
     **settling: Unpack[Settling],
 ) -> Clips:
     """Clips listed in a table, with the columns filename and label (or scene_label, or category).
@@ -84,7 +81,6 @@ def load_csv(
         test_fold: the fold to test on; the highest where None.
         classes: the labels to accept, in this order; those found, sorted, where None.
         test_fraction: share of the clips of every class, where the table names no test split.
-        seed: of the cuts.
         settling: see `Settling`.
 
     Raises:
@@ -104,7 +100,7 @@ def load_csv(
     splits = _splits(path, rows, test_fold)
     listed = tuple(_clip(row, label, accepted, split) for row, split in zip(rows, splits, strict=True))
     fraction = test_fraction if {"split", "fold"}.isdisjoint(header) else None
-    return settle(Clips(path.stem, top, accepted, listed), seed=seed, test_fraction=fraction, **settling)
+    return settle(Clips(path.stem, top, accepted, listed), test_fraction=fraction, **settling)
 
 
 def sound_files(top: Path, *, deep: bool = True, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Path]:

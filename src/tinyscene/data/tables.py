@@ -150,6 +150,8 @@ def folder(root: Path | str) -> Path:
 class Settling(TypedDict, total=False):
     """Settings of every loader, applied by `settle`."""
 
+    seed: int
+    """Of the cuts into training, validation and test  [default: 0]."""
     allow_missing: bool
     """Leave out listed files that are not on disk, with a note instead of an error  [default: False]."""
     strict: bool
@@ -171,9 +173,8 @@ def settle(
 
     Args:
         clips: as listed.
-        seed: of the cuts.
         test_fraction: share of the clips to cut a test split of; None keeps the source's.
-        allow_missing, strict, drop_shared: see `Settling`.
+        seed, allow_missing, strict, drop_shared: see `Settling`.
 
     Raises:
         InputError: if strict, a listed file is missing, a class has too few recordings to cut, a split lacks a class,

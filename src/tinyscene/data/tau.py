@@ -12,27 +12,24 @@ two scenes and none is on both sides, so this key neither merges scenes nor leak
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
 from typing import Unpack
 
 from tinyscene.data.clips import Clip, Clips, Split
 from tinyscene.data.tables import Row, Settling, folder, read_table, settle, without_missing
 from tinyscene.errors import InputError
 
-CONTEXTS: Mapping[str, str] = MappingProxyType(
-    {
-        "airport": "indoor",
-        "bus": "transportation",
-        "metro": "transportation",
-        "metro_station": "indoor",
-        "park": "outdoor",
-        "public_square": "outdoor",
-        "shopping_mall": "indoor",
-        "street_pedestrian": "outdoor",
-        "street_traffic": "outdoor",
-        "tram": "transportation",
-    }
-)
+CONTEXTS = {
+    "airport": "indoor",
+    "bus": "transportation",
+    "metro": "transportation",
+    "metro_station": "indoor",
+    "park": "outdoor",
+    "public_square": "outdoor",
+    "shopping_mall": "indoor",
+    "street_pedestrian": "outdoor",
+    "street_traffic": "outdoor",
+    "tram": "transportation",
+}
 SCENES = tuple(CONTEXTS)
 DEVICES = ("a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6")
 SUBSETS = (5, 10, 25, 50, 100)
@@ -45,31 +42,30 @@ THREE_CLASSES = "tau2020-3class"
 _SECONDS = ("tau2022-mobile", "synthetic")
 
 
-def load_tau2019(root: Path | str, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
+def load_tau2019(root: Path | str, **settling: Unpack[Settling]) -> Clips:
     """TAU Urban Acoustic Scenes 2019: ten scenes, 10 s, device a. Arguments as of `load_tau2022_mobile`."""
-    return _load("tau2019", root, TRAIN, seed, settling)
+    return _load("tau2019", root, TRAIN, settling)
 
 
-def load_tau2020_mobile(root: Path | str, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
+def load_tau2020_mobile(root: Path | str, **settling: Unpack[Settling]) -> Clips:
     """TAU Urban Acoustic Scenes 2020 Mobile: ten scenes, 10 s. Arguments as of `load_tau2022_mobile`."""
-    return _load("tau2020-mobile", root, TRAIN, seed, settling)
+    return _load("tau2020-mobile", root, TRAIN, settling)
 
 
-def load_tau2020_3class(root: Path | str, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
+def load_tau2020_3class(root: Path | str, **settling: Unpack[Settling]) -> Clips:
     """TAU Urban Acoustic Scenes 2020 3Class: indoor, outdoor, transportation; 10 s, device a.
 
     Arguments as of `load_tau2022_mobile`.
     """
-    return _load(THREE_CLASSES, root, TRAIN, seed, settling)
+    return _load(THREE_CLASSES, root, TRAIN, settling)
 
 
-def load_tau2022_mobile(root: Path | str, subset: int = 100, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
+def load_tau2022_mobile(root: Path | str, subset: int = 100, **settling: Unpack[Settling]) -> Clips:
     """TAU Urban Acoustic Scenes 2022 Mobile: ten scenes, 1 s.
 
     Args:
         root: the folder of the tree.
         subset: percentage of the training list, as in the challenges of 2024 and 2025 (split5.csv ... split50.csv).
-        seed: of the cut into training and validation.
         settling: see `Settling`.
 
     Raises:
@@ -78,12 +74,12 @@ def load_tau2022_mobile(root: Path | str, subset: int = 100, *, seed: int = 0, *
     if subset not in SUBSETS:
         raise InputError(f"subset {subset!r}; accepted: {', '.join(map(str, SUBSETS))} (percent)")
     train = TRAIN if subset == 100 else f"split{subset}.csv"
-    return _load("tau2022-mobile", root, train, seed, settling)
+    return _load("tau2022-mobile", root, train, settling)
 
 
-def load_synthetic(root: Path | str, *, seed: int = 0, **settling: Unpack[Settling]) -> Clips:
+def load_synthetic(root: Path | str, **settling: Unpack[Settling]) -> Clips:
     """A tree that `tinyscene.data.synthetic` rendered, in the layout of 2022 Mobile. Arguments as there."""
-    return _load("synthetic", root, TRAIN, seed, settling)
+    return _load("synthetic", root, TRAIN, settling)
 
 
 def load_tau_evaluation(
@@ -173,7 +169,7 @@ _DOWNLOADS: dict[str, tuple[str, Callable[..., Clips]]] = {
 }
 
 
-def _load(name: str, root: Path | str, train: str, seed: int, settling: Settling) -> Clips:
+def _load(name: str, root: Path | str, train: str, settling: Settling) -> Clips:
     top = folder(root)
     labels = CONTEXTS if name == THREE_CLASSES else {scene: scene for scene in SCENES}
     clips: list[Clip] = []
@@ -187,7 +183,7 @@ def _load(name: str, root: Path | str, train: str, seed: int, settling: Settling
             )
         clips += [_clip(row, split, name, labels) for row in read_table(path, ["filename", "scene_label"])]
     listed = Clips(name, top, tuple(sorted({*labels.values()})), tuple(clips), published=name != "synthetic")
-    return settle(listed, seed=seed, **settling)
+    return settle(listed, **settling)
 
 
 def _find(top: Path, name: str) -> Path | None:
