@@ -198,6 +198,17 @@ def test_a_wav_whose_outer_size_is_that_of_the_file(tmp_path):
         assert len(audio.read(tmp_path / name)) == RATE // 2
 
 
+@pytest.mark.parametrize(("outer", "inner"), [(0xFFFFFFFF, 0xFFFFFFFF), (0x7FFFF024, 0x7FFFF000)])
+def test_a_wav_from_a_pipe(tmp_path, outer, inner):
+    """ffmpeg and sox can't go back and write its length."""
+    soundfile.write(tmp_path / "x.wav", sine(440, RATE), RATE)
+    data = bytearray((tmp_path / "x.wav").read_bytes())
+    struct.pack_into("<I", data, 4, outer)
+    struct.pack_into("<I", data, 40, inner)
+    (tmp_path / "x.wav").write_bytes(data)
+    assert len(audio.read(tmp_path / "x.wav")) == RATE // 2
+
+
 def test_channels(tmp_path):
     left, right = sine(440, RATE), sine(1000, RATE)
     soundfile.write(tmp_path / "x.wav", np.stack([left, right], 1), RATE, subtype="FLOAT")

@@ -39,8 +39,8 @@ _BLOCK_FRAMES = 1 << 16
 _LOSSY_SLACK_FRAMES = 2 * 1152
 # A line of libsndfile's log on a chunk that claims other bytes than the file has.
 _CLAIM = re.compile(r"^ *(RIFF|FORM|data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-# What a program claims that writes to a pipe, such as ffmpeg, and does not know the length.
-_UNKNOWN = 0xFFFFFFFF
+# What ffmpeg and sox claim when they write to a pipe and don't know the length.
+_UNKNOWN = (0xFFFFFFFF, 0x7FFFF000)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _check_end(path: Path, file: "SoundFile") -> None:
     # The outer chunk counts where the log, of 2 kB, ends before the samples. It may be 8 bytes off: many writers do so.
     told = re.search(r"^ *(data|SSND) *:", log, re.MULTILINE)
     for chunk, claimed, held in _CLAIM.findall(log):
-        if not (told and chunk in ("RIFF", "FORM")) and int(held) + 8 < int(claimed) != _UNKNOWN:
+        if not (told and chunk in ("RIFF", "FORM")) and int(claimed) > int(held) + 8 and int(claimed) not in _UNKNOWN:
             raise InputError(
                 f"{path}: truncated, the header claims {int(claimed):,} bytes, the file has {int(held):,}; "
                 f"accepted: a complete file"

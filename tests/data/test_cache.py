@@ -181,13 +181,6 @@ def test_what_is_half_written_is_not_trusted(clips, folder, spoil):
     assert path.read_bytes() == whole
 
 
-def test_a_partial_file_is_not_read(clips, folder):
-    decode(clips, RATE, folder=folder)
-    (shard,) = folder.rglob("*.npy")
-    (shard.parent / ".x.json.1234.partial").write_text("{")
-    decode(clips, RATE, folder=folder)
-
-
 FULL_DISK = """
 import resource, sys
 from pathlib import Path

@@ -109,12 +109,6 @@ def test_a_flag_that_is_none(tmp_path, trees):
         load_esc10(tmp_path)
 
 
-def test_takes_of_one_source_stay_together(trees):
-    clips = load_esc10(trees["esc10"])
-    takes = [{clip.split for clip in clips if clip.recording == str(1000 + n)} for n in range(10)]
-    assert all(len(splits) == 1 for splits in takes)
-
-
 def test_what_is_not_esc(tmp_path, trees):
     with pytest.raises(InputError, match=r"10 classes; accepted for esc50: its 50"):
         load_esc50(trees["esc10"])
