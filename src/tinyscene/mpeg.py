@@ -106,17 +106,13 @@ def frames_of(path: Path) -> Frames | None:
         begin = at if claimed is None else at + head.length
         count, at = 0, begin
         while at < end:
-            four = data[at : at + 4]
-            here = header_of(four)
+            here = header_of(data[at : at + 4])
             if here is None or not head.like(here):
-                # A header counts as cut by the end if its remaining bytes fit.
-                if end - at < 4 and four[: end - at] == head.bits.to_bytes(4, "big")[: end - at]:
-                    break
                 at = _next(data, at, end, head)
-                continue
-            if at + here.length > end:
+            elif at + here.length > end:
                 break
-            count, at = count + 1, at + here.length
+            else:
+                count, at = count + 1, at + here.length
         return Frames(count, claimed or None, at < end, begin, head)
 
 

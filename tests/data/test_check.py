@@ -66,12 +66,15 @@ def test_shared_recordings_and_twins_are_found_and_dropped(tmp_path, sound):
             lines.append(f"{scene}{number}.wav,{scene},{split},{'x' if scene + split == 'btest' else scene}{number}")
     lines.append(f"{sound(tmp_path / 'c.wav').name},b,train,x2")
     (tmp_path / "list.csv").write_text("\n".join(lines))
+    sound(tmp_path / "elsewhere" / "x.wav")
+    beside = sound(tmp_path / "x.wav").name
     report = check(data.load(tmp_path / "list.csv", strict=False), quiet=True)
     assert report.leaking == (
         "x2 (1 in train, 1 in test)",
         "the same sound, twin.wav (train, list.csv:2) = named.flac (test, list.csv:3)",
     )
     assert not report.ok
+    assert report.unlisted == (beside,)
     left = check(data.load(tmp_path / "list.csv", strict=False, drop_shared=True), drop_shared=True, quiet=True)
     assert left.ok
     assert left.clips == report.clips - 2

@@ -82,9 +82,7 @@ def load_synthetic(root: Path | str, **settling: Unpack[Settling]) -> Clips:
     return _load("synthetic", root, TRAIN, settling)
 
 
-def load_tau_evaluation(
-    root: Path | str, list_file: Path | str, *, classes: Sequence[str] = SCENES, allow_missing: bool = False
-) -> Clips:
+def load_tau_evaluation(root: Path | str, list_file: Path | str, *, classes: Sequence[str] = SCENES) -> Clips:
     """Clips of an evaluation set: a list of file names without labels, perhaps with the device (device_id).
 
     Every clip is in the test split with the scene None, even where the file name would reveal it.
@@ -93,7 +91,6 @@ def load_tau_evaluation(
         root: the folder that file names are relative to.
         list_file: the list; relative to `root` or to the working directory.
         classes: those that a classifier may answer with.
-        allow_missing: leave out files that are not on disk, with a note.
     """
     top = folder(root)
     path = Path(list_file).expanduser()
@@ -106,7 +103,7 @@ def load_tau_evaluation(
             city, recording, device = parts[1], f"{parts[1]}-{parts[2]}", parts[-1]
         device = cells.get("device_id") or cells.get("source_label") or device
         clips.append(Clip(name, None, "test", device=device, city=city, recording=recording, row=where))
-    return without_missing(Clips("tau-evaluation", top, tuple(classes), tuple(clips)), allow_missing)
+    return without_missing(Clips("tau-evaluation", top, tuple(classes), tuple(clips)), allow_missing=False)
 
 
 def is_tau(root: Path) -> str | None:
