@@ -254,16 +254,6 @@ def test_a_rate_that_no_sound_has_is_refused(tmp_path):
                 heard(tmp_path / "x.wav")
 
 
-@pytest.mark.parametrize(
-    ("waveform", "said"),
-    [
-        (np.zeros(800, np.float32), "silent"),
-        (np.ones(799, np.float32), "799 samples at 8000 Hz; accepted: at least 0.1 s"),
-        (np.ones((2, 800), np.float32), r"shape \(2, 800\)"),
-        (np.array([1.0] * 900 + [np.nan], np.float32), "sample 900 is nan"),
-        (np.array([1.0] * 900 + [np.inf], np.float32), "sample 900 is inf"),
-    ],
-)
-def test_check_waveform(waveform, said):
-    with pytest.raises(InputError, match=f"here: .*{said}"):
-        audio.check_waveform(waveform, 8000, "here")
+def test_two_channels_of_samples_are_refused():
+    with pytest.raises(InputError, match=r"here: shape \(2, 800\); accepted: one channel"):
+        audio.check_waveform(np.ones((2, 800), np.float32), 8000, "here")

@@ -106,13 +106,6 @@ def test_missing_files_and_folders(tmp_path):
         audio.read(tmp_path)
 
 
-def test_twelve_channels_are_a_sound_file(tmp_path):
-    channels = np.stack([np.full(RATE, 0.01 * n, np.float32) for n in range(12)], axis=1)
-    path = write(tmp_path / "x.wav", channels, subtype="FLOAT")
-    np.testing.assert_allclose(audio.read(path), 0.055, atol=1e-6)
-    np.testing.assert_allclose(audio.read(path, channel=11), 0.11, atol=1e-6)
-
-
 @pytest.mark.parametrize("name", ["x.wav", "x.flac", "x.ogg", "x.mp3", "x.aiff"])
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 3.7])
 def test_whole_files_are_not_called_truncated(tmp_path, name, seconds):

@@ -78,9 +78,10 @@ def test_what_folds_share_can_be_dropped_from_training(tmp_path, esc_tree):
     assert "audio/1-1003-B-3.wav" in clips.notes[-1]
 
 
-@pytest.mark.parametrize("true", ["True", "TRUE", "true", "1"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    ("true", "encoding", "separator"),
+    [("True", "utf-8", ";"), ("TRUE", "utf-8-sig", ","), ("true", "utf-16", "\t"), ("1", "utf-16", ";")],
+)
 def test_a_table_that_a_spreadsheet_saved(tmp_path, trees, true, encoding, separator):
     (tmp_path / "audio").symlink_to(trees["esc50"] / "audio")
     (tmp_path / "meta").mkdir()

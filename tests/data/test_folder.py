@@ -39,12 +39,6 @@ def test_a_folder_is_cut_by_class_and_seed(classes_of_files):
     assert len(load_folder(classes_of_files, test_fraction=0.5).test) == 10
 
 
-@pytest.mark.parametrize("fraction", [0, 0.6, -1, float("nan")])
-def test_test_fraction_is_checked(classes_of_files, fraction):
-    with pytest.raises(InputError, match="test fraction"):
-        load_folder(classes_of_files, test_fraction=fraction)
-
-
 @pytest.mark.parametrize(
     "names", [("Train", "Test"), ("training", "testing"), ("train", "validation", "test"), ("TRAIN", "valid", "test")]
 )
@@ -77,13 +71,22 @@ def test_fold_folders(tmp_path, sound, form, test_fold, tested):
 
 @pytest.mark.parametrize(
     "names",
-    [("train", "eval"), ("train", "test", "extra"), ("fold1", "fold2", "holdout"), ("train", "valid"), ("fold1",)],
+    [
+        ("train", "eval"),
+        ("train", "test", "extra"),
+        ("fold1", "fold2", "holdout"),
+        ("train", "valid"),
+        ("train",),
+        ("fold1",),
+    ],
 )
 def test_some_split_folders_are_no_classes(tmp_path, sound, names):
     for name in names:
         for scene in ("bus", "park"):
             sound(tmp_path / name / scene / "0.wav")
-    with pytest.raises(InputError, match=f"holds {', '.join(sorted(names))}.*; accepted: train and test|only fold 1;"):
+    with pytest.raises(
+        InputError, match=f"holds (only )?{', '.join(sorted(names))}; accepted: train and test|only fold 1;"
+    ):
         load_folder(tmp_path)
 
 
@@ -150,12 +153,6 @@ def test_split_without_a_class(tmp_path, sound):
     for name in ("train/bus/1", "train/bus/2", "train/park/1", "train/park/2", "test/bus/1"):
         sound(tmp_path / f"{name}.wav")
     with pytest.raises(InputError, match="the test split has no clip of park"):
-        load_folder(tmp_path)
-
-
-def test_split_folder_missing(tmp_path, sound):
-    sound(tmp_path / "train" / "bus" / "1.wav")
-    with pytest.raises(InputError, match="holds only train; accepted: train and test"):
         load_folder(tmp_path)
 
 
@@ -275,16 +272,6 @@ def test_leaking_table(listed):
     rows += [f"{row.replace('.wav', 'v.wav')},v{n},validation" for n, row in enumerate(ROWS)]
     with pytest.raises(InputError, match="more than one split, the first is same"):
         load_csv(listed("filename,label,recording,split", rows))
-
-
-def test_missing_files(listed, tmp_path):
-    path = listed("filename,label", ROWS)
-    (tmp_path / "bus0.wav").unlink()
-    with pytest.raises(InputError, match=r"1 of 12 listed files are missing: bus0.wav \(list.csv:2\)"):
-        load_csv(path)
-    clips = load_csv(path, allow_missing=True)
-    assert len(clips) == 11
-    assert "1 of 12 listed files are missing and left out: bus0.wav (list.csv:2)" in clips.notes
 
 
 def test_layouts_are_recognised(classes_of_files, listed):
