@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import TypeVar
 
@@ -49,14 +49,15 @@ def silence(*, native: bool = False) -> Iterator[None]:
     Args:
         native: also suppress what compiled code writes to the process's error stream.
     """
-    if native:
-        with _no_error_stream(), silence():
-            yield
-        return
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        with (
+            _no_error_stream() if native else nullcontext(),
+            warnings.catch_warnings(),
+            redirect_stdout(StringIO()),
+            redirect_stderr(StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -69,16 +70,11 @@ _muting = threading.RLock()
 @contextmanager
 def _no_error_stream() -> Iterator[None]:
     """One thread at a time, so that the original stream is restored last."""
-    with _muting, ExitStack() as undo:
-        if sys.stderr is not None and not sys.stderr.closed:
-            sys.stderr.flush()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        undo.callback(os.close, nowhere)
-        with suppress(OSError):  # closed: nothing to suppress
-            kept = os.dup(2)
-            undo.callback(os.close, kept)
-            undo.callback(os.dup2, kept, 2)
-            os.dup2(nowhere, 2)
+    with _muting, open(os.devnull, "wb") as nowhere, ExitStack() as undo:
+        kept = os.dup(2)
+        undo.callback(os.close, kept)
+        undo.callback(os.dup2, kept, 2)
+        os.dup2(nowhere.fileno(), 2)
         yield
 
 

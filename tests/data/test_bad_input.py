@@ -75,7 +75,7 @@ BAD = {
     "NaN": (lambda d: spoilt(d / "x.wav", 7, np.nan), "sample 7 is nan; accepted: finite samples"),
     "infinite": (lambda d: spoilt(d / "x.wav", 9, -np.inf), "sample 9 is -inf"),
     "silent": (lambda d: write(d / "x.wav", 0 * NOISE), "silent, every sample is zero"),
-    "gigabytes": (lambda d: claiming_gigabytes(d / "x.wav", riff=True), "truncated, the header claims 3,000,000,044"),
+    "gigabytes": (lambda d: claiming_gigabytes(d / "x.wav", riff=True), "truncated, the header claims 3,000,000,000"),
     "gigabytes of data": (lambda d: claiming_gigabytes(d / "x.wav", riff=False), "truncated"),
     "gigabytes of FLAC": (lambda d: flac_claiming_gigabytes(d / "x.flac"), "truncated|broken"),
 }
@@ -106,13 +106,6 @@ def test_missing_files_and_folders(tmp_path):
         audio.read(tmp_path)
 
 
-def test_twelve_channels_are_a_sound_file(tmp_path):
-    channels = np.stack([np.full(RATE, 0.01 * n, np.float32) for n in range(12)], axis=1)
-    path = write(tmp_path / "x.wav", channels, subtype="FLOAT")
-    np.testing.assert_allclose(audio.read(path), 0.055, atol=1e-6)
-    np.testing.assert_allclose(audio.read(path, channel=11), 0.11, atol=1e-6)
-
-
 @pytest.mark.parametrize("name", ["x.wav", "x.flac", "x.ogg", "x.mp3", "x.aiff"])
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 3.7])
 def test_whole_files_are_not_called_truncated(tmp_path, name, seconds):
@@ -129,6 +122,18 @@ def test_chunks_of_odd_length_are_padded(tmp_path):
     struct.pack_into("<I", data, 4, len(data) - 8)
     assert len(audio.read(bytes_of(tmp_path / "y.wav", data))) == len(NOISE)
     struct.pack_into("<I", data, 4, len(data) - 1008)
+    with pytest.raises(InputError, match="truncated, the header claims"):
+        audio.read(bytes_of(tmp_path / "z.wav", data[:-1000]))
+
+
+@pytest.mark.parametrize("tags", [1, 100])
+def test_a_wav_behind_tags(tmp_path, tags):
+    """A hundred of 50 bytes fill libsndfile's log before the samples."""
+    whole = write(tmp_path / "x.wav", NOISE).read_bytes()
+    info = b"LIST" + struct.pack("<I", 58 * tags + 4) + b"INFO" + (b"ICMT" + struct.pack("<I", 50) + b"x" * 50) * tags
+    data = bytearray(whole[:36] + info + whole[36:])
+    struct.pack_into("<I", data, 4, len(data) - 8)
+    assert len(audio.read(bytes_of(tmp_path / "y.wav", data))) == len(NOISE)
     with pytest.raises(InputError, match="truncated, the header claims"):
         audio.read(bytes_of(tmp_path / "z.wav", data[:-1000]))
 

@@ -39,30 +39,10 @@ def test_a_folder_is_cut_by_class_and_seed(classes_of_files):
     assert len(load_folder(classes_of_files, test_fraction=0.5).test) == 10
 
 
-@pytest.mark.parametrize("fraction", [0, 0.6, -1, float("nan")])
-def test_test_fraction_is_checked(classes_of_files, fraction):
-    with pytest.raises(InputError, match="test fraction"):
-        load_folder(classes_of_files, test_fraction=fraction)
-
-
-@pytest.mark.parametrize("validation", [True, False])
-def test_split_folders_are_kept(tmp_path, sound, validation):
-    for split in ("train", "test") + ("validation",) * validation:
-        for scene in ("bus", "park"):
-            for number in range(4):
-                sound(tmp_path / split / scene / f"{number}.wav")
-    clips = load_folder(tmp_path)
-    assert clips.classes == ("bus", "park")
-    assert {clip.path for clip in clips.test} == {f"test/{s}/{n}.wav" for s in ("bus", "park") for n in range(4)}
-    assert len(clips.validation) == (8 if validation else 2)
-    if validation:
-        assert all(clip.path.startswith(f"{clip.split}/") for clip in clips)
-
-
 @pytest.mark.parametrize(
-    "names", [("Train", "Test"), ("training", "testing"), ("train", "valid", "test"), ("TRAIN", "val", "test")]
+    "names", [("Train", "Test"), ("training", "testing"), ("train", "validation", "test"), ("TRAIN", "valid", "test")]
 )
-def test_split_folders_by_other_names(tmp_path, sound, names):
+def test_split_folders_are_kept(tmp_path, sound, names):
     for name in names:
         for scene in ("bus", "park"):
             for number in range(4):
@@ -70,7 +50,7 @@ def test_split_folders_by_other_names(tmp_path, sound, names):
     clips = load_folder(tmp_path)
     assert clips.classes == ("bus", "park")
     assert clips.notes == ()
-    assert {clip.path.split("/")[0] for clip in clips.test} == {names[-1]}
+    assert {clip.path for clip in clips.test} == {f"{names[-1]}/{s}/{n}.wav" for s in ("bus", "park") for n in range(4)}
     assert {clip.path.split("/")[0] for clip in clips.train} == {names[0]}
     assert {clip.path.split("/")[0] for clip in clips.validation} == {names[-2]}
 
@@ -91,13 +71,22 @@ def test_fold_folders(tmp_path, sound, form, test_fold, tested):
 
 @pytest.mark.parametrize(
     "names",
-    [("train", "eval"), ("train", "test", "extra"), ("fold1", "fold2", "holdout"), ("train", "valid"), ("fold1",)],
+    [
+        ("train", "eval"),
+        ("train", "test", "extra"),
+        ("fold1", "fold2", "holdout"),
+        ("train", "valid"),
+        ("train",),
+        ("fold1",),
+    ],
 )
 def test_some_split_folders_are_no_classes(tmp_path, sound, names):
     for name in names:
         for scene in ("bus", "park"):
             sound(tmp_path / name / scene / "0.wav")
-    with pytest.raises(InputError, match=f"holds {', '.join(sorted(names))}.*; accepted: train and test|only fold 1;"):
+    with pytest.raises(
+        InputError, match=f"holds (only )?{', '.join(sorted(names))}; accepted: train and test|only fold 1;"
+    ):
         load_folder(tmp_path)
 
 
@@ -164,12 +153,6 @@ def test_split_without_a_class(tmp_path, sound):
     for name in ("train/bus/1", "train/bus/2", "train/park/1", "train/park/2", "test/bus/1"):
         sound(tmp_path / f"{name}.wav")
     with pytest.raises(InputError, match="the test split has no clip of park"):
-        load_folder(tmp_path)
-
-
-def test_split_folder_missing(tmp_path, sound):
-    sound(tmp_path / "train" / "bus" / "1.wav")
-    with pytest.raises(InputError, match="holds only train; accepted: train and test"):
         load_folder(tmp_path)
 
 
@@ -267,7 +250,7 @@ def test_another_root(listed, tmp_path):
     ("header", "rows", "options", "said"),
     [
         ("filename,sort", ROWS, {}, "no column for the label; found: filename, sort"),
-        ("filename,label", [*ROWS, "lone.wav,tram"], {}, r"list.csv:14: class 'tram' has only the clip lone.wav"),
+        ("filename,label", [*ROWS, "lone.wav,tram"], {}, r"class 'tram' has 1 recording to .*lone.wav"),
         ("filename,label", [*ROWS, "x.wav,"], {}, r"list.csv:14: label '' of x.wav; accepted: bus, park"),
         ("filename,label,split", [f"{r},dev" for r in ROWS], {}, r"list.csv:2: split 'dev'; accepted: train, val"),
         ("filename,label,split", [f"{r},train" for r in ROWS], {}, "the test split has no clip of bus, park"),
@@ -275,7 +258,6 @@ def test_another_root(listed, tmp_path):
         ("filename,label,fold", [f"{r},{n % 2}" for n, r in enumerate(ROWS)], {"test_fold": 7}, "accepted: 0, 1"),
         ("filename,label,fold", [f"{r},{n % 2 or ''}" for n, r in enumerate(ROWS)], {}, "list.csv:2: no fold"),
         ("filename,label", ROWS, {"test_fold": 1}, "a table with the column fold"),
-        ("filename,label,duration_s", [f"{r},0" for r in ROWS], {}, "list.csv:2: duration_s 0"),
         ("filename,label", [*ROWS, "bus0.wav,bus"], {}, r"list.csv:14: bus0.wav duplicates list.csv:2"),
     ],
 )
@@ -290,16 +272,6 @@ def test_leaking_table(listed):
     rows += [f"{row.replace('.wav', 'v.wav')},v{n},validation" for n, row in enumerate(ROWS)]
     with pytest.raises(InputError, match="more than one split, the first is same"):
         load_csv(listed("filename,label,recording,split", rows))
-
-
-def test_missing_files(listed, tmp_path):
-    path = listed("filename,label", ROWS)
-    (tmp_path / "bus0.wav").unlink()
-    with pytest.raises(InputError, match=r"1 of 12 listed files are missing: bus0.wav \(list.csv:2\)"):
-        load_csv(path)
-    clips = load_csv(path, allow_missing=True)
-    assert len(clips) == 11
-    assert "1 of 12 listed files are missing and left out: bus0.wav (list.csv:2)" in clips.notes
 
 
 def test_layouts_are_recognised(classes_of_files, listed):

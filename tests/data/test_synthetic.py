@@ -2,10 +2,8 @@
 
 import csv
 import dataclasses
-import hashlib
 import json
 import re
-import shutil
 from pathlib import Path
 
 import librosa
@@ -33,11 +31,6 @@ def rows(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def digest(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return render(tmp_path_factory.mktemp("synthetic") / "small", SMALL, quiet=True)
@@ -45,8 +38,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default size, at a lower rate for the sake of time."""
-    return render(tmp_path_factory.mktemp("synthetic") / "full", Synthetic(sample_rate=16_000), quiet=True)
+    """Half the locations of the default, at a lower rate for the sake of time."""
+    settings = Synthetic(sample_rate=16_000, locations=1)
+    return render(tmp_path_factory.mktemp("synthetic") / "full", settings, quiet=True)
 
 
 def test_has_the_tables_of_tau(small: Path) -> None:
@@ -76,15 +70,17 @@ def test_names_and_sounds_are_those_of_tau(small: Path) -> None:
         assert (info.frames, info.samplerate, info.channels, info.subtype) == (16_000, 16_000, 1, "PCM_16")
 
 
-def test_the_seconds_of_a_segment_are_cut_from_one_recording(small: Path, tmp_path: Path) -> None:
+def test_a_segment_alone_has_the_same_samples_and_its_seconds_follow_each_other(small: Path) -> None:
+    """Whatever was rendered before or beside it."""
     all_seconds = dataclasses.replace(SMALL, clips_per_segment=10)
-    whole = render(tmp_path / "whole", all_seconds, quiet=True)
-    for path in (small / "audio").iterdir():
-        assert path.read_bytes() == (whole / "audio" / path.name).read_bytes()
-    for segment in list(synthetic.segments_of(all_seconds))[:5]:
-        seconds = [soundfile.read(whole / segment.filename(second, segment.devices[0]))[0] for second in range(10)]
-        steps = np.abs(np.diff(np.concatenate(seconds)))
-        assert steps[15_999::16_000].mean() < 2 * steps.mean()
+    for segment in list(synthetic.segments_of(all_seconds))[5::-1]:
+        clips = dict(synthetic._clips(all_seconds, segment))
+        for device in segment.devices:
+            seconds = [clips[segment.filename(second, device)] for second in range(10)]
+            steps = np.abs(np.diff(np.concatenate(seconds).astype(float)))
+            assert steps[15_999::16_000].mean() < 2 * steps.mean()
+            for name in (segment.filename(second, device) for second in (2, 7)):
+                np.testing.assert_array_equal(clips[name], soundfile.read(small / name, dtype="int16")[0])
 
 
 def test_no_location_is_in_both_parts(full: Path) -> None:
@@ -118,15 +114,11 @@ def test_devices_record_the_same_moment(small: Path) -> None:
     assert np.abs(correlation).max() > 0.3 * np.linalg.norm(one) * np.linalg.norm(other)
 
 
-def test_same_seed_same_files_for_any_number_of_threads(small: Path, tmp_path: Path) -> None:
-    assert digest(render(tmp_path / "one", SMALL, threads=1, quiet=True)) == digest(small)
-
-
-def test_another_seed_gives_other_sounds(small: Path, tmp_path: Path) -> None:
-    other = digest(render(tmp_path / "other", dataclasses.replace(SMALL, seed=1), quiet=True))
-    mine = digest(small)
-    assert other["meta.csv"] == mine["meta.csv"]
-    assert not {other[name] for name in other if name.endswith(".wav")} & set(mine.values())
+def test_another_seed_gives_other_sounds() -> None:
+    segment = next(synthetic.segments_of(SMALL))
+    mine, other = (dict(synthetic._clips(dataclasses.replace(SMALL, seed=seed), segment)) for seed in (0, 1))
+    assert mine.keys() == other.keys()
+    assert all(np.abs(mine[name] - other[name]).mean() > 10 for name in mine)
 
 
 def test_what_is_there_is_reused(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,19 +133,12 @@ def test_says_synthetic_with_seed_and_version(small: Path) -> None:
 
 
 def test_anything_else_that_is_there_is_refused(small: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r'"seed": 0.*accepted'):
+    with pytest.raises(InputError, match=r'(?s)"seed": 0.*accepted'):
         render(small, dataclasses.replace(SMALL, seed=5), quiet=True)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"without a readable synthetic\.json"):
+    with pytest.raises(InputError, match=r"holds no synthetic\.json"):
         render(tmp_path, SMALL, quiet=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
-def test_a_rendering_that_lost_a_clip_is_refused(small: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(small, tmp_path / "set"))
-    min((folder / "audio").iterdir()).unlink()
-    with pytest.raises(InputError, match=r"1 of .* clips are missing, audio/airport"):
-        render(folder, SMALL, quiet=True)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk full")])
@@ -176,9 +161,7 @@ def test_an_interrupted_rendering_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "change", [{"seed": -1}, {"clips_per_segment": 11}, {"sample_rate": 0}, {"cities": ()}, {"cities": ("mi-lan",)}]
-)
+@pytest.mark.parametrize("change", [{"seed": -1}, {"clips_per_segment": 11}, {"sample_rate": 0}, {"cities": "milan"}])
 def test_settings_out_of_range_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="accepted"):
         dataclasses.replace(SMALL, **change)  # type: ignore[arg-type]
@@ -203,7 +186,7 @@ def test_loudness_does_not_give_the_scene_away(full: Path) -> None:
 
 
 def test_is_hard_for_a_linear_model_and_harder_on_other_devices(full: Path) -> None:
-    """Chance is 0.10. Seeds 0 to 3 gave 0.40 to 0.49 in all, 0.51 to 0.61 on seen devices, 0.18 to 0.23 on others."""
+    """Chance is 0.10. Seeds 0 to 3 gave 0.35 to 0.44 in all, 0.44 to 0.56 on seen devices, 0.17 to 0.23 on others."""
     correct, unseen = linear_model(full)
     assert 0.30 < correct.mean() < 0.70
     assert correct[~unseen].mean() - correct[unseen].mean() > 0.10

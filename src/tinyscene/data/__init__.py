@@ -4,16 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from tinyscene.data.cache import Waveforms, decode
 from tinyscene.data.check import DataReport, check
 from tinyscene.data.clips import Clip, Clips
-from tinyscene.data.download import download
 from tinyscene.data.esc import is_esc, load_esc10, load_esc50
 from tinyscene.data.folder import load_csv, load_folder
 from tinyscene.data.tau import (
+    download,
     is_tau,
     load_synthetic,
     load_tau2019,
@@ -46,19 +45,17 @@ __all__ = [
     "load_tau_evaluation",
 ]
 
-DATASETS: MappingProxyType[str, Callable[..., Clips]] = MappingProxyType(
-    {
-        "folder": load_folder,
-        "csv": load_csv,
-        "esc10": load_esc10,
-        "esc50": load_esc50,
-        "tau2019": load_tau2019,
-        "tau2020-mobile": load_tau2020_mobile,
-        "tau2020-3class": load_tau2020_3class,
-        "tau2022-mobile": load_tau2022_mobile,
-        "synthetic": load_synthetic,
-    }
-)
+DATASETS: dict[str, Callable[..., Clips]] = {
+    "folder": load_folder,
+    "csv": load_csv,
+    "esc10": load_esc10,
+    "esc50": load_esc50,
+    "tau2019": load_tau2019,
+    "tau2020-mobile": load_tau2020_mobile,
+    "tau2020-3class": load_tau2020_3class,
+    "tau2022-mobile": load_tau2022_mobile,
+    "synthetic": load_synthetic,
+}
 
 
 def load(
@@ -90,7 +87,7 @@ def load(
     if chosen not in DATASETS:
         raise InputError(f"data set {chosen!r}; accepted: {', '.join(DATASETS)}")
     loader = DATASETS[chosen]
-    accepted = [name for name in list(signature(loader).parameters)[1:] if name != "settling"]
+    accepted = [*list(signature(loader).parameters)[1:-1], "seed"]
     unknown = [option for option in options if option not in accepted]
     if unknown:
         raise InputError(f"{chosen}: no option {', '.join(unknown)}; accepted: {', '.join(accepted)}")

@@ -8,22 +8,26 @@ of a file begin and end, and their hash), which is written last: a shard without
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tinyscene import audio
-from tinyscene.data.clips import Clip, Clips
+from tinyscene.data.clips import Clip, Clips, recording_of
 from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.progress import track
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 FILES_A_SHARD = 64
 _FORMAT = 2
@@ -44,6 +48,8 @@ class Slice:
     stop: int
     sound: str
     """A hash of all samples of the file."""
+    content: str
+    """A hash of the file itself."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,6 @@ class Waveforms:
     clips: Clips
     sample_rate: int
     slices: tuple[Slice, ...]
-    hashes: tuple[str, ...]
     skipped: tuple[tuple[Clip, str], ...] = ()
 
     def __len__(self) -> int:
@@ -82,9 +87,8 @@ class Waveforms:
         """Without what a later split also holds, by recording or by content: as `Clips.drop_shared`."""
         clips = self.clips.drop_shared(self.sounds)
         kept = set(clips)
-        chosen = [i for i, clip in enumerate(self.clips) if clip in kept]
-        slices, hashes = tuple(self.slices[i] for i in chosen), tuple(self.hashes[i] for i in chosen)
-        return replace(self, clips=clips, slices=slices, hashes=hashes)
+        slices = tuple(where for clip, where in zip(self.clips, self.slices, strict=True) if clip in kept)
+        return replace(self, clips=clips, slices=slices)
 
     @property
     def lengths(self) -> list[int]:
@@ -104,7 +108,7 @@ class Waveforms:
                 # In whole samples: what is rounded later could leave the file.
                 start_s=(round(clip.start_s * rate) + piece * samples) / rate,
                 duration_s=samples / rate,
-                recording=clip.recording or clip.path,
+                recording=recording_of(clip),
             )
             for clip, length in zip(self.clips, self.lengths, strict=True)
             for piece in range(length // samples if samples else 0)
@@ -120,7 +124,7 @@ class Waveforms:
     def fingerprint(self) -> str:
         """Changes with the content, label, split, device or extent of any clip; not with its place on disk."""
         facts = [(clip.scene, clip.split, clip.start_s, clip.duration_s, clip.device) for clip in self.clips]
-        return _digest(json.dumps([self.clips.classes, self.hashes, facts]).encode())
+        return _digest(json.dumps([self.clips.classes, [where.content for where in self.slices], facts]).encode())
 
 
 def decode(
@@ -139,87 +143,72 @@ def decode(
     """
     store = (folder or cache_folder()) / f"v{_FORMAT}-soxr{version('soxr')}-{sample_rate}-{channel}"
     paths = sorted({clip.path for clip in clips})
-    hashes, bad = _content_hashes(clips.root, paths, store.parent, quiet)
+    hashes, reasons = _content_hashes(clips.root, paths, store.parent, quiet)
     found = dict(_read_contents(store, store.stat().st_mtime_ns)) if store.is_dir() else {}
-    failed: dict[str, str] = {}
-    missing = {hashes[path]: path for path in paths if path in hashes and hashes[path] not in found}
-    for contents, failures in _build(store, clips.root, missing, sample_rate, channel, quiet):
-        found.update(contents)
-        failed.update(failures)
-    reasons = bad | {path: failed[content] for path, content in hashes.items() if content in failed}
-    slices = {path: found[content] for path, content in hashes.items() if content in found}
-    kept, skipped = _sort_out(clips, slices, reasons, sample_rate)
+    lacking = {content: path for path, content in hashes.items() if content not in found}
+
+    def read(path: str) -> audio.Waveform:
+        return audio.read(clips.root / path, sample_rate, channel)
+
+    waveforms = track(in_order(read, lacking.values()), f"decoding at {sample_rate} Hz", len(lacking), quiet=quiet)
+    done = zip(lacking, waveforms, strict=True)
+    while lacking and (batch := list(islice(done, FILES_A_SHARD))):
+        found |= _write(store, {content: got for content, got in batch if not isinstance(got, str)})
+        reasons |= {content: got for content, got in batch if isinstance(got, str)}
+    contents = ((clip, hashes.get(clip.path, clip.path)) for clip in clips)
+    cuts = [(clip, reasons.get(key) or _cut(clip, found[key], sample_rate, clips.root)) for clip, key in contents]
+    kept = [(clip, got) for clip, got in cuts if isinstance(got, Slice)]
+    skipped = [(clip, got) for clip, got in cuts if isinstance(got, str)]
     if skipped and not skip_bad:
-        raise InputError(_report(skipped))
-    return Waveforms(
-        replace(clips, rows=tuple(clip for clip, _ in kept)),
-        sample_rate,
-        tuple(where for _, where in kept),
-        tuple(hashes[clip.path] for clip, _ in kept),
-        tuple(skipped),
+        what = "1 clip" if len(skipped) == 1 else f"{len(skipped)} clips"
+        lines = [f"{what} can't be used (--skip-bad sets such clips aside):"]
+        lines += [reason + clip.at for clip, reason in skipped[:_LISTED]]
+        lines += [f"... and {len(skipped) - _LISTED} more"] if len(skipped) > _LISTED else []
+        raise InputError("\n".join(lines))
+    left = replace(clips, rows=tuple(clip for clip, _ in kept))
+    return Waveforms(left, sample_rate, tuple(where for _, where in kept), tuple(skipped))
+
+
+def in_order(one: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result | str]:
+    """As `map`, in threads, with the message of an InputError instead of a result.
+
+    No more than a shard ahead: memory stays bounded whatever the data set.
+    """
+
+    def attempt(item: Item) -> Result | str:
+        try:
+            return one(item)
+        except InputError as error:
+            return str(error)
+
+    queue = iter(items)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while ahead := list(islice(queue, FILES_A_SHARD)):
+            yield from pool.map(attempt, ahead)
+
+
+def _cut(clip: Clip, whole: Slice, sample_rate: int, root: Path) -> Slice | str:
+    """The clip's samples, or why there are none."""
+    start = whole.start + round(clip.start_s * sample_rate)
+    stop = whole.stop if clip.duration_s is None else start + round(clip.duration_s * sample_rate)
+    if whole.start <= start < stop <= whole.stop:
+        return replace(whole, start=start, stop=stop)
+    return (
+        f"{root / clip.path}: asked for {clip.duration_s} s from {clip.start_s} s, but the file has "
+        f"{(whole.stop - whole.start) / sample_rate:.3f} s; accepted: a stretch inside the file"
     )
 
 
-def _sort_out(
-    clips: Clips, slices: dict[str, Slice], reasons: dict[str, str], sample_rate: int
-) -> tuple[list[tuple[Clip, Slice]], list[tuple[Clip, str]]]:
-    """The clips that can be used, each with its slice, and those that can't, each with the reason."""
-    kept: list[tuple[Clip, Slice]] = []
-    skipped: list[tuple[Clip, str]] = []
-    for clip in clips:
-        try:
-            if clip.path in reasons:
-                raise InputError(reasons[clip.path])
-            kept.append((clip, _cut(clip, slices[clip.path], sample_rate, clips)))
-        except InputError as error:
-            skipped.append((clip, str(error)))
-    return kept, skipped
-
-
-def _cut(clip: Clip, whole: Slice, sample_rate: int, clips: Clips) -> Slice:
-    start = whole.start + round(clip.start_s * sample_rate)
-    stop = whole.stop if clip.duration_s is None else start + round(clip.duration_s * sample_rate)
-    if not whole.start <= start < stop <= whole.stop:
+@contextmanager
+def _storing(folder: Path, what: str) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
         raise InputError(
-            f"{clips.root / clip.path}: asked for {clip.duration_s} s from {clip.start_s} s, but the file has "
-            f"{(whole.stop - whole.start) / sample_rate:.3f} s; accepted: a stretch inside the file"
-        )
-    return replace(whole, start=start, stop=stop)
-
-
-def _report(skipped: list[tuple[Clip, str]]) -> str:
-    lines = [reason + (f" [{clip.row}]" if clip.row else "") for clip, reason in skipped[:_LISTED]]
-    rest = f"\n... and {len(skipped) - _LISTED} more" if len(skipped) > _LISTED else ""
-    what = "clip" if len(skipped) == 1 else "clips"
-    return f"{len(skipped)} {what} can't be used (--skip-bad sets such clips aside):\n" + "\n".join(lines) + rest
-
-
-def _build(
-    store: Path, root: Path, missing: dict[str, str], sample_rate: int, channel: audio.Channel, quiet: bool
-) -> Iterator[tuple[dict[str, Slice], dict[str, str]]]:
-    """Decode missing files (by content hash) shard by shard. Yields what each shard holds and what failed."""
-    if not missing:
-        return
-
-    def one(item: tuple[str, str]) -> tuple[str, audio.Waveform | str]:
-        content, path = item
-        try:
-            return content, audio.read(root / path, sample_rate, channel)
-        except InputError as error:
-            return content, str(error)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        queue = iter(missing.items())
-        done = track(_in_order(pool, one, queue), f"decoding at {sample_rate} Hz", len(missing), quiet=quiet)
-        while batch := list(islice(done, FILES_A_SHARD)):
-            good = {content: got for content, got in batch if not isinstance(got, str)}
-            yield _write(store, good), {content: got for content, got in batch if isinstance(got, str)}
-
-
-def _in_order(pool: ThreadPoolExecutor, one: Any, queue: Iterator[Any]) -> Iterator[Any]:
-    """Like pool.map, but no more than a shard ahead: memory stays bounded whatever the data set."""
-    while ahead := list(islice(queue, FILES_A_SHARD)):
-        yield from pool.map(one, ahead)
+            f"{folder}: {what} can't be written ({error.strerror or error}); name a folder with room by --cache or "
+            f"$TINYSCENE_CACHE"
+        ) from error
 
 
 def _write(store: Path, waveforms: dict[str, audio.Waveform]) -> dict[str, Slice]:
@@ -229,19 +218,15 @@ def _write(store: Path, waveforms: dict[str, audio.Waveform]) -> dict[str, Slice
     sounds = [hashlib.sha256(waveform.data).hexdigest()[:32] for waveform in waveforms.values()]
     contents = dict(zip(waveforms, zip([0, *stops[:-1]], stops, sounds, strict=True), strict=True))
     shard = store / f"{_digest(''.join(waveforms).encode())}.npy"
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        with write_whole(shard) as partial, partial.open("wb") as file:
-            np.save(file, np.concatenate(list(waveforms.values())))
-        with write_whole(shard.with_suffix(".json")) as partial:
-            partial.write_text(json.dumps(contents))
-    except OSError as error:
-        shard.unlink(missing_ok=True)
-        raise InputError(
-            f"{store}: {stops[-1] * 4 / 1e6:.0f} MB of decoded audio can't be written ({error.strerror or error}); "
-            f"name a folder with room by --cache or $TINYSCENE_CACHE"
-        ) from error
-    return {content: Slice(shard, *extent) for content, extent in contents.items()}
+    with (
+        _storing(store, f"{stops[-1] * 4 / 1e6:.0f} MB of decoded audio"),
+        write_whole(shard.with_suffix(".json")) as table,
+        write_whole(shard) as samples,
+        samples.open("wb") as file,
+    ):
+        np.save(file, np.concatenate(list(waveforms.values())))
+        table.write_text(json.dumps(contents))
+    return {content: Slice(shard, *extent, content) for content, extent in contents.items()}
 
 
 @lru_cache(maxsize=4)
@@ -256,16 +241,19 @@ def _read_contents(store: Path, changed_ns: int) -> dict[str, Slice]:
         except (OSError, ValueError, EOFError):  # cut short, by a crash of the machine
             continue
         if whole:
-            found |= {content: Slice(shard, *extent) for content, extent in contents.items()}
+            found |= {content: Slice(shard, *extent, content) for content, extent in contents.items()}
     return found
 
 
 def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """Content hash of every file; those of unchanged size and time are not read again."""
+    """Content hash of every file, and why some have none; those of unchanged size and time are not read again."""
     memo_path = folder / f"hashes-{_digest(str(root.resolve()).encode())}.json"
-    memo = _remembered(memo_path)
+    try:
+        memo: dict[str, list[Any]] = json.loads(memo_path.read_text())
+    except (OSError, ValueError):  # none yet, or cut short
+        memo = {}
 
-    def one(path: str) -> list[Any] | str:
+    def one(path: str) -> list[Any]:
         try:
             stat = (root / path).stat()
             stamp = [stat.st_size, stat.st_mtime_ns]
@@ -274,32 +262,17 @@ def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> 
             with (root / path).open("rb") as file:
                 return [*stamp, hashlib.file_digest(file, "sha256").hexdigest()[:32]]
         except OSError as error:
-            return f"{root / path}: {error.strerror or error}; accepted: a sound file ({audio.ACCEPTED})"
+            raise InputError(f"{root / path}: {error.strerror or error}; accepted: {audio.ACCEPTED}") from error
 
-    new = any(path not in memo for path in paths)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        stamps = list(track(pool.map(one, paths), "hashing the files", len(paths), quiet=quiet or not new))
-    good = {path: stamp for path, stamp in zip(paths, stamps, strict=True) if not isinstance(stamp, str)}
+    known = memo.keys() >= set(paths)
+    done = track(in_order(one, paths), "hashing the files", len(paths), quiet=quiet or known)
+    stamps = dict(zip(paths, done, strict=True))
+    good = {path: stamp for path, stamp in stamps.items() if not isinstance(stamp, str)}
     if any(memo.get(path) != stamp for path, stamp in good.items()):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with write_whole(memo_path) as partial:
-                partial.write_text(json.dumps(memo | good))
-        except OSError as error:
-            raise InputError(
-                f"{folder}: can't be written ({error.strerror or error}); name a folder with room by "
-                f"--cache or $TINYSCENE_CACHE"
-            ) from error
-    bad = {path: stamp for path, stamp in zip(paths, stamps, strict=True) if isinstance(stamp, str)}
+        with _storing(folder, "hashes of files"), write_whole(memo_path) as partial:
+            partial.write_text(json.dumps(memo | good))
+    bad = {path: stamp for path, stamp in stamps.items() if isinstance(stamp, str)}
     return {path: stamp[2] for path, stamp in good.items()}, bad
-
-
-def _remembered(memo_path: Path) -> dict[str, list[Any]]:
-    try:
-        memo: dict[str, list[Any]] = json.loads(memo_path.read_text())
-    except (OSError, ValueError):  # none yet, or cut short
-        return {}
-    return memo
 
 
 def _digest(data: bytes) -> str:

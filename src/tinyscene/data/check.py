@@ -2,19 +2,17 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyscene import audio
 from tinyscene.audio import OTHER_SUFFIXES, SUFFIXES
-from tinyscene.data.clips import SPLITS, Clip, Clips
+from tinyscene.data.cache import in_order
+from tinyscene.data.clips import SPLITS, Clips
 from tinyscene.data.folder import sound_files
 from tinyscene.data.tables import missing
-from tinyscene.errors import InputError
 from tinyscene.progress import track
 from tinyscene.tables import APART, table
 
@@ -22,8 +20,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Counts = dict[str, dict[str, int]]
+Facts = dict[str, float]
+KEYS = ("sample_rate", "channels", "duration_s")
 SHOWN = 10
-_AHEAD = 1024
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class DataReport:
     clips: int
     files: int
     counts: dict[str, Counts]
-    usual: dict[str, float]
+    usual: Facts
     missing: tuple[str, ...]
     unreadable: tuple[str, ...]
     leaking: tuple[str, ...]
@@ -67,29 +66,34 @@ def check(clips: Clips, *, drop_shared: bool = False, quiet: bool = False) -> Da
         quiet: no progress.
     """
     gone = missing(clips)
-    absent_paths = {clip.path for clip in gone}
-    first = {clip.path: clip for clip in reversed(clips.rows) if clip.path not in absent_paths}
-    headers, bad, contents = _decoded(clips, sorted(first), quiet)
-    usual, odd = _odd(headers, first)
+    first = {clip.path: clip for clip in reversed(clips.rows)}
+    for path in {clip.path for clip in gone}:
+        del first[path]
+    facts, bad, contents = _decoded(clips, sorted(first), quiet)
+    usual = {key: Counter(one[key] for one in facts.values()).most_common(1)[0][0] for key in KEYS if facts}
     if drop_shared:
         clips = clips.drop_shared(contents)
-    bad_clips = [f"{reason}{_at(first[path])}" for path, reason in sorted(bad.items())]
+    absent = clips.absent()
+    if all(clip.scene is None for clip in clips):  # an evaluation list has no labels
+        absent = []
+    elif len(clips.classes) < 2:
+        absent.insert(0, f"there is only one class, {', '.join(clips.classes)}")
     return DataReport(
         name=clips.name,
         root=str(clips.root),
         clips=len(clips),
         files=len({clip.path for clip in clips}),
-        counts={
-            "class": _counts(clips, lambda clip: clip.scene or "unknown"),
-            "device": _counts(clips, lambda clip: clip.device or "unknown"),
-            "city": _counts(clips, lambda clip: clip.city or "unknown"),
-        },
+        counts={what: _counts(clips, what) for what in ("class", "device", "city")},
         usual=usual,
-        missing=tuple(f"{clip.path}{_at(clip)}" for clip in gone),
-        unreadable=(*bad_clips, *_beyond(clips, headers)),
+        missing=tuple(f"{clip.path}{clip.at}" for clip in gone),
+        unreadable=(*(f"{bad[path]}{first[path].at}" for path in sorted(bad)), *_beyond(clips, facts)),
         leaking=tuple(clips.leaks(contents)),
-        absent=tuple(_absent(clips)),
-        odd=odd,
+        absent=tuple(absent),
+        odd=tuple(
+            f"{path}: {', '.join(differing)}{first[path].at}"
+            for path, one in facts.items()
+            if (differing := [f"{key} {one[key]:g} (usual {usual[key]:g})" for key in KEYS if one[key] != usual[key]])
+        ),
         unlisted=tuple(_unlisted(clips)),
         notes=clips.notes,
     )
@@ -107,113 +111,54 @@ def tables(report: DataReport) -> "RenderableType":
     for what, counts in report.counts.items():
         if what != "class" and set(counts) <= {"unknown"}:
             continue
-        totals = {split: sum(by_split[split] for by_split in counts.values()) for split in SPLITS}
-        rows = [_by_split({what: key}, by_split) for key, by_split in counts.items()]
-        parts.append(table("", [*rows, APART, _by_split({what: "all"}, totals)]))
+        total: dict[str, int] = {split: sum(by_split[split] for by_split in counts.values()) for split in SPLITS}
+        rows = [
+            {what: key} | {split: f"{number:,}" for split, number in by_split.items()}
+            for key, by_split in (*counts.items(), ("all", total))
+        ]
+        parts.append(table("", [*rows[:-1], APART, rows[-1]]))
     for what in ("missing", "unreadable", "leaking", "absent", "odd", "unlisted", "notes"):
-        parts += _findings(what, getattr(report, what))
+        if found := getattr(report, what):
+            rest = [f"  ... and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []
+            parts.append(Text("\n".join([f"{what}: {len(found):,}", *(f"  {one}" for one in found[:SHOWN]), *rest])))
     return Group(*parts, "ok" if report.ok else "not ok")
 
 
-def _by_split(row: dict[str, str], clips: Mapping[Any, int]) -> dict[str, str]:
-    return row | {split: f"{clips[split]:,}" for split in SPLITS}
+def _decoded(clips: Clips, paths: list[str], quiet: bool) -> tuple[dict[str, Facts], dict[str, str], dict[str, str]]:
+    """By path, each file's format and length, why some can't be used, and a hash of the others' samples."""
+
+    def one(path: str) -> tuple[Facts, str]:
+        header, waveform = audio.probe(clips.root / path), audio.read(clips.root / path)
+        values = (header.sample_rate, header.channels, round(len(waveform) / header.sample_rate, 3))
+        return dict(zip(KEYS, values, strict=True)), hashlib.sha256(waveform.tobytes()).hexdigest()
+
+    results = dict(zip(paths, track(in_order(one, paths), "decoding", len(paths), quiet=quiet), strict=True))
+    good = {path: found for path, found in results.items() if not isinstance(found, str)}
+    bad = {path: found for path, found in results.items() if isinstance(found, str)}
+    return {path: facts for path, (facts, _) in good.items()}, bad, {path: sound for path, (_, sound) in good.items()}
 
 
-def _findings(what: str, found: tuple[str, ...]) -> Iterator["RenderableType"]:
-    from rich.text import Text
-
-    if found:
-        rest = [f"  ... and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []
-        yield Text("\n".join([f"{what}: {len(found):,}", *(f"  {line}" for line in found[:SHOWN]), *rest]))
-
-
-def _decoded(
-    clips: Clips, paths: list[str], quiet: bool
-) -> tuple[dict[str, audio.AudioInfo], dict[str, str], dict[str, str]]:
-    """Each file's format and length, why some can't be used, and a hash of the others' content."""
-    contents: dict[str, str] = {}
-
-    def one(path: str) -> audio.AudioInfo | str:
-        try:
-            header = audio.probe(clips.root / path)
-            waveform = audio.read(clips.root / path)
-        except InputError as error:
-            return str(error)
-        contents[path] = hashlib.sha256(waveform.tobytes()).hexdigest()
-        return audio.AudioInfo(header.sample_rate, header.channels, len(waveform))
-
-    def in_order(pool: ThreadPoolExecutor) -> Iterator[audio.AudioInfo | str]:
-        for start in range(0, len(paths), _AHEAD):
-            yield from pool.map(one, paths[start : start + _AHEAD])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(track(in_order(pool), "decoding", len(paths), quiet=quiet))
-    found = dict(zip(paths, results, strict=True))
-    headers = {path: result for path, result in found.items() if not isinstance(result, str)}
-    return headers, {path: result for path, result in found.items() if isinstance(result, str)}, contents
-
-
-def _odd(headers: dict[str, audio.AudioInfo], first: dict[str, Clip]) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The majority's format, and the files that differ."""
-    if not headers:
-        return {}, ()
-    facts = {
-        path: {"sample_rate": info.sample_rate, "channels": info.channels, "duration_s": round(info.duration_s, 3)}
-        for path, info in headers.items()
-    }
-    usual: dict[str, Any] = {}
-    for key in ("sample_rate", "channels", "duration_s"):
-        usual[key] = Counter(fact[key] for fact in facts.values()).most_common(1)[0][0]
-    odd = []
-    for path, fact in facts.items():
-        differing = [f"{key} {fact[key]:g} (usual {usual[key]:g})" for key in usual if fact[key] != usual[key]]
-        if differing:
-            odd.append(f"{path}: {', '.join(differing)}{_at(first[path])}")
-    return usual, tuple(odd)
-
-
-def _beyond(clips: Clips, headers: dict[str, audio.AudioInfo]) -> Iterator[str]:
+def _beyond(clips: Clips, facts: dict[str, Facts]) -> Iterator[str]:
     for clip in clips:
-        info = headers.get(clip.path)
-        if info is not None and _end_s(clip) > info.duration_s + 0.5 / info.sample_rate:
-            yield f"{clip.path}: asks for {_end_s(clip):g} s, has {info.duration_s:g} s{_at(clip)}"
+        end_s = clip.start_s + (clip.duration_s or 0.0)
+        # The length is rounded to a millisecond.
+        if clip.path in facts and end_s > facts[clip.path]["duration_s"] + 1e-3:
+            yield f"{clip.path}: asks for {end_s:g} s, has {facts[clip.path]['duration_s']:g} s{clip.at}"
 
 
-def _end_s(clip: Clip) -> float:
-    return clip.start_s + (clip.duration_s or 0.0)
-
-
-def _counts(clips: Clips, key: Callable[[Clip], str]) -> Counts:
+def _counts(clips: Clips, what: str) -> Counts:
     by_key: dict[str, Counter[str]] = {}
     for clip in clips:
-        by_key.setdefault(key(clip), Counter())[clip.split] += 1
+        key = {"class": clip.scene, "device": clip.device, "city": clip.city}[what]
+        by_key.setdefault(key or "unknown", Counter())[clip.split] += 1
     return {name: {split: by_key[name][split] for split in SPLITS} for name in sorted(by_key)}
 
 
-def _absent(clips: Clips) -> Iterator[str]:
-    # An evaluation list has no labels, so that no class can be missing.
-    if all(clip.scene is None for clip in clips):
-        return
-    if len(clips.classes) < 2:
-        yield f"there is only one class, {', '.join(clips.classes)}"
-    for split in SPLITS:
-        present = {clip.scene for clip in clips if clip.split == split}
-        lacking = [scene for scene in clips.classes if scene not in present]
-        if lacking:
-            yield f"the {split} split has no clip of {', '.join(lacking)}"
-
-
 def _unlisted(clips: Clips) -> Iterator[str]:
+    """Sound files beside the listed ones."""
     listed = {clip.path for clip in clips}
-    # A table of files may lie anywhere: only the folders of its files are its own.
-    own = {(clips.root / path).parent for path in listed} if clips.name == "csv" else {clips.root}
-    known = SUFFIXES + OTHER_SUFFIXES
-    found = (path for top in sorted(own) for path in sound_files(top, deep=clips.name != "csv", suffixes=known))
-    for path in found:
-        name = path.relative_to(clips.root).as_posix()
-        if name not in listed:
-            yield name
-
-
-def _at(clip: Clip) -> str:
-    return f" [{clip.row}]" if clip.row else ""
+    for top in sorted({(clips.root / path).parent for path in listed}):
+        for path in sound_files(top, deep=False, suffixes=SUFFIXES + OTHER_SUFFIXES):
+            name = path.relative_to(clips.root).as_posix()
+            if name not in listed:
+                yield name

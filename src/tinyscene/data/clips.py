@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -15,9 +15,6 @@ from tinyscene.errors import InputError
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 NAMED = 5
-_SEPARATE = (
-    "accepted: every recording in one split, or --drop-shared (drop_shared=True), which leaves it out of training"
-)
 
 
 class Clip(NamedTuple):
@@ -37,6 +34,11 @@ class Clip(NamedTuple):
     """The unit that no split may cut: city-location in TAU, the source in ESC, the file elsewhere."""
     row: str = ""
     """Its place in a list, such as "meta.csv:17"."""
+
+    @property
+    def at(self) -> str:
+        """The row in brackets, behind a message; nothing where there is none."""
+        return f" [{self.row}]" if self.row else ""
 
 
 def recording_of(clip: Clip) -> str:
@@ -147,22 +149,19 @@ class Clips:
             by_class.setdefault(clip.scene or "", Counter())[recording_of(clip)] += 1
         # The rest must still give a training and a validation part.
         keep = 2 if split == "test" else 1
-        self._need_recordings(by_class, keep + 1, purpose)
+        poorest = min(by_class, key=lambda scene: len(by_class[scene]), default="")
+        found = sorted(by_class.get(poorest, ()))
+        if len(found) <= keep:
+            raise InputError(
+                f"{self.root} ({self.name}): class {poorest!r} has {len(found)} recording{'s' * (len(found) != 1)} to "
+                f"{purpose} ({', '.join(found) or 'none'}); accepted: at least {keep + 1} recordings of every class"
+            )
         held = hold_out(by_class, fraction, seed, keep)
         rows = tuple(
             clip if clip.split == "test" else clip._replace(split=split if recording_of(clip) in held else "train")
             for clip in self.rows
         )
         return replace(self, rows=rows)
-
-    def _need_recordings(self, by_class: dict[str, Counter[str]], least: int, purpose: str) -> None:
-        poorest = min(by_class, key=lambda scene: len(by_class[scene]), default="")
-        found = sorted(by_class.get(poorest, ()))
-        if len(found) < least:
-            raise InputError(
-                f"{self.root} ({self.name}): class {poorest!r} has {len(found)} recording{'s' * (len(found) != 1)} to "
-                f"{purpose} ({', '.join(found) or 'none'}); accepted: at least {least} recordings of every class"
-            )
 
     @property
     def recording_hashes(self) -> tuple[str, ...]:
@@ -194,7 +193,8 @@ class Clips:
             what = "recording is" if len(leaks) == 1 else "recordings are"
             raise InputError(
                 f"{self.root} ({self.name}): {len(leaks)} {what} in more than one split, the first is {leaks[0]}; "
-                f"{_SEPARATE}"
+                f"accepted: every recording in one split, or --drop-shared (drop_shared=True), which leaves it out of "
+                f"training"
             )
 
     def drop_shared(self, contents: Mapping[str, str] | None = None) -> "Clips":
@@ -222,16 +222,21 @@ class Clips:
         note = f"{what} in both development and test, as published: {some(list(map(_recording, shared)))}"
         return replace(self, notes=(*self.notes, f"{note}; --drop-shared leaves them out of training"))
 
-    def require(self, *splits: Split) -> "Clips":
-        """Raise InputError unless each of these splits holds every class and there are no `leaks`."""
+    def absent(self, splits: Sequence[Split] = SPLITS) -> list[str]:
+        """The classes that splits have no clip of, one sentence each."""
+        found = []
         for split in splits:
             present = {clip.scene for clip in self.rows if clip.split == split}
-            missing = [scene for scene in self.classes if scene not in present]
-            if missing:
-                raise InputError(
-                    f"{self.root} ({self.name}): the {split} split has no clip of {', '.join(missing)}; "
-                    f"accepted: at least one clip of each class in every split"
-                )
+            if lacking := [scene for scene in self.classes if scene not in present]:
+                found.append(f"the {split} split has no clip of {', '.join(lacking)}")
+        return found
+
+    def require(self, *splits: Split) -> "Clips":
+        """Raise InputError unless each of these splits holds every class and there are no `leaks`."""
+        if absent := self.absent(splits):
+            raise InputError(
+                f"{self.root} ({self.name}): {absent[0]}; accepted: at least one clip of each class in every split"
+            )
         self.refuse_leaks()
         return self
 

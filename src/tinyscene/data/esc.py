@@ -14,24 +14,21 @@ import re
 from pathlib import Path
 from typing import Unpack
 
-from tinyscene.audio import SUFFIXES
-from tinyscene.data.clips import Clip, Clips, Split
-from tinyscene.data.folder import highest_fold, other_sounds, sound_files
-from tinyscene.data.tables import Row, Settling, columns, flag, folder, read_table, settle
+from tinyscene.data.clips import Clip, Clips
+from tinyscene.data.folder import fold_splits, other_sounds, sound_files
+from tinyscene.data.tables import Row, Settling, columns, folder, read_table, settle
 from tinyscene.errors import InputError
 
 TABLE = "meta/esc50.csv"
 TABLE_10 = "meta.csv"
 COLUMNS = ("filename", "fold", "category", "src_file")
-CATEGORY = re.compile(r"\d{3} - (.+)")
-NAME = re.compile(r"(\d+)-(\d+)-([A-Z]+)")
+CATEGORY = re.compile(r"\d{3} - .+")
+NAME = re.compile(r"(\d+)-(\d+)-[A-Z]+")
 
 
 def load_esc10(
     root: Path | str,
     test_fold: int | None = None,
-    *,
-    seed: int = 0,
     **settling: Unpack[Settling],
 ) -> Clips:
     """ESC-10, from its own tree or out of ESC-50's.
@@ -39,24 +36,21 @@ def load_esc10(
     Args:
         root: the folder of the tree.
         test_fold: the fold to test on; the highest where None.
-        seed: of the cut into training and validation.
         settling: see `Settling`.
 
     Raises:
         InputError: the tree is not in one of the layouts above, or is incomplete.
     """
-    return _load("esc10", 10, root, test_fold, seed, settling)
+    return _load("esc10", 10, root, test_fold, settling)
 
 
 def load_esc50(
     root: Path | str,
     test_fold: int | None = None,
-    *,
-    seed: int = 0,
     **settling: Unpack[Settling],
 ) -> Clips:
     """ESC-50. Arguments and errors as of `load_esc10`."""
-    return _load("esc50", 50, root, test_fold, seed, settling)
+    return _load("esc50", 50, root, test_fold, settling)
 
 
 def is_esc(root: Path) -> str | None:
@@ -69,25 +63,27 @@ def is_esc(root: Path) -> str | None:
     return ("esc50" if len(found) > 10 else "esc10") if found else None
 
 
-def _load(name: str, classes: int, root: Path | str, test_fold: int | None, seed: int, settling: Settling) -> Clips:
+def _load(name: str, classes: int, root: Path | str, test_fold: int | None, settling: Settling) -> Clips:
     top = folder(root)
     source, rows = _listed(top)
     if name == "esc10" and "esc10" in rows[0].cells:
-        rows = [row for row in rows if flag(row, "esc10")]
+        rows = [row for row in rows if _in_esc10(row)]
     scenes = tuple(sorted({row.cells["category"] for row in rows}))
     if len(scenes) != classes:
         raise InputError(f"{source}: {len(scenes)} classes; accepted for {name}: its {classes}")
-    tested = highest_fold(source, {row.cells["fold"] for row in rows}, test_fold)
-    clips = Clips(name, top, scenes, tuple(_clip(row, tested) for row in rows), other_sounds(top), published=True)
-    return settle(clips, seed=seed, **settling)
+    splits = fold_splits(source, [row.cells["fold"] for row in rows], test_fold)
+    clips = tuple(
+        Clip(cells["filename"], cells["category"], split, recording=cells["src_file"], row=where)
+        for (where, cells), split in zip(rows, splits, strict=True)
+    )
+    return settle(Clips(name, top, scenes, clips, other_sounds(top), published=True), **settling)
 
 
-def _clip(row: Row, tested: str) -> Clip:
-    cells = row.cells
-    if not cells["fold"].isdecimal():
-        raise InputError(f"{row.where}: fold {cells['fold']!r}; accepted: a number")
-    split: Split = "test" if cells["fold"] == tested else "train"
-    return Clip(cells["filename"], cells["category"], split, recording=cells["src_file"], row=row.where)
+def _in_esc10(row: Row) -> bool:
+    value = {"true": True, "1": True, "false": False, "0": False}.get(row.cells["esc10"].lower())
+    if value is None:
+        raise InputError(f"{row.where}: esc10 {row.cells['esc10']!r}; accepted: True or False, or 1 or 0")
+    return value
 
 
 def _listed(top: Path) -> tuple[Path, list[Row]]:
@@ -95,23 +91,22 @@ def _listed(top: Path) -> tuple[Path, list[Row]]:
         if table.is_file():
             rows = read_table(table, COLUMNS)
             return table, [Row(row.where, row.cells | {"filename": f"audio/{row.cells['filename']}"}) for row in rows]
-    if rows := [_row(path, top) for category in _category_folders(top) for path in sound_files(category)]:
-        return top, rows
-    raise InputError(
-        f"{top}: neither {TABLE} nor {TABLE_10} nor folders such as '001 - Dog bark' with sound files; "
-        f"accepted: ESC-50 or ESC-10 as published"
-    )
+    rows = []
+    for category in _category_folders(top):
+        scene = category.name[6:].strip().lower().replace(" ", "_")
+        for path in sound_files(category):
+            named = NAME.fullmatch(path.stem)
+            if named is None:
+                raise InputError(f"{path}: accepted in ESC-10: names such as 1-100032-A.ogg (fold, source, take)")
+            name = path.relative_to(top).as_posix()
+            rows.append(Row("", {"filename": name, "fold": named[1], "category": scene, "src_file": named[2]}))
+    if not rows:
+        raise InputError(
+            f"{top}: neither {TABLE} nor {TABLE_10} nor folders such as '001 - Dog bark' with sound files; "
+            f"accepted: ESC-50 or ESC-10 as published"
+        )
+    return top, rows
 
 
 def _category_folders(top: Path) -> list[Path]:
     return sorted(path for path in top.iterdir() if path.is_dir() and CATEGORY.fullmatch(path.name))
-
-
-def _row(path: Path, top: Path) -> Row:
-    named = NAME.fullmatch(path.stem)
-    if named is None:
-        raise InputError(f"{path}: accepted in ESC-10: names such as 1-100032-A{SUFFIXES[2]} (fold, source, take)")
-    fold, source, _ = named.groups()
-    category = path.relative_to(top).parts[0][6:].strip().lower().replace(" ", "_")
-    name = path.relative_to(top).as_posix()
-    return Row("", {"filename": name, "fold": fold, "category": category, "src_file": source})

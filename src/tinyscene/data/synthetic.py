@@ -8,11 +8,7 @@ any other. No location is in both parts.
 import csv
 import itertools
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,8 +17,10 @@ import numpy.typing as npt
 import soundfile
 
 from tinyscene.data import synthetic_scenes as scenes
+from tinyscene.data.cache import in_order
 from tinyscene.data.synthetic_scenes import Take, from_db
 from tinyscene.errors import InputError, Numbers, check
+from tinyscene.files import write_whole_folder
 from tinyscene.progress import track
 
 # Raised when the same settings no longer give the same samples.
@@ -63,11 +61,6 @@ class Synthetic:
         check(self, seed=Numbers(least=0, whole=True), sample_rate=Numbers(least=16_000, most=192_000, whole=True))
         check(self, clips_per_segment=Numbers(least=1, most=SEGMENT_S, whole=True), cities=tuple, test_cities=tuple)
         check(self, locations=Numbers(least=1, whole=True), segments=Numbers(least=1, whole=True))
-        if not self.cities:
-            raise InputError("Synthetic(cities=()); accepted: at least one")
-        names = (*self.cities, *self.test_cities)
-        if len(set(names)) < len(names) or not all(name.isalpha() for name in names):
-            raise InputError(f"cities {names}; accepted: different names of letters only, each in one of the parts")
 
 
 @dataclass(frozen=True)
@@ -86,36 +79,33 @@ class Segment:
         """As TAU 2022 names it."""
         return f"audio/{self.scene}-{self.city}-{self.location}-{self.number}-{second}-{device}.wav"
 
-    @property
-    def filenames(self) -> list[str]:
-        return [self.filename(second, device) for device in self.devices for second in self.seconds]
 
-
-def render(
-    folder: str | Path, synthetic: Synthetic | None = None, *, threads: int | None = None, quiet: bool = False
-) -> Path:
+def render(folder: str | Path, synthetic: Synthetic | None = None, *, quiet: bool = False) -> Path:
     """Render a synthetic data set, or reuse the one that is there; the same samples for any number of threads.
 
     The folder gets its name once everything is in it. Raises InputError if something else is there.
     """
     synthetic = synthetic or Synthetic()
     folder = Path(folder).expanduser()
-    plan = list(segments_of(synthetic))
-    if _is_there(folder, synthetic, plan):
+    record = {"what": "synthetic scenes in the form of TAU 2022 Mobile", "version": VERSION, **asdict(synthetic)}
+    text = json.dumps(record, indent=2) + "\n"
+    if folder.exists() and any(folder.iterdir()):
+        found = (folder / RECORD).read_text(encoding="utf-8") if (folder / RECORD).is_file() else f"no {RECORD}"
+        if found != text:
+            raise InputError(f"{folder}: holds {found}; accepted: a new folder, or a rendering with the same settings")
         return folder
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        (partial / "audio").mkdir(parents=True)
+    plan = list(segments_of(synthetic))
+    with write_whole_folder(folder) as partial:
+
+        def write(segment: Segment) -> None:
+            for name, samples in _clips(synthetic, segment):
+                soundfile.write(partial / name, samples, synthetic.sample_rate, subtype="PCM_16")
+
+        (partial / "audio").mkdir()
+        (partial / RECORD).write_text(text, encoding="utf-8")
         _write_tables(partial, plan)
-        _write_clips(partial, synthetic, plan, threads or os.cpu_count() or 1, quiet)
-        (partial / RECORD).write_text(json.dumps(_record(synthetic), indent=2) + "\n", encoding="utf-8")
-        partial.rename(folder)
-    except OSError:
-        # Another process may have rendered the same in the meantime.
-        if not _is_there(folder, synthetic, plan):
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for _ in track(in_order(write, plan), "rendering synthetic scenes", len(plan), quiet=quiet):
+            pass
     return folder
 
 
@@ -137,67 +127,26 @@ def segments_of(synthetic: Synthetic) -> Iterator[Segment]:
             yield Segment("test", scene, city, location, next(numbers), devices, seconds)
 
 
-def _is_there(folder: Path, synthetic: Synthetic, plan: Iterable[Segment]) -> bool:
-    """Whether this rendering is there, complete. Raises InputError if anything else does."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    accepted = "accepted: a new folder, or a rendering with the same settings"
-    try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{folder}: is there, without a readable {RECORD}; {accepted}") from None
-    if found != _record(synthetic):
-        raise InputError(f"{folder}: holds a synthetic data set with {json.dumps(found)}; {accepted}")
-    expected = {name for segment in plan for name in segment.filenames}
-    missing = expected - {f"audio/{path.name}" for path in (folder / "audio").glob("*.wav")}
-    if missing:
-        raise InputError(
-            f"{folder}: {len(missing)} of {len(expected)} clips are missing, {min(missing)} first; {accepted}"
-        )
-    return True
-
-
-def _record(synthetic: Synthetic) -> dict[str, object]:
-    """The contents of `synthetic.json`, as JSON returns them."""
-    settings: dict[str, object] = json.loads(json.dumps(asdict(synthetic)))
-    return {"what": "synthetic scenes in the form of TAU 2022 Mobile", "version": VERSION, **settings}
-
-
 def _write_tables(folder: Path, plan: list[Segment]) -> None:
     """`meta.csv` and fold 1, tab-separated, with TAU's headers."""
-    meta = [
-        (name, segment.scene, f"{segment.city}-{segment.location}", device)
+    rows = [
+        (segment.filename(second, device), segment.scene, f"{segment.city}-{segment.location}", device, segment.part)
         for segment in plan
         for device in segment.devices
-        for name in (segment.filename(second, device) for second in segment.seconds)
+        for second in segment.seconds
     ]
-    train, test = (
-        [(name, segment.scene) for segment in plan if segment.part == part for name in segment.filenames]
-        for part in ("train", "test")
-    )
-    _write_table(folder / "meta.csv", ("filename", "scene_label", "identifier", "source_label"), meta)
+    train, test = ([row for row in rows if row[4] == part] for part in ("train", "test"))
+    header = ("filename", "scene_label", "identifier", "source_label")
     (folder / "evaluation_setup").mkdir()
-    _write_table(folder / "evaluation_setup/fold1_train.csv", ("filename", "scene_label"), train)
-    _write_table(folder / "evaluation_setup/fold1_evaluate.csv", ("filename", "scene_label"), test)
-    _write_table(folder / "evaluation_setup/fold1_test.csv", ("filename",), [(name,) for name, _ in test])
-
-
-def _write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, delimiter="\t", lineterminator="\n").writerows([header, *rows])
-
-
-def _write_clips(folder: Path, synthetic: Synthetic, plan: list[Segment], threads: int, quiet: bool) -> None:
-    def write(segment: Segment) -> None:
-        for name, samples in _clips(synthetic, segment):
-            soundfile.write(folder / name, samples, synthetic.sample_rate, subtype="PCM_16")
-
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for _ in track(pool.map(write, plan), "rendering synthetic scenes", len(plan), quiet=quiet):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for name, listed, columns in (
+        ("meta", rows, 4),
+        ("evaluation_setup/fold1_train", train, 2),
+        ("evaluation_setup/fold1_evaluate", test, 2),
+        ("evaluation_setup/fold1_test", test, 1),
+    ):
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+            writer.writerows(row[:columns] for row in (header, *listed))
 
 
 def _clips(synthetic: Synthetic, segment: Segment) -> Iterator[tuple[str, npt.NDArray[np.int16]]]:

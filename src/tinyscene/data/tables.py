@@ -8,9 +8,9 @@ import posixpath
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TextIO, TypedDict
+from typing import NamedTuple, TypedDict
 
-from tinyscene.data.clips import NAMED, Clip, Clips
+from tinyscene.data.clips import Clip, Clips, some
 from tinyscene.errors import InputError
 
 _SEPARATORS = "\t;,"
@@ -39,20 +39,79 @@ def read_table(path: Path, needed: Collection[str], unique: Sequence[str] = ("fi
         InputError: the file is missing, empty or not text; a column is missing; a row is ragged, repeats another, or
             names a path outside the folder.
     """
-    header, rows = _parse(path)
+    lines = _lines(path)
+    header = _header(path, lines)
     lacking = [column for column in needed if column not in header]
     if lacking:
         raise InputError(
             f"{path}:1: no column {', '.join(lacking)}; found: {', '.join(header)}; "
             f"accepted: a header with {', '.join(needed)}, {_SEPARATED}"
         )
+    key = [column for column in unique if column in header]
+    first: dict[tuple[str, ...], str] = {}
+    rows = []
+    for line, cells in lines:
+        where = f"{path.name}:{line}"
+        if any(cells[len(header) :]) or len(cells) < len(header):
+            raise InputError(
+                f"{path}:{line}: {len(cells)} cells; accepted: {len(header)}, as in the header ({', '.join(header)})"
+            )
+        row = dict(zip(header, cells, strict=False))
+        if "filename" in row:
+            row["filename"] = inside(row["filename"], where)
+        values = tuple(row[column] for column in key)
+        if key and first.setdefault(values, where) is not where:
+            raise InputError(
+                f"{where}: {', '.join(values)} duplicates {first[values]}; accepted: every {' with '.join(key)} once"
+            )
+        rows.append(Row(where, row))
     if not rows:
         raise InputError(f"{path}: a header without rows; accepted: at least one row")
-    if "filename" in header:
-        for row in rows:
-            row.cells["filename"] = inside(row.cells["filename"], row.where)
-    _no_repeats(rows, [column for column in unique if column in header])
     return rows
+
+
+def columns(path: Path) -> list[str]:
+    """The columns of a table, in lower case; none where the file holds no table."""
+    try:
+        return _header(path, _lines(path))
+    except InputError:
+        return []
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number and cells of every line that is not blank."""
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}; accepted: a table with a header, {_SEPARATED}")
+    with path.open("rb") as start:
+        wide = start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    line = 0
+    try:
+        with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
+            # The separator that the header has: column names hold none.
+            separator = max(_SEPARATORS, key=file.readline().count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            for cells in reader:
+                line = reader.line_num
+                stripped = [cell.strip() for cell in cells]
+                if any(stripped):
+                    yield line, stripped
+    except UnicodeError as error:
+        raise InputError(f"{path}: not text in UTF-8 ({error}); accepted: UTF-8, or UTF-16 with a BOM") from error
+    except csv.Error as error:
+        raise InputError(f"{path}:{line + 1}: {error}; accepted: cells {_SEPARATED}") from error
+
+
+def _header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[str]:
+    header = [cell.lower() for cell in next(lines, (1, []))[1]]
+    while header and not header[-1]:  # columns that a spreadsheet saved without a name
+        header.pop()
+    if not header:
+        raise InputError(f"{path}: empty; accepted: a header and at least one row, {_SEPARATED}")
+    if twice := sorted({column for column in header if header.count(column) > 1}):
+        raise InputError(f"{path}:1: column {', '.join(twice)} is a duplicate; accepted: every column once")
+    return header
 
 
 def inside(name: str, where: str) -> str:
@@ -74,16 +133,8 @@ def seconds(row: Row, column: str) -> float | None:
         value = float(cell)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value < math.inf:
         raise InputError(f"{row.where}: {column} {cell!r}; accepted: a finite number of seconds, not negative")
-    return value
-
-
-def flag(row: Row, column: str) -> bool:
-    """A cell that holds true or false, in any spelling. Raises InputError for anything else."""
-    value = {"true": True, "1": True, "false": False, "0": False}.get(row.cells[column].lower())
-    if value is None:
-        raise InputError(f"{row.where}: {column} {row.cells[column]!r}; accepted: True or False, or 1 or 0")
     return value
 
 
@@ -99,6 +150,8 @@ def folder(root: Path | str) -> Path:
 class Settling(TypedDict, total=False):
     """Settings of every loader, applied by `settle`."""
 
+    seed: int
+    """Of the cuts into training, validation and test  [default: 0]."""
     allow_missing: bool
     """Leave out listed files that are not on disk, with a note instead of an error  [default: False]."""
     strict: bool
@@ -108,15 +161,24 @@ class Settling(TypedDict, total=False):
 
 
 def settle(
-    clips: Clips, *, seed: int = 0, allow_missing: bool = False, strict: bool = True, drop_shared: bool = False
+    clips: Clips,
+    *,
+    seed: int = 0,
+    test_fraction: float | None = None,
+    allow_missing: bool = False,
+    strict: bool = True,
+    drop_shared: bool = False,
 ) -> Clips:
-    """The last step of every loader: listed files must exist, a validation split is cut unless the source has one.
+    """The last step of every loader: listed files must exist; splits that the source lacks are cut.
 
-    Arguments as of `Settling`.
+    Args:
+        clips: as listed.
+        test_fraction: share of the clips to cut a test split of; None keeps the source's.
+        seed, allow_missing, strict, drop_shared: see `Settling`.
 
     Raises:
-        InputError: if strict, a listed file is missing, a split lacks a class, or a recording spans two splits that
-            are not published.
+        InputError: if strict, a listed file is missing, a class has too few recordings to cut, a split lacks a class,
+            or a recording spans two splits that are not published.
     """
     if strict and len(clips.classes) < 2:
         raise InputError(
@@ -124,8 +186,10 @@ def settle(
         )
     if allow_missing or strict:
         clips = without_missing(clips, allow_missing)
-    clips = clips.drop_shared() if drop_shared else clips.note_shared()
     try:
+        if test_fraction is not None:
+            clips = clips.with_test(test_fraction, seed)
+        clips = clips.drop_shared() if drop_shared else clips.note_shared()
         if not len(clips.validation):
             clips = clips.with_validation(seed=seed)
         return clips.require("train", "validation", "test")
@@ -148,16 +212,16 @@ def without_missing(clips: Clips, allow_missing: bool) -> Clips:
     gone = missing(clips)
     if not gone:
         return clips
-    names = ", ".join(f"{clip.path} ({clip.row})" for clip in gone[:NAMED]) + (", ..." if len(gone) > NAMED else "")
+    what = f"{len(gone):,} of {len(clips):,} listed files are missing"
+    names = some([f"{clip.path} ({clip.row})" for clip in gone])
     if len(gone) == len(clips) or not allow_missing:
         raise InputError(
-            f"{clips.root} ({clips.name}): {len(gone):,} of {len(clips):,} listed files are missing: {names}; "
+            f"{clips.root} ({clips.name}): {what}: {names}; "
             f"accepted: all of them on disk, or allow_missing=True (--allow-missing) to leave out some"
         )
     absent = set(gone)
     rows = tuple(clip for clip in clips if clip not in absent)
-    note = f"{len(gone):,} of {len(clips):,} listed files are missing and left out: {names}"
-    return replace(clips, rows=rows, notes=(*clips.notes, note))
+    return replace(clips, rows=rows, notes=(*clips.notes, f"{what} and left out: {names}"))
 
 
 def _names(parent: Path) -> set[str]:
@@ -166,85 +230,3 @@ def _names(parent: Path) -> set[str]:
             return {entry.name for entry in entries if entry.is_file()}
     except OSError:
         return set()
-
-
-def _parse(path: Path) -> tuple[list[str], list[Row]]:
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {found}; accepted: a table with a header, {_SEPARATED}")
-    line = 0
-    try:
-        with path.open(encoding=_encoding(path), newline="") as file:
-            reader = csv.reader(file, delimiter=_delimiter(file), strict=True)
-            header = _header(reader)
-            _check_header(path, header)
-            rows = []
-            for cells in _filled(reader):
-                line = reader.line_num
-                rows.append(Row(f"{path.name}:{line}", _row(path, line, header, cells)))
-    except UnicodeError as error:
-        raise InputError(f"{path}: not text in UTF-8 ({error}); accepted: UTF-8, or UTF-16 with a BOM") from error
-    except csv.Error as error:
-        raise InputError(f"{path}:{line + 1}: {error}; accepted: cells {_SEPARATED}") from error
-    return header, rows
-
-
-def columns(path: Path) -> list[str]:
-    """The columns of a table, in lower case; none where the file holds no table."""
-    try:
-        with path.open(encoding=_encoding(path), newline="") as file:
-            return _header(csv.reader(file, delimiter=_delimiter(file), strict=True))
-    except (UnicodeError, csv.Error):
-        return []
-
-
-def _delimiter(file: TextIO) -> str:
-    """The separator that the header has: column names hold none."""
-    first = file.readline()
-    file.seek(0)
-    return max(_SEPARATORS, key=first.count)
-
-
-def _header(reader: Iterator[list[str]]) -> list[str]:
-    header = [cell.strip().lower() for cell in next(reader, [])]
-    while header and not header[-1]:  # columns that a spreadsheet saved without a name
-        header.pop()
-    return header
-
-
-def _encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-
-
-def _filled(reader: Iterator[list[str]]) -> Iterator[list[str]]:
-    return (cells for cells in reader if cells and (cells[0].strip() or any(map(str.strip, cells))))
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    if not any(header):
-        raise InputError(f"{path}: empty; accepted: a header and at least one row, {_SEPARATED}")
-    twice = sorted({column for column in header if header.count(column) > 1})
-    if twice:
-        raise InputError(f"{path}:1: column {', '.join(twice)} is a duplicate; accepted: every column once")
-
-
-def _row(path: Path, line: int, header: list[str], cells: list[str]) -> dict[str, str]:
-    if any(map(str.strip, cells[len(header) :])) or len(cells) < len(header):
-        raise InputError(
-            f"{path}:{line}: {len(cells)} cells; accepted: {len(header)}, as in the header ({', '.join(header)})"
-        )
-    return dict(zip(header, map(str.strip, cells), strict=False))
-
-
-def _no_repeats(rows: list[Row], columns: list[str]) -> None:
-    if not columns:
-        return
-    first: dict[tuple[str, ...], str] = {}
-    for row in rows:
-        key = tuple(row.cells[column] for column in columns)
-        earlier = first.setdefault(key, row.where)
-        if earlier is not row.where:
-            raise InputError(
-                f"{row.where}: {', '.join(key)} duplicates {earlier}; accepted: every {' with '.join(columns)} once"
-            )
