@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tinyscene.deployment.forms import Form
+from tinyscene.models.preparation import DROPOUTS, SHAPES
 from tinyscene.models.quantized import Int8Network
 from tinyscene.models.tensors import aten, get_tensor, q, set_tensor
 
@@ -18,14 +19,6 @@ _DEQUANTIZE = q.dequantize_per_tensor.default
 _BY_NUMBERS = {
     q.quantize_per_tensor.tensor: q.quantize_per_tensor.default,
     q.dequantize_per_tensor.tensor: _DEQUANTIZE,
-}
-_DROPOUTS = {aten.dropout.default, aten.feature_dropout.default}
-_MOVING = {
-    aten.flatten.using_ints,
-    aten.view.default,
-    aten.reshape.default,
-    aten.squeeze.dim,
-    aten.unsqueeze.default,
 }
 # LiteRT's converter would round a tensor for all its readers where one of them rounds it. It ignores operations that
 # only move values, and removes a product with 1.
@@ -76,7 +69,7 @@ class _Rewriter:
         return fx.GraphModule(self.root, self.graph)
 
     def _copied(self, node: fx.Node) -> fx.Node:
-        if node.target in _DROPOUTS:
+        if node.target in DROPOUTS:
             return self.made[node.args[0]]  # type: ignore[index]
         if node.target in _BY_NUMBERS:
             given, scale, zero_point, *rest = cast(tuple[Any, ...], node.args)
@@ -90,7 +83,7 @@ class _Rewriter:
         new = self.graph.node_copy(node, self._read)
         new.meta = {}
         source = new.args[0] if new.args else None
-        if node.target in _MOVING and isinstance(source, fx.Node) and source.target == _DEQUANTIZE:
+        if node.target in SHAPES and isinstance(source, fx.Node) and source.target == _DEQUANTIZE:
             rounded = self.graph.call_function(q.quantize_per_tensor.default, (new, *source.args[1:]))
             return self.graph.call_function(_DEQUANTIZE, (rounded, *source.args[1:]))
         return new
@@ -126,7 +119,7 @@ class _Rewriter:
 
 def _read_in_float_too(node: fx.Node) -> bool:
     """Whether the tensor rounded here, moved or not, is also read unrounded."""
-    while node.target in _MOVING:
+    while node.target in SHAPES:
         if len(node.users) > 1:
             return True
         node = node.all_input_nodes[0]

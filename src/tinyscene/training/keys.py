@@ -26,14 +26,13 @@ COMPUTING = (
     "scipy",
     "soxr",
     "lightning",
-    "torchao",
     "scikit-learn",
     "onnx",
     "onnxscript",
     "onnxruntime",
 )
 # Their versions are part of every key, as is our own source.
-_KNOWN = {"tinyscene", "torch", "torchao", "numpy", "scipy", "sklearn", "lightning", *sys.stdlib_module_names}
+_KNOWN = {"tinyscene", "torch", "numpy", "scipy", "sklearn", "lightning", *sys.stdlib_module_names}
 _PLAIN = (type(None), bool, int, float, str)
 _NAMED = (
     complex,

@@ -66,7 +66,10 @@ class Adam:
 
     def build(self, parameters: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.Adam(
-            parameters, self.lr, (float(self.betas[0]), float(self.betas[1])), weight_decay=self.weight_decay
+            parameters,
+            float(self.lr),
+            (float(self.betas[0]), float(self.betas[1])),
+            weight_decay=float(self.weight_decay),
         )
 
 
@@ -84,7 +87,10 @@ class AdamW:
 
     def build(self, parameters: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            parameters, self.lr, (float(self.betas[0]), float(self.betas[1])), weight_decay=self.weight_decay
+            parameters,
+            float(self.lr),
+            (float(self.betas[0]), float(self.betas[1])),
+            weight_decay=float(self.weight_decay),
         )
 
 
