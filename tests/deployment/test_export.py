@@ -26,11 +26,11 @@ from tinyscene import audio
 from tinyscene.accounting import count
 from tinyscene.data import Clip, Clips
 from tinyscene.deployment import Artifact, Certificate, export, kernels, layers_by_kernel, onnx_format
-from tinyscene.deployment.described import describe
+from tinyscene.deployment.artifact import describe
 from tinyscene.deployment.forms import form_of
+from tinyscene.deployment.onnx_format import onnx_model
 from tinyscene.deployment.parity import Parity, _decisions
 from tinyscene.deployment.runtime import unsigned
-from tinyscene.deployment.write import onnx_model
 from tinyscene.errors import InputError
 from tinyscene.features.products import SpectrogramByProducts
 from tinyscene.models import masks
@@ -359,7 +359,7 @@ def test_no_file_holds_masks() -> None:
     weight = next(name for name, _ in pruned.network.named_parameters() if name.endswith("weight"))
     kept = torch.rand_like(pruned.network.get_parameter(weight)) > 0.5
     masks.attach(pruned.network, weight, kept)
-    held = form_of(pruned, "outside", 8000).network.state_dict()
+    held = form_of(pruned, "outside", 8000).module.network.state_dict()
     assert held.keys() == at("baseline2021", "float32").network.state_dict().keys()
     torch.testing.assert_close(held[weight], pruned.network.get_parameter(weight).detach())
     assert masks.masks_of(pruned.network).keys() == {weight}

@@ -185,12 +185,8 @@ def test_a_recording_shorter_than_a_clip_is_refused(streamed: Streamed) -> None:
     ("given", "message"),
     [
         ({"step_s": 0.15}, "front_end='outside'; accepted: inside"),
-        (
-            {"step_s": 0.7, "front_end": "inside"},
-            "steps of 0.7 s; accepted: from 0.025 s, a hop.* to 0.6 s, all but one",
-        ),
-        ({"step_s": 0.001, "front_end": "inside"}, "steps of 0.001 s; accepted: from 0.025 s"),
-        ({"step_s": float("nan"), "front_end": "inside"}, "steps of nan s; accepted: from 0.025 s"),
+        ({"step_s": 0.7, "front_end": "inside"}, "steps of 5600 samples; accepted: a multiple of 200 .* to 4800"),
+        ({"step_s": float("nan"), "front_end": "inside"}, "step_s=nan; accepted: a length above 0 s"),
     ],
 )
 def test_steps_that_can_t_be(tmp_path: Path, given: dict[str, object], message: str) -> None:
@@ -203,13 +199,6 @@ def test_files_and_steps_that_don_t_fit(streamed: Streamed, inside: Artifact) ->
         inside.stream()
     with pytest.raises(InputError, match=r"given \(1, 7\) samples; accepted: \(1, 1200\), one step"):
         streamed().stream()(np.zeros((1, 7), np.float32))
-    with pytest.raises(InputError, match="given 1800 samples; accepted: whole steps of 1200"):
-        streamed().stream().through(np.zeros((1, 1800), np.float32))
-    with pytest.raises(InputError, match="a stream of 0 recordings; accepted: at least 1"):
-        streamed().stream(0)
-    for given in ([(1, 1200)], [(2, 1200), (1, 960)]):
-        with pytest.raises(InputError, match=r"given batches of \[.*\]; accepted: 2 of one size"):
-            streamed().run(*(np.zeros(shape, np.float32) for shape in given))
 
 
 def test_the_certificate_says_that_it_is_of_a_stream(streamed: Streamed, inside: Artifact) -> None:

@@ -115,7 +115,7 @@ def _recordings(
                         raise
                     skipped.append(str(error))
                 else:
-                    cut += clip_s is None and model.clip_samples is None and result.clips > 1
+                    cut += clip_of(model, clip_s) is None and result.clips > 1
                     rows.write(row_of(file, result, key))
                 advance("")
     if cut:

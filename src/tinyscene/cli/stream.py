@@ -108,7 +108,7 @@ def follow(model: "Model", source: Source, out: Path | None, form: str | None, t
     made = decisions(model, source.blocks, where=source.name, **timing.settings())
     # While a table goes to a file, a terminal still shows the current decision.
     on_screen = source.live and sys.stdout.isatty() and form is None
-    live = [Rows(sys.stdout, "live", ())] if on_screen else []
+    live = [Rows(sys.stdout, "live")] if on_screen else []
     counted: Counter[str] = Counter()
     last_s, interrupted = 0.0, False
     with open_rows(model, out, form, streamed=True) as (rows, _):

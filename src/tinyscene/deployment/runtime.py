@@ -23,17 +23,11 @@ def refusals() -> tuple[type[Exception], ...]:
 
 
 def session(
-    model: Path | bytes,
-    *,
-    threads: int = 0,
-    write_to: Path | None = None,
-    signed: bool = False,
-    integers: bool = True,
+    path: Path, *, threads: int = 0, write_to: Path | None = None, signed: bool = False, integers: bool = True
 ) -> "onnxruntime.InferenceSession":
     """A session on the CPU, with all graph optimisations, int8 as integers.
 
     Args:
-        model: a file or its contents.
         threads: 0 takes all cores.
         write_to: also write the graph that runs.
         signed: leave int8 activations signed where they would be made `unsigned`.
@@ -50,13 +44,11 @@ def session(
     options.log_severity_level = 4
     if write_to is not None:
         options.optimized_model_filepath = str(write_to)
-    given = model if signed else unsigned(model)
-    return onnxruntime.InferenceSession(
-        given if isinstance(given, bytes) else str(given), options, providers=["CPUExecutionProvider"]
-    )
+    given = str(path) if signed else unsigned(path)
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
-def unsigned(model: Path | bytes) -> bytes:
+def unsigned(path: Path) -> bytes:
     """The file's contents with 128 added to every int8 activation, and on x86 without VNNI to every weight.
 
     The logits stay the same, bit for bit. Kernels for x86 expect unsigned activations: with signed ones, integers
@@ -66,7 +58,7 @@ def unsigned(model: Path | bytes) -> bytes:
     import numpy as np
     import onnx
 
-    opened = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+    opened = onnx.load(path)
     quantizing = [node for node in opened.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     stored = {tensor.name: tensor for tensor in opened.graph.initializer}
     # Weights are symmetric: a zero point, if any, is 0 and not an initializer.
