@@ -55,7 +55,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 def inputs(name: str, front_end: str) -> torch.Tensor:
     """Noise at several levels, silence, an impulse, full scale."""
-    (probe,) = probes.generated(round(CLIP_S * 8000), any_length=False)
+    (probe,) = probes.generated(round(CLIP_S * 8000))
     given = torch.from_numpy(probe.waveforms)
     if front_end == "inside":
         return given

@@ -2,20 +2,18 @@
 
 import csv
 import json
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from listeners import Ear
+from listeners import Ear, Said
 from scene_files import CLIP_S, at
 
 from tinyscene import audio, listening
-from tinyscene.cli import main
 from tinyscene.deployment import Artifact, export
 from tinyscene.errors import InputError
 from tinyscene.listening import recording
@@ -23,27 +21,6 @@ from tinyscene.listening.model import fingerprint
 from tinyscene.listening.rows import resumed, row_of
 
 RATE = 8000
-
-
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def tinyscene(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
-    def call(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["tinyscene", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        return Said(status, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -205,11 +182,11 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, monkeypatch: py
 
 
 def test_rows_of_files_and_folders_as_csv_and_json_lines(
-    tinyscene: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path
+    typed: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path
 ) -> None:
     classifier = at("baseline2021", "float32")
     files = sorted((path for path in tree.rglob("*") if path.suffix not in ("", ".txt")), key=str)
-    assert tinyscene("run", ear_file, tree, files[0], "--out", tmp_path / "p.csv") == Said(0, "", "")
+    assert typed("run", ear_file, tree, files[0], "--out", tmp_path / "p.csv") == Said(0, "", "")
     with (tmp_path / "p.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert sorted(row["file"] for row in rows) == [str(file) for file in files], "each once"
@@ -220,17 +197,17 @@ def test_rows_of_files_and_folders_as_csv_and_json_lines(
         for scene, probability in expected.probabilities.items():
             assert float(row[f"p_{scene}"]) == pytest.approx(probability, abs=1e-6)
         assert row["model"] == fingerprint(ear_file)
-    said = tinyscene("run", ear_file, tree, "--format", "jsonl")
+    said = typed("run", ear_file, tree, "--format", "jsonl")
     lines = [json.loads(line) for line in said.out.splitlines()]
     assert [line["file"] for line in lines] == [row["file"] for row in rows]
     assert lines[0]["probabilities"]["bus"] == float(rows[0]["p_bus"])
-    text = tinyscene("run", ear_file, files[0], "--format", "text").out
+    text = typed("run", ear_file, files[0], "--format", "text").out
     assert text.startswith(f"{files[0]}: {classifier.predict(files[0]).label} 0.")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_a_killed_run_goes_on_to_the_same_table(
-    tinyscene: Callable[..., Said],
+    typed: Callable[..., Said],
     ear_file: Path,
     tree: Path,
     tmp_path: Path,
@@ -238,7 +215,7 @@ def test_a_killed_run_goes_on_to_the_same_table(
     suffix: str,
 ) -> None:
     whole, killed = tmp_path / f"whole{suffix}", tmp_path / f"killed{suffix}"
-    tinyscene("run", ear_file, tree, "--out", whole)
+    typed("run", ear_file, tree, "--out", whole)
     heard: list[Path] = []
 
     def dies(model: Any, path: Path, clip_s: float | None) -> Any:
@@ -252,12 +229,12 @@ def test_a_killed_run_goes_on_to_the_same_table(
 
     monkeypatch.setattr(listening, "predict", dies)
     with pytest.raises(MemoryError):
-        tinyscene("run", ear_file, tree, "--out", killed)
+        typed("run", ear_file, tree, "--out", killed)
     first = len(heard)
-    assert tinyscene("run", ear_file, tree, "--out", killed).status == 0
+    assert typed("run", ear_file, tree, "--out", killed).status == 0
     assert killed.read_bytes() == whole.read_bytes()
     assert len(heard) - first == 5 - 2, "only what was missing is heard"
-    assert tinyscene("run", ear_file, tree, "--out", killed).status == 0
+    assert typed("run", ear_file, tree, "--out", killed).status == 0
     assert len(heard) - first == 3
 
 
@@ -284,13 +261,13 @@ def test_a_table_cut_at_any_byte_is_mended(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_table_of_something_else_is_left_alone(
-    tinyscene: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path
+    typed: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "p.csv"
-    tinyscene("run", ear_file, tree / "a.wav", "--out", table)
+    typed("run", ear_file, tree / "a.wav", "--out", table)
     own = table.read_bytes()
     other = at("cp_mobile", "float32").save(tmp_path / "other")
-    for content, typed, named in (
+    for content, words, named in (
         (own, (other,), "rows are of model"),
         (own, (ear_file, "--clip-s", 0.5), "not " + fingerprint(ear_file) + " 0.5 s"),
         (b"name,age\nada,36\n", (ear_file,), "content begins with 'name,age"),
@@ -298,7 +275,7 @@ def test_a_table_of_something_else_is_left_alone(
         (own + b"x,y\n", (ear_file,), "rows do not have the columns file, label"),
     ):
         table.write_bytes(content)
-        said = tinyscene("run", *typed, tree / "a.wav", "--out", table)
+        said = typed("run", *words, tree / "a.wav", "--out", table)
         assert said.status == 2
         assert named in said.err
         assert "accepted" in said.err
@@ -306,7 +283,7 @@ def test_a_table_of_something_else_is_left_alone(
 
 
 def test_bad_recordings_are_set_aside_with_reasons(
-    tinyscene: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path, sound: Callable[..., Path]
+    typed: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path, sound: Callable[..., Path]
 ) -> None:
     good = sound(tmp_path / "good.wav", 1.0)
     soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
@@ -314,7 +291,7 @@ def test_bad_recordings_are_set_aside_with_reasons(
     sound(tmp_path / "short.wav", 0.01)
     (tmp_path / "cut.wav").write_bytes(good.read_bytes()[:-100])
     (tmp_path / "text.wav").write_text("no sound")
-    said = tinyscene("run", ear_file, tmp_path, tmp_path / "gone.wav", "--skip-bad", "--format", "jsonl")
+    said = typed("run", ear_file, tmp_path, tmp_path / "gone.wav", "--skip-bad", "--format", "jsonl")
     assert said.status == 0
     assert [json.loads(line)["file"] for line in said.out.splitlines()] == [str(good)]
     assert "set aside 6:" in said.err
@@ -327,11 +304,11 @@ def test_bad_recordings_are_set_aside_with_reasons(
         "gone.wav: no such file",
     ):
         assert reason in said.err
-    assert tinyscene("run", ear_file, tmp_path).status == 2
+    assert typed("run", ear_file, tmp_path).status == 2
 
 
 @pytest.mark.parametrize(
-    ("typed", "named"),
+    ("words", "named"),
     [
         (("MODEL",), "no input; accepted: sound files"),
         (("MODEL", "EMPTY"), "a folder without a sound file"),
@@ -365,12 +342,12 @@ def test_bad_recordings_are_set_aside_with_reasons(
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_wrong_input_is_one_sentence(
-    tinyscene: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path, typed: tuple[str, ...], named: str
+    typed: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path, words: tuple[str, ...], named: str
 ) -> None:
     (tmp_path / "there.csv").write_text("kept")
     (tmp_path / "empty").mkdir()
     places = {"MODEL": ear_file, "EMPTY": tmp_path / "empty", "A": tree / "a.wav", "THERE": tmp_path / "there.csv"}
-    said = tinyscene("run", *(places.get(word, word) for word in typed))
+    said = typed("run", *(places.get(word, word) for word in words))
     assert said.status == 2
     assert said.err.startswith("tinyscene: ")
     assert named in said.err
@@ -378,7 +355,7 @@ def test_wrong_input_is_one_sentence(
 
 
 def test_an_interrupted_run_says_what_to_do_next(
-    tinyscene: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    typed: Callable[..., Said], ear_file: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, hear = tmp_path / "x.csv", listening.predict
 
@@ -389,13 +366,13 @@ def test_an_interrupted_run_says_what_to_do_next(
 
     with monkeypatch.context() as patched:
         patched.setattr(listening, "predict", predict)
-        said = tinyscene("run", ear_file, tree, "--out", table)
+        said = typed("run", ear_file, tree, "--out", table)
     assert said.status == 130
     assert f"interrupted; the same command resumes after the last row of {table}" in said.err
     for rows in (2, 5):
         with table.open(newline="") as file:
             assert len(list(csv.DictReader(file))) == rows
-        assert tinyscene("run", ear_file, tree, "--out", table).status == 0
+        assert typed("run", ear_file, tree, "--out", table).status == 0
 
 
 def test_a_file_for_one_length_says_so(tree: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from listeners import Ear, noise
+from listeners import Ear, Said, noise
 from scene_files import CLIP_S, at
 from scipy.signal import lfilter
 
@@ -115,16 +115,8 @@ def test_smoothing_is_the_recursive_filter(of: Any, time_s: float, every_s: floa
     np.testing.assert_allclose(smoothed.sum(1), 1)
 
 
-def test_smoothing_by_hand() -> None:
-    """A time constant of 1 / ln 2 s halves the weight every second."""
-    smooth = Smoothing(1 / np.log(2), "probability").every(1.0)
-    for given_, expected in (([1, 0], [1, 0]), ([0, 1], [0.5, 0.5]), ([0, 1], [0.25, 0.75])):
-        assert smooth(np.array(given_, float)).tolist() == pytest.approx(expected)
-    smooth = Smoothing(1 / np.log(2), "log").every(1.0)
-    smooth(np.array([0.8, 0.2]))
-    assert smooth(np.array([0.2, 0.8])).tolist() == pytest.approx([0.5, 0.5])
-    unchanged = np.array([1.0, 0.0])
-    assert Smoothing(0).every(1.0)(unchanged).tolist() == [1, 0]
+def test_no_smoothing_changes_nothing() -> None:
+    assert Smoothing(0).every(1.0)(np.array([1.0, 0.0])).tolist() == [1, 0]
 
 
 # Memory
@@ -249,7 +241,7 @@ def test_a_pipe_is_answered_while_it_is_open(inside: Artifact, tmp_path: Path) -
 # The command, in this process
 
 
-def test_a_stream_as_a_table(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_a_stream_as_a_table(run: Callable[..., Said], tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", noise(5 * RATE), RATE)
     table = tmp_path / "made" / "x.csv"
     status, out, err = run(tmp_path / "x.wav", "--stream", "--out", table, "--smooth", 1, "--mean-of", "probability")
@@ -281,7 +273,7 @@ def test_a_model_that_says_on_what_it_was_trained_needs_no_length() -> None:
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(
-    run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soundfile.write(tmp_path / "x.wav", noise(5 * RATE), RATE)
 

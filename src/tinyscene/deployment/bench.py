@@ -91,50 +91,37 @@ class Open:
     clip_s: float | None = None
 
     def __call__(self, threads: int) -> Opened:
-        if self.path.is_dir():
-            return self._model(SceneClassifier.load(self.path).eval())
-        return self._file(Artifact.load(self.path, threads))
+        model = SceneClassifier.load(self.path).eval() if self.path.is_dir() else Artifact.load(self.path, threads)
+        fixed = model.clip_samples if isinstance(model, Artifact) else None
+        samples = round((self.clip_s or model.trained_clip_s or 1.0) * model.sample_rate)
+        size = (1, fixed or max(samples, model.shortest_samples))
+        noise = 0.1 * np.random.default_rng(0).standard_normal(size, dtype=np.float32)
+        opened = _of_file(model, noise) if isinstance(model, Artifact) else _of_model(model, torch.from_numpy(noise))
+        files = [self.path / "model.json", self.path / "weights.safetensors"] if self.path.is_dir() else [self.path]
+        opened.facts.update(clip_s=size[1] / model.sample_rate, bytes=sum(file.stat().st_size for file in files))
+        return opened
 
-    def _model(self, classifier: SceneClassifier) -> Opened:
-        waveform = torch.from_numpy(self._noise(classifier))
-        features = classifier.features(waveform)
-        facts = {
-            "runtime": f"torch {torch.__version__}",
-            "precision": classifier.precision,
-            "front_end": "outside",
-            "clip_s": waveform.shape[1] / classifier.sample_rate,
-            "bytes": sum((self.path / name).stat().st_size for name in ("model.json", "weights.safetensors")),
-        }
-        quick = torch.inference_mode()
-        return Opened(
-            quick(lambda: classifier(waveform).softmax(-1)), quick(lambda: classifier.classify(features)), facts
-        )
 
-    def _file(self, artifact: Artifact) -> Opened:
-        waveform, run = self._noise(artifact), artifact.run
-        facts = {
-            "runtime": artifact.format.version(),
-            "precision": artifact.certificate.precision if artifact.certificate_path.is_file() else "-",
-            "front_end": "inside" if artifact.inside else "outside",
-            "clip_s": waveform.shape[1] / artifact.sample_rate,
-            "bytes": artifact.bytes_on_disk,
-        }
-        if artifact.step_samples:
-            stream, step = artifact.stream(), waveform[:, : artifact.step_samples]
-            facts["front_end"] = f"inside, steps of {artifact.step_samples / artifact.sample_rate:.3g} s"
-            return Opened(lambda: stream(step), None, facts)
-        clip = partial(artifact.probabilities, waveform)
-        if artifact.inside:
-            return Opened(clip, None, facts)
-        features = artifact.classifier.features(torch.from_numpy(waveform)).numpy()
-        return Opened(clip, lambda: run(features)[0], facts)
+def _of_model(model: SceneClassifier, noise: torch.Tensor) -> Opened:
+    features, quick = model.features(noise), torch.inference_mode()
+    facts = {"runtime": f"torch {torch.__version__}", "precision": model.precision, "front_end": "outside"}
+    return Opened(quick(lambda: model(noise).softmax(-1)), quick(lambda: model.classify(features)), facts)
 
-    def _noise(self, taken: SceneClassifier | Artifact) -> Values:
-        """A clip, (1, samples)"""
-        samples = round((self.clip_s or taken.trained_clip_s or 1.0) * taken.sample_rate)
-        fixed = taken.clip_samples if isinstance(taken, Artifact) else None
-        size = (1, fixed or max(samples, taken.shortest_samples))
-        return 0.1 * np.random.default_rng(0).standard_normal(size, dtype=np.float32)
+
+def _of_file(artifact: Artifact, noise: Values) -> Opened:
+    facts = {
+        "runtime": artifact.format.version(),
+        "precision": artifact.certificate.precision if artifact.certificate_path.is_file() else "-",
+        "front_end": "inside" if artifact.inside else "outside",
+    }
+    if artifact.step_samples:
+        facts["front_end"] = f"inside, steps of {artifact.step_samples / artifact.sample_rate:.3g} s"
+        return Opened(partial(artifact.stream(), noise[:, : artifact.step_samples]), None, facts)
+    clip = partial(artifact.probabilities, noise)
+    if artifact.inside:
+        return Opened(clip, None, facts)
+    features = artifact.classifier.features(torch.from_numpy(noise)).numpy()
+    return Opened(clip, lambda: artifact.run(features)[0], facts)
 
 
 def measure(

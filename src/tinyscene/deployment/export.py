@@ -106,7 +106,7 @@ def _attempts(
     if any_length:
         # Captured at a length that the network takes.
         form = form_of(classifier, "outside", max(round((known_s or 1.0) * rate), least), any_length=True)
-        sounds = probes.generated(max(round((clip_s or 1.0) * rate), least), True, hop)
+        sounds = probes.generated(max(round((clip_s or 1.0) * rate), least), hop)
         yield _Attempt(ANY_LENGTH, form, sounds + held_out(None))
     if known_s is None:
         if any_length:
@@ -119,9 +119,9 @@ def _attempts(
         raise InputError(
             f"{path}: clips of {known_s:g} s; accepted: at least {least / rate:.2f} s, which the network needs"
         )
-    sounds = probes.generated(samples, any_length=False)
+    sounds = probes.generated(samples)
     if step_s:
-        sounds += probes.generated(round(probes.LONGER * samples), any_length=False)
+        sounds += probes.generated(round(probes.LONGER * samples))
     step_samples = max(1, round(step_s * rate / hop)) * hop if step_s else 0
     form = form_of(classifier, front_end, samples, step_samples)
     yield _Attempt(f"only clips of {known_s:g} s" if any_length else "", form, sounds + held_out(samples))

@@ -72,13 +72,6 @@ class Form:
         return self.examples[0].shape[1] if len(self.examples) == 2 else 0
 
     @property
-    def names(self) -> tuple[list[str], list[str]]:
-        """Of the inputs and of the outputs."""
-        if self.step_samples:
-            return ["samples", "state"], ["probabilities", "next_state"]
-        return (["features"], ["logits"]) if self.module.frontend is None else (["waveforms"], ["probabilities"])
-
-    @property
     def int8(self) -> bool:
         return isinstance(self.module.network, Int8Network)
 

@@ -104,7 +104,9 @@ def onnx_model(form: Form) -> "onnx.ModelProto":
         *shape, frames = examples[0].shape
         examples = (torch.zeros(*shape, max(frames, 4 * shortest_frames(network))),)
     batches = tuple(torch.cat([example, example]) for example in examples)
-    inputs, outputs = form.names
+    inputs, outputs = (["features"], ["logits"]) if form.front_end == "outside" else (["waveforms"], ["probabilities"])
+    if form.step_samples:
+        inputs, outputs = ["samples", "state"], ["probabilities", "next_state"]
     try:
         with silence(), torch.no_grad():
             # Captured here: torch.onnx also requires lengths of 0 and 1, which poolings rule out.

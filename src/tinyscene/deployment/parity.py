@@ -1,7 +1,7 @@
 """Parity of a file and its classifier: both are run on the same sounds, and their outputs compared."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Parity:
         front_end: how much, of the largest logit, a front end inside moves an int8 network's where no activation is
             rounded; 0 where it is outside, and in float, where it shows in `largest`.
         accuracy, file_accuracy: on the compared clips; None without labelled clips.
+        bound: the largest accepted difference, in `unit`s.
     """
 
     clips: int
@@ -60,15 +61,11 @@ class Parity:
     front_end: float = 0.0
     accuracy: float | None = None
     file_accuracy: float | None = None
+    bound: float = FLOAT_BOUND
 
     @property
     def int8(self) -> bool:
         return self.unit == "output steps"
-
-    @property
-    def bound(self) -> float:
-        """The largest accepted difference, in `unit`s."""
-        return INT8_BOUND if self.int8 else FLOAT_BOUND
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -86,15 +83,6 @@ class Parity:
         if self.int8 and self.integer_layers == 0:
             faults.append("no layer runs on integers")
         return tuple(faults)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain numbers and strings."""
-        return {**asdict(self), "bound": self.bound}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> "Parity":
-        """The inverse of `to_json`. Raises TypeError for other values."""
-        return cls(**{name: value for name, value in plain.items() if name != "bound"})
 
 
 def compare(
@@ -145,6 +133,7 @@ def compare(
         front_end=front_end,
         accuracy=right[0],
         file_accuracy=right[1],
+        bound=bound,
     )
 
 

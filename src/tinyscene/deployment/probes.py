@@ -33,18 +33,18 @@ class Probe:
         return Probe(self.waveforms[start:stop], self.kinds[start:stop], self.targets[start:stop])
 
 
-def generated(samples: int, any_length: bool, hop: int = 0) -> list[Probe]:
+def generated(samples: int, hop: int = 0) -> list[Probe]:
     """Silence, an impulse, full scale, a sweep, noise at several levels and of several colours; the same on every call.
 
     Args:
         samples: length of a clip.
-        any_length: also in batches of other sizes, and with longer clips.
-        hop: samples a frame, for clips of a few more frames.
+        hop: samples a frame: also in batches of other sizes, as clips of a few more frames, and of longer ones. With 0,
+            only as clips of this length.
     """
     sounds = _sounds(samples)
-    if not any_length:
+    if not hop:
         return [sounds]
-    longer = [_sounds(samples + more * hop).part(2, 5) for more in MORE_FRAMES if hop]
+    longer = [_sounds(samples + more * hop).part(2, 5) for more in MORE_FRAMES]
     return [sounds, sounds.part(0, 1), sounds.part(1, 4), *longer, _sounds(round(LONGER * samples))]
 
 

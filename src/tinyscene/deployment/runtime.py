@@ -22,30 +22,24 @@ def refusals() -> tuple[type[Exception], ...]:
     return state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException
 
 
-def session(
-    path: Path, *, threads: int = 0, write_to: Path | None = None, signed: bool = False, integers: bool = True
-) -> "onnxruntime.InferenceSession":
+def session(path: Path, *, threads: int = 0, write_to: Path | None = None) -> "onnxruntime.InferenceSession":
     """A session on the CPU, with all graph optimisations, int8 as integers.
 
     Args:
         threads: 0 takes all cores.
         write_to: also write the graph that runs.
-        signed: leave int8 activations signed where they would be made `unsigned`.
-        integers: False lets ONNX Runtime compute some of them in float.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    if integers:
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
     options.intra_op_num_threads = threads
     # Errors are raised as well.
     options.log_severity_level = 4
     if write_to is not None:
         options.optimized_model_filepath = str(write_to)
-    given = str(path) if signed else unsigned(path)
-    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(unsigned(path), options, providers=["CPUExecutionProvider"])
 
 
 def unsigned(path: Path) -> bytes:

@@ -138,8 +138,8 @@ def read_authors(path: Path, edition: Edition, systems: int) -> dict[str, Any]:
         authors = [author | {"affiliation": affiliation}]
         write_yaml(path, {"team": _TO_FILL_IN, "authors": authors, "systems": [own] * systems})
         raise InputError(
-            f"{path}: not found; an example for {edition.year} was written there: replace every {_TO_FILL_IN} and "
-            f"repeat the command"
+            f"{path}: not found; an example for {edition.rules.name} was written there: replace every {_TO_FILL_IN} "
+            f"and repeat the command"
         )
     of_systems: Any = list[_block(**system)]  # type: ignore[misc]  # made here
     listed = Annotated[of_systems, Field(min_length=systems, max_length=systems)]
