@@ -140,7 +140,7 @@ def main() -> None:
             "peak_MB": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}",
         }
     ]
-    keep("training", "python benchmarks/training.py", rows)
+    keep("training", "python benchmarks/training.py", rows, ROUNDS)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ def ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> float:
     return found["theirs"] / found["ours"]
 
 
-def keep(name: str, command: str, rows: list[dict[str, str]]) -> None:
+def keep(name: str, command: str, rows: list[dict[str, str]], rounds: int | None = None) -> None:
     """Write results/speed-NAME.csv, every row with its command, commit, machine and versions, and print the rows."""
-    origin = {"rounds": str(ROUNDS), "command": command, "commit": commit(), "machine": machine()}
+    origin = {"rounds": str(rounds or ROUNDS), "command": command, "commit": commit(), "machine": machine()}
     origin |= {package: version(package) for package in ("torch", "librosa")}
     with (RESULTS / f"speed-{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], *origin])

@@ -211,7 +211,21 @@ def difference(row: dict[str, str] | None) -> str:
     return f"{mean:+.1f} ({low:+.1f} ... {high:+.1f})"
 
 
-TABLES = {"artifacts": artifact_table, "int8_ranges": ranges_table}
+ORIGIN = ("rounds", "command", "commit", "machine", "torch", "librosa")
+
+
+def speed_table(path: Path) -> list[str]:
+    """A table of benchmarks/ as it is, with its origin."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    shown = [{name.replace("_", " "): cell for name, cell in row.items() if name not in ORIGIN} for row in rows]
+    first = rows[0]
+    facts = f"`{first['command']}`; commit {first['commit']}, {first['machine']}, torch {first['torch']}, librosa "
+    facts += f"{first['librosa']}; medians of {first['rounds']} rounds in turns."
+    return [f"## Speed: {path.stem.partition('-')[2]}", "", *markdown(shown), "", facts, ""]
+
+
+TABLES = {"artifacts": artifact_table, "int8_ranges": ranges_table, "speed": speed_table}
 
 
 def main() -> None:

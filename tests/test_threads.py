@@ -1,5 +1,8 @@
 """Work on several threads."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -34,3 +37,13 @@ def test_an_error_in_any_part_is_raised_and_the_threads_come_back(threads):
     with pytest.raises(ValueError, match="the last job"):
         by_threads(work, range(7))
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")]
+)
+def test_threads_that_wait_spin_briefly_unless_the_user_says_otherwise(given, spins):
+    code = "import os, sys, tinyscene; print(os.environ.get('GOMP_SPINCOUNT', ''), 'torch' in sys.modules)"
+    unset = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", code], env=unset | given, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{spins} False\n"
