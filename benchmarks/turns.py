@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tinyscene.systems.receipt import commit, machine
 
-ROUNDS = 9
+ROUNDS = 7
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 

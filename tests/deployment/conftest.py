@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import pytest
-from listeners import Ear
+from listeners import Ear, Said
 from scene_files import CLIP_S, at
 
 from tinyscene.cli import main
@@ -32,35 +32,35 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """tinyscene run with a model of the tests."""
-    monkeypatch.setattr("tinyscene.listening.open_model", lambda path: Ear())
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """What the console script does with these words."""
 
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tinyscene", "run", "model", *map(str, arguments)])
+    def call(*words: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["tinyscene", *map(str, words)])
+        capsys.readouterr()
         try:
             main()
             status = 0
         except SystemExit as stop:
             status = int(stop.code or 0)
-        said = capsys.readouterr()
-        return status, said.out, said.err
+        return Said(status, *capsys.readouterr())
 
     return call
 
 
 @pytest.fixture
-def tinyscene(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+def run(typed: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """tinyscene run with a model of the tests."""
+    monkeypatch.setattr("tinyscene.listening.open_model", lambda path: Ear())
+    return partial(typed, "run", "model")
+
+
+@pytest.fixture
+def tinyscene(typed: Callable[..., Said]) -> Callable[..., tuple[int, str]]:
     """Status and all that was printed."""
 
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["tinyscene", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        said = capsys.readouterr()
-        return status, said.out + said.err
+    def call(*words: object) -> tuple[int, str]:
+        status, out, err = typed(*words)
+        return status, out + err
 
     return call

@@ -1,11 +1,20 @@
 """A model that answers from the samples alone, and sound for it."""
 
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 
 from tinyscene.audio import Waveform
 from tinyscene.deployment.formats import Values
+
+
+class Said(NamedTuple):
+    """The answer to a command."""
+
+    status: int
+    out: str
+    err: str
 
 
 class Ear:

@@ -3,12 +3,11 @@
 import copy
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -118,34 +117,17 @@ def test_what_cannot_be_measured_says_so_beside_the_others(
     assert found["ends"].clip is found["refuses"].clip is None
 
 
-_MEASURES = """
-import sys
-from pathlib import Path
-from test_bench import Planted
-from tinyscene.deployment.bench import measure
-if __name__ == "__main__":
-    measure({"one": Planted(sleep_s=0.05, turns=Path(sys.argv[1]))}, rounds=10_000, quiet=True)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="processes are looked up in /proc")
-def test_a_process_ends_when_the_one_that_measures_is_killed(tmp_path: Path) -> None:
-    script, turns, here = tmp_path / "measures.py", tmp_path / "turns.txt", Path(__file__).parent
-    script.write_text(_MEASURES)
-    paths = os.pathsep.join(map(str, (here, here.parent, *filter(None, [os.environ.get("PYTHONPATH")]))))
-    measuring = subprocess.Popen([sys.executable, script, turns], env=os.environ | {"PYTHONPATH": paths})
-    until(lambda: turns.is_file() and turns.read_text() != "")
-    child = int(turns.read_text().split()[0])
-    measuring.kill()
-    measuring.wait()
-    until(lambda: not Path(f"/proc/{child}").exists())
-
-
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "not within a minute"
-        time.sleep(0.1)
+def test_a_process_ends_when_the_one_that_measures_is_gone() -> None:
+    """A killed one closes its end of the pipe."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=bench._serve, args=(theirs, Planted(), 1), daemon=True)
+    process.start()
+    theirs.close()
+    assert ours.recv() == {}
+    ours.close()
+    process.join(60)
+    assert process.exitcode == 0
 
 
 def test_ratios_are_to_the_first_row_of_as_many_threads_and_of_the_same_length() -> None:
@@ -188,7 +170,7 @@ def test_a_model_in_torch_and_as_files(
         assert row["facts"]["bytes"] == artifact.bytes_on_disk
         assert row["facts"]["precision"] == "float32"
         assert row["facts"]["clip_s"] == CLIP_S
-        assert row["facts"]["runtime"] == f"{first.runtime} {first.version()}"
+        assert row["facts"]["runtime"] == first.version()
         assert (row["network"] is None) == artifact.inside
         assert min(row["clip"]["median"], row["cold_ms"]) > 0
     assert rows[str(model)]["clip_speed_up"] == 1

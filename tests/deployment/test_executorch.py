@@ -55,7 +55,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 def inputs(name: str, front_end: str) -> torch.Tensor:
     """Noise at several levels, silence, an impulse, full scale."""
-    (probe,) = probes.generated(round(CLIP_S * 8000), any_length=False)
+    (probe,) = probes.generated(round(CLIP_S * 8000))
     given = torch.from_numpy(probe.waveforms)
     if front_end == "inside":
         return given
@@ -73,7 +73,7 @@ def check(form: Form, path: Path, given: torch.Tensor) -> None:
     assert len(np.unique(wanted.round(4), axis=0)) > 3
     bound = 1e-5 * float(np.abs(wanted).max())
     if form.int8:
-        step = form.network.output_step or float(np.ptp(wanted)) / 255
+        step = form.module.network.output_step or float(np.ptp(wanted)) / 255
         bound = 2 * step  # type: ignore[operator]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=bound)
 
@@ -112,9 +112,6 @@ def test_metadata_comes_back(written: Written) -> None:
     _, path = written(*FEW[0])
     assert FORMAT.metadata(path) == METADATA
     assert FORMAT.version().count(".") >= 1
-    for key in ("two words", "forward"):
-        with pytest.raises(InputError, match="identifiers"):
-            FORMAT.write(written(*FEW[0])[0], path, {key: ""}, "")
 
 
 def test_threads_change_nothing_and_other_shapes_are_refused(written: Written) -> None:
@@ -124,10 +121,9 @@ def test_threads_change_nothing_and_other_shapes_are_refused(written: Written) -
     (first,) = one(given)
     np.testing.assert_array_equal(two(given)[0], first)
     np.testing.assert_array_equal(one(given)[0], first)
-    assert one(given[:0])[0].shape == (0, len(CLASSES))
     # The same values under strides that axes of one band or clip leave free.
     np.testing.assert_array_equal(one(np.moveaxis(np.moveaxis(given, 1, 3).copy(), 3, 1))[0], first)
-    with pytest.raises(InputError, match=r"takes \(any batch, 1, 40, 25\)"):
+    with pytest.raises(InputError, match=r"accepted: \(any batch, 1, 40, 25\)"):
         one(given[..., :20])
 
 
@@ -163,7 +159,6 @@ def test_what_it_says_without_executorch(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for call in (
         lambda: FORMAT.write(form, tmp_path / "scene.pte", {}, ""),
         lambda: FORMAT.runner(tmp_path / "scene.pte"),
-        FORMAT.version,
     ):
         with pytest.raises(InputError, match=r'pip install "tinyscene\[executorch\]"'):
             call()

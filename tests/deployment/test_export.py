@@ -26,11 +26,11 @@ from tinyscene import audio
 from tinyscene.accounting import count
 from tinyscene.data import Clip, Clips
 from tinyscene.deployment import Artifact, Certificate, export, kernels, layers_by_kernel, onnx_format
-from tinyscene.deployment.described import describe
+from tinyscene.deployment.artifact import describe
 from tinyscene.deployment.forms import form_of
-from tinyscene.deployment.parity import Parity, _decisions
+from tinyscene.deployment.onnx_format import onnx_model
+from tinyscene.deployment.parity import FLOAT_BOUND, INT8_BOUND, Parity, _decisions
 from tinyscene.deployment.runtime import unsigned
-from tinyscene.deployment.write import onnx_model
 from tinyscene.errors import InputError
 from tinyscene.features.products import SpectrogramByProducts
 from tinyscene.models import masks
@@ -338,15 +338,16 @@ def test_a_tie_within_the_bound_is_the_same_decision() -> None:
 
 
 def test_what_a_file_is_refused_for() -> None:
-    clean = Parity(8, "output steps", 0.1, 4.000001, 3.0, 0.1, 1.0, 0, 3, 0)
+    clean = Parity(8, "output steps", 0.1, 4.000001, 3.0, 0.1, 1.0, 0, 3, 0, bound=INT8_BOUND)
+    wide = {"unit": "of the largest logit", "bound": FLOAT_BOUND}
     assert clean.faults == ()
 
     def faults(**changed: object) -> str:
         return " ".join(replace(clean, **changed).faults)  # type: ignore[arg-type]
 
     assert "differs by up to 5 output steps (at most 4 is accepted)" in faults(largest=5.0)
-    assert "up to 0.0011 of the largest logit" in faults(largest=1.1e-3, unit="of the largest logit")
-    assert not faults(largest=0.99e-3, unit="of the largest logit")
+    assert "up to 0.0011 of the largest logit" in faults(largest=1.1e-3, **wide)
+    assert not faults(largest=0.99e-3, **wide)
     assert "differs by up to nan" in faults(largest=float("nan"))
     assert "50.0% of 8 decisions differ" in faults(agreement=0.5)
     assert "no layer runs on integers" in faults(integer_layers=0)
@@ -359,7 +360,7 @@ def test_no_file_holds_masks() -> None:
     weight = next(name for name, _ in pruned.network.named_parameters() if name.endswith("weight"))
     kept = torch.rand_like(pruned.network.get_parameter(weight)) > 0.5
     masks.attach(pruned.network, weight, kept)
-    held = form_of(pruned, "outside", 8000).network.state_dict()
+    held = form_of(pruned, "outside", 8000).module.network.state_dict()
     assert held.keys() == at("baseline2021", "float32").network.state_dict().keys()
     torch.testing.assert_close(held[weight], pruned.network.get_parameter(weight).detach())
     assert masks.masks_of(pruned.network).keys() == {weight}
@@ -406,7 +407,7 @@ def test_the_certificate_is_of_this_file_alone(exported: Exported, tmp_path: Pat
         Certificate.load(file.path)
 
 
-INSIDE = [("aemnet", "float32"), ("cp_mobile", "float16"), ("cp_mobile", "int8"), ("moments_linear", "int8")]
+INSIDE = [("aemnet", "float32"), ("baseline2021", "float16"), ("cp_mobile", "int8"), ("moments_linear", "int8")]
 INSIDE = list(product(("aemnet", "cp_mobile", "moments_linear"), PRECISIONS)) if SOAK else INSIDE
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from listeners import Ear, noise
+from listeners import Ear, Said, noise
 
 from tinyscene import audio
 from tinyscene.errors import InputError
@@ -78,7 +78,7 @@ def blocks_of(waveform: audio.Waveform, overflow_at: int = -1) -> Iterator[tuple
 
 
 def test_listening_ends_with_a_summary(
-    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     waveform = noise(4 * RATE)
     fake = fake_sounddevice(blocks_of(waveform, overflow_at=3))
@@ -97,7 +97,7 @@ def test_listening_ends_with_a_summary(
 
 
 def test_a_terminal_shows_one_line_that_changes(
-    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", fake_sounddevice(blocks_of(noise(2 * RATE))))
     interrupted_when_empty(monkeypatch)

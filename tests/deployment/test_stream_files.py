@@ -1,6 +1,5 @@
 """Files that carry a state, against the classifier on the whole recording."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -11,16 +10,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from listeners import noise
+from listeners import Said, noise
 from scene_files import CLASSES, CLIP_S, SMALL, at
+from torch import nn
 
 from soak import SOAK
 from tinyscene.accounting import count
-from tinyscene.cli import main
 from tinyscene.cli.listing import how_a_file_was_scored
 from tinyscene.deployment import Artifact, export, onnx_format
 from tinyscene.deployment.bench import Open
 from tinyscene.errors import InputError
+from tinyscene.features import Raw
 from tinyscene.features.streaming import StreamingFrontEnd, in_one_piece
 from tinyscene.listening import Smoothing, decisions
 from tinyscene.models.classifier import SceneClassifier
@@ -34,9 +34,30 @@ RUNTIMES = [
 ]
 CASES = [(name, "int8" if name in ("cp_mobile", "moments_linear", "aemnet") else "float32") for name in SMALL]
 if not SOAK:
-    CASES = [case for case in CASES if case[0] in ("cp_mobile", "aemnet", "baseline2021")]
+    CASES = [("cp_mobile", "int8"), ("waveforms", "float32"), ("baseline2021", "float32")]
 
 Streamed = Callable[..., Artifact]
+
+
+class OnWaveforms(nn.Module):
+    """As little as reads samples, and quicker to capture than `aemnet`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(1, 6, (1, 16), stride=(1, 8)), nn.Linear(6, len(CLASSES))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.conv(features).relu().mean((2, 3)))
+
+
+@cache
+def small(name: str, precision: str) -> SceneClassifier:
+    if name != "waveforms":
+        return at(name, precision)
+    torch.manual_seed(0)
+    classifier = SceneClassifier(Raw(RATE), OnWaveforms(), CLASSES)
+    classifier.standardize.fit([classifier.frontend(torch.from_numpy(noise(RATE))[None])])
+    return classifier.eval()
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +66,11 @@ def streamed(tmp_path_factory: pytest.TempPathFactory) -> Streamed:
     folder = tmp_path_factory.mktemp("streamed")
 
     @cache
-    def write(name: str = "cp_mobile", precision: str = "int8", suffix: str = ".onnx") -> Artifact:
+    def write(name: str, precision: str, suffix: str) -> Artifact:
         path = folder / f"{name}-{precision}{suffix}"
-        return export(at(name, precision), path, front_end="inside", clip_s=CLIP_S, step_s=STEP_S)
+        return export(small(name, precision), path, front_end="inside", clip_s=CLIP_S, step_s=STEP_S)
 
-    return write
+    return lambda name="cp_mobile", precision="int8", suffix=".onnx": write(name, precision, suffix)
 
 
 @torch.inference_mode()
@@ -65,7 +86,7 @@ def says(classifier: SceneClassifier, heard: np.ndarray) -> np.ndarray:
 def test_every_step_says_what_the_whole_recording_says(
     streamed: Streamed, name: str, precision: str, suffix: str
 ) -> None:
-    file, classifier = Artifact.load(streamed(name, precision, suffix).path), at(name, precision)
+    file, classifier = Artifact.load(streamed(name, precision, suffix).path), small(name, precision)
     assert file.parity.faults == ()
     size = file.step_samples or 0
     assert size == round(STEP_S * RATE)
@@ -185,12 +206,8 @@ def test_a_recording_shorter_than_a_clip_is_refused(streamed: Streamed) -> None:
     ("given", "message"),
     [
         ({"step_s": 0.15}, "front_end='outside'; accepted: inside"),
-        (
-            {"step_s": 0.7, "front_end": "inside"},
-            "steps of 0.7 s; accepted: from 0.025 s, a hop.* to 0.6 s, all but one",
-        ),
-        ({"step_s": 0.001, "front_end": "inside"}, "steps of 0.001 s; accepted: from 0.025 s"),
-        ({"step_s": float("nan"), "front_end": "inside"}, "steps of nan s; accepted: from 0.025 s"),
+        ({"step_s": 0.7, "front_end": "inside"}, "steps of 5600 samples; accepted: a multiple of 200 .* to 4800"),
+        ({"step_s": float("nan"), "front_end": "inside"}, "step_s=nan; accepted: a length above 0 s"),
     ],
 )
 def test_steps_that_can_t_be(tmp_path: Path, given: dict[str, object], message: str) -> None:
@@ -203,13 +220,6 @@ def test_files_and_steps_that_don_t_fit(streamed: Streamed, inside: Artifact) ->
         inside.stream()
     with pytest.raises(InputError, match=r"given \(1, 7\) samples; accepted: \(1, 1200\), one step"):
         streamed().stream()(np.zeros((1, 7), np.float32))
-    with pytest.raises(InputError, match="given 1800 samples; accepted: whole steps of 1200"):
-        streamed().stream().through(np.zeros((1, 1800), np.float32))
-    with pytest.raises(InputError, match="a stream of 0 recordings; accepted: at least 1"):
-        streamed().stream(0)
-    for given in ([(1, 1200)], [(2, 1200), (1, 960)]):
-        with pytest.raises(InputError, match=r"given batches of \[.*\]; accepted: 2 of one size"):
-            streamed().run(*(np.zeros(shape, np.float32) for shape in given))
 
 
 def test_the_certificate_says_that_it_is_of_a_stream(streamed: Streamed, inside: Artifact) -> None:
@@ -219,24 +229,16 @@ def test_the_certificate_says_that_it_is_of_a_stream(streamed: Streamed, inside:
     assert "in steps" not in how_a_file_was_scored(inside)
 
 
-def test_from_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sound: Callable[..., Path]
-) -> None:
+def test_from_the_command_line(tmp_path: Path, typed: Callable[..., Said], sound: Callable[..., Path]) -> None:
     at("baseline2021", "float32").save(tmp_path / "model")
     recording, file = sound(tmp_path / "a.wav", seconds=2.0, rate=RATE), tmp_path / "scene.onnx"
-
-    def called(*arguments: object) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["tinyscene", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert ended.value.code in (0, None)
-        return capsys.readouterr()
-
     steps = ("--front-end", "inside", "--clip-s", CLIP_S, "--step-s", STEP_S)
-    said = called("export", tmp_path / "model", file, *steps).out
-    assert "the next 1,200 samples" in said
-    assert "For a clip of 0.6 s:" in said
-    out, err = called("run", file, recording, "--stream", "--every", 0.1, "--format", "csv")
+    status, out, _ = typed("export", tmp_path / "model", file, *steps)
+    assert status == 0
+    assert "the next 1,200 samples" in out
+    assert "For a clip of 0.6 s:" in out
+    status, out, err = typed("run", file, recording, "--stream", "--every", 0.1, "--format", "csv")
+    assert status == 0
     times = [float(line.split(",")[0]) for line in out.splitlines()[1:]]
     assert times == pytest.approx([0.6 + 0.15 * step for step in range(10)])
     assert "a decision every 0.15 s, a whole number of the file's steps" in err

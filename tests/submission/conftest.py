@@ -39,8 +39,10 @@ class Built(NamedTuple):
         """The folder of a system."""
         return self.out / TASK / f"VanHove_JKU_{TASK}_{index}"
 
-    def copied(self, out: Path) -> "Built":
+    def copied(self, out: Path, systems: int = 2) -> "Built":
         shutil.copytree(self.out, out)
+        if systems == 1:
+            shutil.rmtree(out / TASK / self.place(2).name)
         return self._replace(out=out)
 
 

@@ -157,7 +157,7 @@ def test_an_example_of_the_authors_file_is_written_and_its_placeholders_are_refu
     built = submitted(year)
     authors = tmp_path / "authors.yaml"
     given = {"authors": authors, "out": tmp_path / "out"}
-    with pytest.raises(InputError, match=f"an example for {year} was written there"):
+    with pytest.raises(InputError, match=f"an example for dcase{year} was written there"):
         build(built.runs, built.edition, built.clips, **given)
     example = yaml.safe_load(authors.read_text())
     assert len(example["systems"]) == 2

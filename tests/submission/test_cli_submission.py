@@ -53,9 +53,9 @@ def test_build_and_check(submitted, typed, monkeypatch, tmp_path):
 
 
 def test_the_package_that_is_named_is_run(submitted, typed, tmp_path):
-    built = submitted(2025).copied(tmp_path / "out")
+    built = submitted(2025).copied(tmp_path / "out", systems=1)
     (built.inference / "setup.py").unlink()
-    words = "check", built.out / "VanHove_JKU_task1.zip", "--edition", 2025, "--audio", built.audio
+    words = "check", built.out, "--edition", 2025, "--audio", built.audio
     assert typed(*words)[0] == 0
     status, said, _ = typed(*words, "--inference", built.inference)
     assert (status, "setup.py: missing" in said.replace("\n", "")) == (1, True)

@@ -40,7 +40,7 @@ def float_network(name: str) -> SceneClassifier:
 
 def sounds_for(classifier: SceneClassifier) -> torch.Tensor:
     """Features of what the check is made on."""
-    (probe,) = generated(max(classifier.sample_rate, classifier.shortest_samples), any_length=False)
+    (probe,) = generated(max(classifier.sample_rate, classifier.shortest_samples))
     with torch.no_grad():
         return classifier.features(torch.from_numpy(probe.waveforms))
 

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
-
 from tinyscene.errors import InputError
 
 Role = Literal["weight", "bias", "norm", "statistic", "scale", "zero_point", "constant", "frontend"]
@@ -162,4 +160,6 @@ class Ledger:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Ledger":
         """The inverse of `to_json`. Raises ValueError for other values."""
+        from pydantic import TypeAdapter
+
         return TypeAdapter(cls).validate_python(plain)

@@ -57,12 +57,12 @@ def rules() -> RenderableType:
 def datasets() -> RenderableType:
     """Readable data sets, by the first sentence of their loader's documentation."""
     from tinyscene.data import DATASETS
-    from tinyscene.data.download import SOURCES
+    from tinyscene.data.tau import DOWNLOADS
 
     rows = []
     for name, loader in DATASETS.items():
         layout = (inspect.getdoc(loader) or name).splitlines()[0].partition(". ")[0].rstrip(".")
-        rows.append({"name": name, "layout": layout + " (downloadable)" * (name in SOURCES)})
+        rows.append({"name": name, "layout": layout + " (downloadable)" * (name in DOWNLOADS)})
     return table("data sets", rows)
 
 

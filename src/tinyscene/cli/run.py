@@ -131,7 +131,7 @@ def _recordings(
                         raise
                     skipped.append(str(error))
                 else:
-                    cut += clip_s is None and model.clip_samples is None and result.clips > 1
+                    cut += clip_of(model, clip_s) is None and result.clips > 1
                     rows.write(row_of(file, result, key))
                 advance("")
     if cut:
@@ -172,7 +172,7 @@ def _follow(
     from tinyscene.listening.rows import Rows, row_of_decision
 
     # While a table goes to a file, a terminal still shows the current decision.
-    line = [Rows(sys.stdout, "live", ())] if live and sys.stdout.isatty() and form is None else []
+    line = [Rows(sys.stdout, "live")] if live and sys.stdout.isatty() and form is None else []
     counted: Counter[str] = Counter()
     last_s, interrupted = 0.0, False
     with _open_rows(model, out, form, streamed=True) as (rows, _):
@@ -220,19 +220,22 @@ def _open_rows(
     model: "Model", out: Path | None, form: str | None, key: str = "", *, streamed: bool = False
 ) -> "Iterator[tuple[Rows, set[str]]]":
     """The destination of rows, and the recordings that it already has."""
-    from tinyscene.listening.rows import FORMS, Rows, columns_of, form_of, resumed
+    from tinyscene.listening.rows import FORMS, Rows, form_of, resumed
 
     if form not in (None, "text", *FORMS) or (out and form not in (None, form_of(out))):
         accepted = f"only .{form_of(out)} of {out}" if out else f"{', '.join(FORMS)} or text"
         raise InputError(f"--format {form}; accepted: {accepted}")
-    columns = columns_of(model.classes, streamed=streamed)
     if out is None:
-        yield Rows(sys.stdout, form or ("text" if sys.stdout.isatty() else "csv"), columns), set()
-        return
-    if streamed and out.exists() and out.stat().st_size:
-        raise InputError(f"{out}: already exists, and a stream cannot be resumed; try another name")
-    with resumed(out, columns, key) as opened:
-        yield opened
+        yield Rows(sys.stdout, form or ("text" if sys.stdout.isatty() else "csv")), set()
+    elif not streamed:
+        with resumed(out, model.classes, key) as opened:
+            yield opened
+    else:
+        if out.exists() and out.stat().st_size:
+            raise InputError(f"{out}: already exists, and a stream cannot be resumed; try another name")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("w", encoding="utf-8", newline="") as file:
+            yield Rows(file, form_of(out)), set()
 
 
 def _shown(out: Path | None) -> bool:

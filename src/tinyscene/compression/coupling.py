@@ -12,8 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -91,8 +89,7 @@ class _Ties:
 
     def _labels(self) -> Tensor:
         ends = torch.cat([torch.stack(edge) for edge in self.edges], 1) if self.edges else torch.zeros(2, 0)
-        graph = coo_array((np.ones(ends.shape[1]), ends.numpy()), shape=(self.nodes, self.nodes))
-        return torch.from_numpy(connected_components(graph, directed=False)[1]).long()
+        return _components(ends, self.nodes)
 
     def _tie_groups(self, path: str, nodes: Tensor) -> None:
         """All groups of a convolution keep the same of their channels."""
@@ -147,8 +144,7 @@ class _Ties:
         starts = [*self.first.values(), sum(self.probe.makers.values())]
         owner = torch.repeat_interleave(torch.arange(len(starts) - 1), torch.tensor(starts).diff())
         pairs = torch.stack([owner, len(starts) + self.labels[: len(owner)]])
-        graph = coo_array((np.ones(len(owner)), pairs.numpy()), shape=(len(starts) + self.nodes,) * 2)
-        component = connected_components(graph, directed=False)[1][: len(starts) - 1].tolist()
+        component = _components(pairs, len(starts) + self.nodes)[: len(starts) - 1].tolist()
         together = defaultdict(list)
         for maker, label in zip(self.first, component, strict=True):
             together[label].append(maker)
@@ -203,3 +199,12 @@ def _even(unit_of: Tensor, units: int, layer: nn.Module) -> bool:
     sizes = unit_of[unit_of >= 0].bincount(minlength=units)
     rows = unit_of.view(groups_of(layer), -1)
     return bool((sizes == sizes[0]).all() and (rows == rows[0]).all())
+
+
+def _components(edges: Tensor, nodes: int) -> Tensor:
+    """The number of the connected component of each node: (2, edges) -> (nodes,)"""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(edges.shape[1]), edges.numpy()), shape=(nodes, nodes))
+    return torch.from_numpy(connected_components(graph, directed=False)[1]).long()

@@ -131,9 +131,9 @@ def download(name: str, folder: Path | str) -> Path:
     Raises:
         InputError: another name, soundata (the extra `download`) is not installed, or the download fails.
     """
-    if name not in _DOWNLOADS:
-        raise InputError(f"{name!r} can't be downloaded; accepted: {', '.join(_DOWNLOADS)}")
-    source, loader = _DOWNLOADS[name]
+    if name not in DOWNLOADS:
+        raise InputError(f"{name!r} can't be downloaded; accepted: {', '.join(DOWNLOADS)}")
+    source, loader = DOWNLOADS[name]
     home = Path(folder).expanduser()
     inner = home / f"TAU-urban-acoustic-scenes-{name.removeprefix('tau')}-development"
     for tree in (home, inner):
@@ -159,7 +159,7 @@ def download(name: str, folder: Path | str) -> Path:
 
 
 # Our name: soundata's, and our loader.
-_DOWNLOADS: dict[str, tuple[str, Callable[..., Clips]]] = {
+DOWNLOADS: dict[str, tuple[str, Callable[..., Clips]]] = {
     "tau2019": ("tau2019uas", load_tau2019),
     "tau2020-mobile": ("tau2020uas_mobile", load_tau2020_mobile),
     "tau2022-mobile": ("tau2022uas_mobile", load_tau2022_mobile),

@@ -1,8 +1,7 @@
-"""The exported file: proved equal to its classifier, and run on its own runtime."""
+"""The exported file: proved equal to its classifier, described by its metadata, and run on its own runtime."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -15,16 +14,45 @@ from torch import Tensor, nn
 
 from tinyscene import audio
 from tinyscene.deployment.certificate import Certificate, certificate_path
-from tinyscene.deployment.described import MODEL, classifier_of
 from tinyscene.deployment.formats import Format, Runner, Values
+from tinyscene.deployment.forms import Form
 from tinyscene.deployment.menu import format_of
 from tinyscene.deployment.parity import Parity
 from tinyscene.deployment.stream import Stream, in_whole_steps
 from tinyscene.errors import InputError
+from tinyscene.features import FRONTENDS, FrontEnd, Standardize
 from tinyscene.models.classifier import Prediction, SceneClassifier
+from tinyscene.models.network import shortest_frames
+from tinyscene.models.provenance import Provenance
 
+MODEL, MEAN, STD = "tinyscene", "standardize_mean", "standardize_std"
 # A file for any length splits longer recordings into clips of this length.
 WHOLE_S = 30.0
+
+
+def describe(classifier: SceneClassifier, form: Form) -> dict[str, str]:
+    """The metadata of a file: front end, standardization, classes and form, each as JSON."""
+    described: dict[str, Any] = {
+        MODEL: {
+            **classifier.describe(),
+            # Without training recordings: the names of thousands would outweigh the weights.
+            "provenance": replace(classifier.provenance, recordings=()).to_json(),
+            "shortest_frames": shortest_frames(classifier.network),
+            "shortest_samples": classifier.shortest_samples,
+            "front_end": form.front_end,
+            "samples": None if form.any_length else form.samples,
+            "step_samples": form.step_samples or None,
+            "state_size": form.examples[-1].shape[1] if form.step_samples else None,
+        },
+        MEAN: _numbers(classifier.standardize.mean),
+        STD: _numbers(classifier.standardize.std),
+    }
+    return {key: json.dumps(value, separators=(",", ":")) for key, value in described.items()}
+
+
+def _numbers(tensor: Tensor) -> Any:
+    """Nested lists, each number with the digits that identify it in float32."""
+    return np.vectorize(lambda value: float(str(np.float32(value))), otypes=[object])(tensor.cpu().numpy()).tolist()
 
 
 @dataclass(frozen=True)
@@ -45,14 +73,17 @@ class Artifact:
     def load(cls, path: str | Path, threads: int = 0) -> "Artifact":
         """Open a file that `export` wrote. Raises InputError for any other."""
         path = Path(path)
-        metadata = format_of(path).metadata(path)
+        format_ = format_of(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; accepted: one that export wrote")
+        loaded = cls(path, format_.metadata(path), threads)
         try:
-            json.loads(metadata[MODEL])["front_end"]
-            return cls(path, metadata, threads)
+            loaded.facts["front_end"]
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(
                 f"{path}: not a file of tinyscene ({error!r} in its metadata); accepted: one that export wrote"
             ) from error
+        return loaded
 
     @property
     def format(self) -> Format:
@@ -82,22 +113,15 @@ class Artifact:
         samples: int | None = self.facts.get("step_samples")
         return samples
 
-    def stream(self, recordings: int = 1) -> Stream:
-        """Start a stream of this many recordings at once. Raises InputError for a file that takes clips."""
-        if self.step_samples is None:
-            raise InputError(f"{self.path}: takes whole clips; accepted: a file exported with step_s")
-        return Stream(self.run, self.step_samples, int(self.facts["state_size"]), recordings)
-
-    @property
-    def trained_clip_s(self) -> float | None:
-        """Length of the clips that the classifier was trained on, in seconds; None if unknown."""
-        seconds: float | None = self.facts["provenance"]["clip_s"]
-        return seconds
-
     @property
     def shortest_samples(self) -> int:
         """Fewest samples that can be classified."""
         return self.clip_samples or int(self.facts["shortest_samples"])
+
+    @property
+    def certificate_path(self) -> Path:
+        """The certificate's file."""
+        return certificate_path(self.path)
 
     @cached_property
     def certificate(self) -> Certificate:
@@ -109,12 +133,29 @@ class Artifact:
         """Its difference from the classifier at export."""
         return self.certificate.parity
 
+    @property
+    def bytes_on_disk(self) -> int:
+        """Size of weights, graph and metadata."""
+        return self.path.stat().st_size
+
     @cached_property
     def run(self) -> Runner:
         """From its inputs to its outputs, each (batch, ...)"""
         return self.format.runner(self.path, self.threads)
 
     @cached_property
+    def _classifier(self) -> SceneClassifier:
+        """The classifier that it was made from; with the front end inside, only its front end can be run."""
+        standardize = Standardize(**self.facts["standardize"])
+        standardize.mean.copy_(torch.tensor(json.loads(self.described[MEAN])))
+        standardize.std.copy_(torch.tensor(json.loads(self.described[STD])))
+        standardize.fitted.fill_(True)
+        frontend = FRONTENDS[self.facts["frontend"]["name"]](**self.facts["frontend"]["arguments"])
+        classifier = SceneClassifier(frontend, _Runtime(self), tuple(self.facts["classes"]), standardize)
+        classifier.provenance = Provenance.from_json(self.facts["provenance"])
+        return classifier.eval()
+
+    @property
     def classifier(self) -> SceneClassifier:
         """Front end in torch, network on the file's runtime: it predicts and is evaluated like any other.
 
@@ -126,42 +167,43 @@ class Artifact:
                 f"{self.path}: its front end is inside, and its network can't be run separately; accepted: predict, "
                 f"evaluate of the file itself, or one written with the front end outside"
             )
-        network = _Runtime(self.path, self.run, self.facts["shortest_frames"])
-        return classifier_of(self.described, network)
-
-    @cached_property
-    def _hears(self) -> SceneClassifier:
-        """Only front end and standardization."""
-        return classifier_of(self.described, nn.Identity())
+        return self._classifier
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the logits."""
-        return tuple(self.facts["classes"])
+        return self._classifier.classes
 
     @property
-    def frontend(self) -> nn.Module:
+    def frontend(self) -> FrontEnd:
         """(batch, samples) -> (batch, channels, bands, frames), as in training."""
-        return self._hears.frontend
+        return self._classifier.frontend
 
     @property
     def sample_rate(self) -> int:
         """Sample rate of its input, in Hz."""
-        return self._hears.sample_rate
+        return self._classifier.sample_rate
 
     @property
     def channel(self) -> audio.Channel:
         """The channel of a recording that it takes: an index from 0, or "mean"."""
-        return self._hears.channel
+        return self._classifier.channel
 
     @property
-    def bytes_on_disk(self) -> int:
-        """Size of weights, graph and metadata."""
-        return self.path.stat().st_size
+    def trained_clip_s(self) -> float | None:
+        """Length of the clips that the classifier was trained on, in seconds; None if unknown."""
+        return self._classifier.trained_clip_s
+
+    def stream(self, recordings: int = 1) -> Stream:
+        """Start a stream of this many recordings at once. Raises InputError for a file that takes clips."""
+        if self.step_samples is None:
+            raise InputError(f"{self.path}: takes whole clips; accepted: a file exported with step_s")
+        return Stream(self.run, self.step_samples, self.facts["state_size"], recordings)
 
     def logits(self, features: Tensor | Values) -> Values:
         """Standardized features (batch, channels, bands, frames) -> (batch, classes); the front end is outside."""
-        return self.classifier.network(torch.as_tensor(features)).numpy()  # type: ignore[no-any-return]
+        logits: Values = self.classifier.network(torch.as_tensor(features)).numpy()
+        return logits
 
     @torch.inference_mode()
     def probabilities(self, waveforms: Values) -> Values:
@@ -179,9 +221,8 @@ class Artifact:
         if self.inside:
             (made,) = self.run(waveforms)
             return made
-        features = self._hears.features(torch.from_numpy(np.require(waveforms, np.float32, ["C", "W"])))
-        (made,) = self.run(features.numpy())
-        return torch.from_numpy(made).softmax(-1).numpy()
+        given = torch.from_numpy(np.require(waveforms, np.float32, ["C", "W"]))
+        return self._classifier(given).softmax(-1).numpy()  # type: ignore[no-any-return]
 
     def predict(self, source: str | Path | audio.Waveform, sample_rate: int | None = None) -> Prediction:
         """Name the scene of a sound file or of samples of shape (samples,) at `sample_rate` Hz.
@@ -191,15 +232,14 @@ class Artifact:
         Raises:
             InputError: the file or the samples can't be used, or are too short.
         """
-        where, waveform = self._hears.waveform_of(source, sample_rate)
+        where, waveform = self._classifier.waveform_of(source, sample_rate)
         if len(waveform) < self.shortest_samples:
             raise InputError(
                 f"{where}: {len(waveform) / self.sample_rate:.2f} s; accepted: at least "
                 f"{self.shortest_samples / self.sample_rate:.2f} s"
             )
-        mean = self.classify_recording(waveform).tolist()
-        best = max(range(len(self.classes)), key=mean.__getitem__)
-        return Prediction(self.classes[best], dict(zip(self.classes, mean, strict=True)))
+        found = dict(zip(self.classes, self.classify_recording(waveform).tolist(), strict=True))
+        return Prediction(max(found, key=found.__getitem__), found)
 
     def classify_recording(self, waveform: audio.Waveform) -> npt.NDArray[np.float64]:
         """(samples,) at its rate -> probabilities (classes,)
@@ -212,32 +252,22 @@ class Artifact:
         mean: npt.NDArray[np.float64] = np.mean([self.probabilities(one[None])[0] for one in clips], 0, np.float64)
         return mean
 
-    @property
-    def certificate_path(self) -> Path:
-        """The certificate's file."""
-        return certificate_path(self.path)
 
-
-def clip_starts(length: int, samples: int) -> Iterator[int]:
+def clip_starts(length: int, samples: int) -> list[int]:
     """Starts of successive clips, the last one up to the end, so that it may overlap."""
     clips = ceil(length / samples)
     step = (length - samples) / max(1, clips - 1)
-    return (round(clip * step) for clip in range(clips))
+    return [round(clip * step) for clip in range(clips)]
 
 
 class _Runtime(nn.Module):
     """A file on its runtime, as a network."""
 
-    def __init__(self, path: Path, run: Runner, shortest_frames: int) -> None:
+    def __init__(self, artifact: Artifact) -> None:
         super().__init__()
-        self.path, self.run, self.shortest_frames = path, run, shortest_frames
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Runtime":
-        raise InputError(
-            f"{self.path}: a file's network can only be run; accepted: the model that it was exported from"
-        )
+        self.artifact, self.shortest_frames = artifact, artifact.facts["shortest_frames"]
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes)"""
-        (made,) = self.run(features.detach().cpu().numpy())
+        (made,) = self.artifact.run(features.detach().cpu().numpy())
         return torch.from_numpy(made)

@@ -1,17 +1,14 @@
 """Time and memory for a clip: models and files, each in its own process, in turns."""
 
-import os
 import random
 import signal
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -94,48 +91,37 @@ class Open:
     clip_s: float | None = None
 
     def __call__(self, threads: int) -> Opened:
-        if self.path.is_dir():
-            return self._model(SceneClassifier.load(self.path).eval())
-        return self._file(Artifact.load(self.path, threads))
+        model = SceneClassifier.load(self.path).eval() if self.path.is_dir() else Artifact.load(self.path, threads)
+        fixed = model.clip_samples if isinstance(model, Artifact) else None
+        samples = round((self.clip_s or model.trained_clip_s or 1.0) * model.sample_rate)
+        size = (1, fixed or max(samples, model.shortest_samples))
+        noise = 0.1 * np.random.default_rng(0).standard_normal(size, dtype=np.float32)
+        opened = _of_file(model, noise) if isinstance(model, Artifact) else _of_model(model, torch.from_numpy(noise))
+        files = [self.path / "model.json", self.path / "weights.safetensors"] if self.path.is_dir() else [self.path]
+        opened.facts.update(clip_s=size[1] / model.sample_rate, bytes=sum(file.stat().st_size for file in files))
+        return opened
 
-    def _model(self, classifier: SceneClassifier) -> Opened:
-        waveform = torch.from_numpy(self._noise(classifier))
-        with torch.inference_mode():
-            features = classifier.features(waveform)
-        facts = {
-            "runtime": f"torch {torch.__version__}",
-            "precision": classifier.precision,
-            "front_end": "outside",
-            "clip_s": waveform.shape[1] / classifier.sample_rate,
-            "bytes": sum((self.path / name).stat().st_size for name in ("model.json", "weights.safetensors")),
-        }
-        clip = torch.inference_mode()(lambda: classifier(waveform).softmax(-1))
-        return Opened(clip, torch.inference_mode()(lambda: classifier.classify(features)), facts)
 
-    def _file(self, artifact: Artifact) -> Opened:
-        waveform, run = self._noise(artifact), artifact.run
-        facts = {
-            "runtime": f"{artifact.format.runtime} {artifact.format.version()}",
-            "precision": artifact.certificate.precision if artifact.certificate_path.is_file() else "-",
-            "front_end": "inside" if artifact.inside else "outside",
-            "clip_s": waveform.shape[1] / artifact.sample_rate,
-            "bytes": artifact.bytes_on_disk,
-        }
-        if artifact.step_samples:
-            stream, step = artifact.stream(), waveform[:, : artifact.step_samples]
-            facts["front_end"] = f"inside, steps of {artifact.step_samples / artifact.sample_rate:.3g} s"
-            return Opened(lambda: stream(step), None, facts)
-        if artifact.inside:
-            return Opened(lambda: artifact.probabilities(waveform), None, facts)
-        features = artifact.classifier.features(torch.from_numpy(waveform)).numpy()
-        return Opened(lambda: artifact.probabilities(waveform), lambda: run(features)[0], facts)
+def _of_model(model: SceneClassifier, noise: torch.Tensor) -> Opened:
+    features, quick = model.features(noise), torch.inference_mode()
+    facts = {"runtime": f"torch {torch.__version__}", "precision": model.precision, "front_end": "outside"}
+    return Opened(quick(lambda: model(noise).softmax(-1)), quick(lambda: model.classify(features)), facts)
 
-    def _noise(self, taken: SceneClassifier | Artifact) -> Values:
-        """A clip, (1, samples)"""
-        samples = round((self.clip_s or taken.trained_clip_s or 1.0) * taken.sample_rate)
-        fixed = taken.clip_samples if isinstance(taken, Artifact) else None
-        size = (1, fixed or max(samples, taken.shortest_samples))
-        return 0.1 * np.random.default_rng(0).standard_normal(size, dtype=np.float32)
+
+def _of_file(artifact: Artifact, noise: Values) -> Opened:
+    facts = {
+        "runtime": artifact.format.version(),
+        "precision": artifact.certificate.precision if artifact.certificate_path.is_file() else "-",
+        "front_end": "inside" if artifact.inside else "outside",
+    }
+    if artifact.step_samples:
+        facts["front_end"] = f"inside, steps of {artifact.step_samples / artifact.sample_rate:.3g} s"
+        return Opened(partial(artifact.stream(), noise[:, : artifact.step_samples]), None, facts)
+    clip = partial(artifact.probabilities, noise)
+    if artifact.inside:
+        return Opened(clip, None, facts)
+    features = artifact.classifier.features(torch.from_numpy(noise)).numpy()
+    return Opened(clip, lambda: artifact.run(features)[0], facts)
 
 
 def measure(
@@ -151,83 +137,70 @@ def measure(
     Returns:
         One for each name; what went wrong with one is its `fault`.
     """
-    order, faults = random.Random(0), dict[str, str]()
-    with ExitStack() as stack:
-        # A fork would share this process's memory, and its threads' locks.
-        pools = {name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for name in openers}
-
-        def ask(name: str, what: Callable[..., Any], *given: object) -> Any:
-            if name in faults:
-                return None
-            try:
-                return pools[name].submit(what, *given).result()
-            except InputError as error:
-                faults[name] = str(error)
-            except BrokenProcessPool:
-                faults[name] = "its process ended, killed or by a crash of the runtime; try another runtime"
-            except Exception as error:  # of a runtime, any
-                faults[name] = f"{type(error).__name__}: {error}"
-            return None
-
-        for name, opener in openers.items():
-            ask(name, _open, opener, threads)
-        for _ in track(range(rounds), f"bench, {threads} threads", rounds, quiet=quiet):
-            for name in order.sample([*openers], len(openers)):
-                ask(name, _turn, RUNS)
-        found = {name: ask(name, _figures) for name in openers}
-    return [Measured(name, threads, **(found[name] or {"fault": faults[name]})) for name in openers]
+    # A fork would share this process's memory, and its threads' locks.
+    order, context = random.Random(0), get_context("spawn")
+    pipes, found = dict[str, Any](), dict[str, dict[str, Any]]()
+    for name, opener in openers.items():
+        pipes[name], theirs = context.Pipe()
+        context.Process(target=_serve, args=(theirs, opener, threads), daemon=True).start()
+        theirs.close()
+        found[name] = _answer(pipes[name])
+    for runs in (*track([RUNS] * rounds, f"bench, {threads} threads", rounds, quiet=quiet), 0):
+        for name in order.sample([*openers], len(openers)):
+            if "fault" not in found[name]:
+                found[name] = _answer(pipes[name], runs)
+    return [Measured(name, threads, **found[name]) for name in openers]
 
 
-# In the process of its own: what it opened, and what it found.
-_held: dict[str, Any] = {}
+def _answer(pipe: Any, *asked: int) -> dict[str, Any]:
+    """What the process at the other end sends, after what it is asked."""
+    try:
+        for runs in asked:
+            pipe.send(runs)
+        answer: dict[str, Any] = pipe.recv()
+        return answer
+    except (EOFError, OSError):
+        return {"fault": "its process ended, killed or by a crash of the runtime; try another runtime"}
 
 
-def _open(opener: Opener, threads: int) -> None:
-    """Open, run once, and warm up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
-    Thread(target=_end_with_parent, daemon=True).start()
+def _serve(pipe: Any, opener: Opener, threads: int) -> None:
+    """In a process of its own: open, take a turn of as many runs as asked, and when asked for 0, send the results."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pipe's end ends this process
     torch.set_num_threads(threads)
     with suppress(OSError):  # the peak begins here; getrusage would report the parent's
         Path("/proc/self/clear_refs").write_text("5")
-    before, started = _resident("VmRSS"), time.perf_counter()
-    opened = opener(threads)
-    opened.clip()
-    cold_ms = _MS * (time.perf_counter() - started)
-    _held.update(opened=opened, before=before, cold_ms=cold_ms, clip=[], network=[])
-    _turn(WARM_UP)
-    _held.update(clip=[], network=[])
+    try:
+        before, started = _resident("VmRSS"), time.perf_counter()
+        opened = opener(threads)
+        opened.clip()
+        cold_ms = _MS * (time.perf_counter() - started)
+        ways = {name: way for name, way in (("clip", opened.clip), ("network", opened.network)) if way}
+        for way in ways.values():
+            _turn(way, WARM_UP)
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        pipe.send({})
+        while runs := pipe.recv():
+            for name, way in ways.items():
+                taken[name] += _turn(way, runs)
+            pipe.send({})
+        peak = _resident("VmHWM")
+        timings = {name: Timing(*map(float, np.percentile(taken[name], (50, 10, 90)))) for name in ways}
+        peak_bytes = None if before is None or peak is None else peak - before
+        pipe.send({"facts": opened.facts, "cold_ms": cold_ms, **timings, "peak_bytes": peak_bytes})
+    except (EOFError, BrokenPipeError):  # who measures is gone
+        pass
+    except Exception as error:  # of a runtime, any
+        pipe.send({"fault": str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"})
 
 
-def _end_with_parent() -> None:
-    """Exit with the measuring process: otherwise, a pool's process would wait forever after it is killed."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _turn(runs: int) -> None:
-    """Note the ms of each run."""
-    opened = _held["opened"]
-    for name, way in (("clip", opened.clip), ("network", opened.network)):
-        for _ in range(runs + 1 if way else 0):
-            started = time.perf_counter()
-            way()
-            _held[name].append(_MS * (time.perf_counter() - started))
-        # The first run finds the caches full of the others' data.
-        del _held[name][-runs - 1 : -runs]
-
-
-def _figures() -> dict[str, Any]:
-    """Of `Measured`."""
-    before, peak = _held["before"], _resident("VmHWM")
-    ways = {name: np.percentile(_held[name], (50, 10, 90)) for name in ("clip", "network") if _held[name]}
-    return {
-        "facts": _held["opened"].facts,
-        "cold_ms": _held["cold_ms"],
-        **{name: Timing(*map(float, of_runs)) for name, of_runs in ways.items()},
-        "peak_bytes": None if before is None or peak is None else peak - before,
-    }
+def _turn(way: Callable[[], object], runs: int) -> list[float]:
+    """The ms of each run, after one that finds the caches full of the others' data."""
+    marks = [time.perf_counter()]
+    for _ in range(runs + 1):
+        way()
+        marks.append(time.perf_counter())
+    taken: list[float] = (_MS * np.diff(marks)[1:]).tolist()
+    return taken
 
 
 def _resident(name: str) -> int | None:

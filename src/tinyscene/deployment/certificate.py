@@ -54,7 +54,7 @@ class Certificate:
             raise InputError(f"{file}: {path.name} is not beside it; accepted: both files that export writes")
         try:
             values = json.loads(path.read_text())
-            values |= {"parity": Parity.from_json(values["parity"]), "ledger": Ledger.from_json(values["ledger"])}
+            values |= {"parity": Parity(**values["parity"]), "ledger": Ledger.from_json(values["ledger"])}
             certificate = cls(**values)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: no certificate ({error!r}); accepted: one that export wrote") from error
@@ -64,7 +64,7 @@ class Certificate:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "parity": self.parity.to_json(), "ledger": self.ledger.to_json()}
+        return asdict(self) | {"ledger": self.ledger.to_json()}
 
 
 def certificate_path(file: Path) -> Path:

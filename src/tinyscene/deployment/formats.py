@@ -1,26 +1,22 @@
 """A file format with its runtime: written, run and read back."""
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyscene.deployment.forms import Form
 from tinyscene.errors import InputError
+from tinyscene.progress import silence
 
 Values = npt.NDArray[np.float32]
 # From a batch of each input, in order, to one of each output.
 Runner = Callable[..., tuple[Values, ...]]
-
-
-def check_inputs(where: object, given: Sequence[Values], inputs: int) -> None:
-    """Raise InputError unless there is a batch for each of a file's inputs, all of one size."""
-    batches = [len(values) for values in given]
-    if len(batches) != inputs or len(set(batches)) > 1:
-        raise InputError(f"{where}: given batches of {batches}; accepted: {inputs} of one size, one for each input")
 
 
 class Format(ABC):
@@ -28,7 +24,7 @@ class Format(ABC):
 
     Attributes:
         suffix: of the file's name.
-        runtime: in its makers' spelling.
+        runtime: in its makers' spelling; `package` has its version.
         any_length: whether one file takes clips of any number of frames where the front end is outside.
         keeps_halves: whether 16-bit weights are stored as such, rather than widened to 32 bits.
         ways: to write the same file; where one fails, the next is tried.
@@ -36,6 +32,7 @@ class Format(ABC):
 
     suffix: ClassVar[str]
     runtime: ClassVar[str]
+    package: ClassVar[str]
     any_length: ClassVar[bool] = False
     keeps_halves: ClassVar[bool] = False
     ways: ClassVar[tuple[str, ...]] = ("",)
@@ -64,6 +61,33 @@ class Format(ABC):
         """Numbers of layers with weights that run on integers and in float; None if not reported by the runtime."""
         return None, None
 
-    @abstractmethod
     def version(self) -> str:
-        """Version of the runtime."""
+        """The runtime and its version."""
+        return f"{self.runtime} {version(self.package)}"
+
+
+def installed(module: str, extra: str) -> Any:
+    """A module of a runtime. Raises InputError with the command to install it where it is missing."""
+    try:
+        with silence(native=True):
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f'{module} can\'t be imported here ({error}); run pip install "tinyscene[{extra}]"') from error
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error of other libraries, or of its cause."""
+    lines = str(error.__cause__ or error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def clip_by_clip(
+    path: Path, given: Sequence[Values], shapes: Sequence[Sequence[int]], run: Callable[..., Sequence[Values]]
+) -> tuple[Values, ...]:
+    """Run a file for a batch of one on every clip of a batch. Raises InputError for inputs of other shapes."""
+    taken = [tuple(values.shape[1:]) for values in given]
+    if taken != [tuple(shape[1:]) for shape in shapes]:
+        accepted = " and ".join(f"(any batch, {', '.join(map(str, shape[1:]))})" for shape in shapes)
+        raise InputError(f"{path}: given {taken} after the batch; accepted: {accepted}, for which the file was made")
+    made = [run(*(values[None] for values in clip)) for clip in zip(*given, strict=True)]
+    return tuple(np.concatenate(output) for output in zip(*made, strict=True))

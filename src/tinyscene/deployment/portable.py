@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from tinyscene.deployment.forms import Form
+from tinyscene.deployment.forms import Form, FormModule
 from tinyscene.models.preparation import CURVES, DROPOUTS, RELUS, SHAPES, SINGULAR, SUMS, WEIGHTED
 from tinyscene.models.quantized import Int8Network
 from tinyscene.models.tensors import aten, get_tensor, q, set_tensor
@@ -27,26 +27,16 @@ _NEXT_TO_ONE = 1 + 2.0**-23
 _RESCALING = (WEIGHTED | RELUS | SUMS | CURVES | SINGULAR | {aten.mean.dim}) - {aten.cat.default}
 
 
-def portable(network: Int8Network, *, stored: bool) -> fx.GraphModule:
-    """(batch, channels, bands, frames) -> (batch, classes), the same values as the network's.
+def module_of(form: Form, *, stored: bool) -> FormModule:
+    """A copy of a form's module at 32 bits, its int8 network as a plain graph.
 
     Args:
-        network: left unchanged.
-        stored: hold the weights as int8; otherwise dequantized, followed by a rounding that restores them.
+        stored: hold int8 weights as such; otherwise dequantized, followed by a rounding that restores them.
     """
-    return _Rewriter(network, stored).rewritten()
-
-
-def module_of(form: Form, *, stored: bool) -> nn.Module:
-    """A copy of a form's module at 32 bits, its int8 network as a plain graph."""
-    module: Any = copy.deepcopy(form.module).float()
+    module = copy.deepcopy(form.module).float()
     if form.int8:
-        network = portable(form.network, stored=stored)  # type: ignore[arg-type]
-        if form.front_end == "inside":
-            module.module.network = network
-        else:
-            module.module = network
-    return module.eval()  # type: ignore[no-any-return]
+        module.network = _Rewriter(form.module.network, stored).rewritten()  # type: ignore[arg-type]
+    return module.eval()
 
 
 class _Rewriter:

@@ -22,41 +22,27 @@ def refusals() -> tuple[type[Exception], ...]:
     return state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException
 
 
-def session(
-    model: Path | bytes,
-    *,
-    threads: int = 0,
-    write_to: Path | None = None,
-    signed: bool = False,
-    integers: bool = True,
-) -> "onnxruntime.InferenceSession":
+def session(path: Path, *, threads: int = 0, write_to: Path | None = None) -> "onnxruntime.InferenceSession":
     """A session on the CPU, with all graph optimisations, int8 as integers.
 
     Args:
-        model: a file or its contents.
         threads: 0 takes all cores.
         write_to: also write the graph that runs.
-        signed: leave int8 activations signed where they would be made `unsigned`.
-        integers: False lets ONNX Runtime compute some of them in float.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    if integers:
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
     options.intra_op_num_threads = threads
     # Errors are raised as well.
     options.log_severity_level = 4
     if write_to is not None:
         options.optimized_model_filepath = str(write_to)
-    given = model if signed else unsigned(model)
-    return onnxruntime.InferenceSession(
-        given if isinstance(given, bytes) else str(given), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(unsigned(path), options, providers=["CPUExecutionProvider"])
 
 
-def unsigned(model: Path | bytes) -> bytes:
+def unsigned(path: Path) -> bytes:
     """The file's contents with 128 added to every int8 activation, and on x86 without VNNI to every weight.
 
     The logits stay the same, bit for bit. Kernels for x86 expect unsigned activations: with signed ones, integers
@@ -66,7 +52,7 @@ def unsigned(model: Path | bytes) -> bytes:
     import numpy as np
     import onnx
 
-    opened = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+    opened = onnx.load(path)
     quantizing = [node for node in opened.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     stored = {tensor.name: tensor for tensor in opened.graph.initializer}
     # Weights are symmetric: a zero point, if any, is 0 and not an initializer.

@@ -17,8 +17,6 @@ class Stream:
     """
 
     def __init__(self, run: Runner, step_samples: int, state_size: int, recordings: int = 1) -> None:
-        if recordings < 1:
-            raise InputError(f"a stream of {recordings} recordings; accepted: at least 1")
         self.run, self.step_samples = run, step_samples
         self.state: Values = np.zeros((recordings, state_size), np.float32)
 
@@ -33,8 +31,6 @@ class Stream:
 
     def through(self, waveforms: Values) -> Values:
         """(recordings, a whole number of steps) -> (recordings, classes), at their end"""
-        if not waveforms.shape[1] or waveforms.shape[1] % self.step_samples:
-            raise InputError(f"given {waveforms.shape[1]} samples; accepted: whole steps of {self.step_samples}")
         for start in range(0, waveforms.shape[1], self.step_samples):
             probabilities = self(waveforms[:, start : start + self.step_samples])
         return probabilities

@@ -94,12 +94,12 @@ class StageFile:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "parity": self.parity and self.parity.to_json()}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "StageFile":
         """The inverse of `to_json`."""
-        return cls(**{**plain, "parity": plain["parity"] and Parity.from_json(plain["parity"])})
+        return cls(**{**plain, "parity": plain["parity"] and Parity(**plain["parity"])})
 
 
 @dataclass(frozen=True)

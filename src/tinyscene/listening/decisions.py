@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from math import ceil, exp, isfinite
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyscene.audio import Waveform
-from tinyscene.errors import InputError
-from tinyscene.listening.model import Model, clip_of
+from tinyscene.deployment.formats import Values
+from tinyscene.errors import InputError, Numbers, check
+from tinyscene.listening.model import Model, clip_of, probabilities, step_of
 from tinyscene.listening.tape import Tape
 
 Probabilities = npt.NDArray[np.float64]
@@ -38,20 +39,17 @@ class Smoothing:
     of: MeanOf = "log"
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.time_s) and self.time_s >= 0):
-            raise InputError(f"smoothing over {self.time_s} s; accepted: 0 (none) or more")
-        if self.of not in get_args(MeanOf):
-            raise InputError(f"smoothing of {self.of!r}; accepted: {', '.join(get_args(MeanOf))}")
+        check(self, time_s=Numbers(least=0), of=get_args(MeanOf))
 
     def every(self, every_s: float) -> Callable[[Probabilities], Probabilities]:
         """A function to call every `every_s` seconds: probabilities (classes,) -> smoothed ones (classes,)"""
-        weight = 1 - exp(-every_s / self.time_s) if self.time_s else 1.0
+        if not self.time_s:
+            return lambda found: found
+        weight = 1 - exp(-every_s / self.time_s)
         state: Probabilities | None = None
 
         def smooth(found: Probabilities) -> Probabilities:
             nonlocal state
-            if not self.time_s:
-                return found
             value = np.log(np.maximum(found, FLOOR)) if self.of == "log" else found
             state = value if state is None else state + weight * (value - state)
             if self.of == "probability":
@@ -69,17 +67,21 @@ class Decision:
 
     Attributes:
         time_s: end of the clip, from the beginning of the recording.
-        label: of this clip.
-        smoothed: of the smoothed probabilities.
-        probabilities: of every class, for this clip.
-        smoothed_probabilities: of every class.
+        probabilities, smoothed_probabilities: of every class.
+        label, smoothed: the most probable class of each.
     """
 
     time_s: float
-    label: str
-    smoothed: str
     probabilities: dict[str, float]
     smoothed_probabilities: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def smoothed(self) -> str:
+        return max(self.smoothed_probabilities, key=self.smoothed_probabilities.__getitem__)
 
 
 def decisions(
@@ -116,59 +118,45 @@ def decisions(
         )
     if not (isfinite(every_s) and every_s * rate >= 1):
         raise InputError(f"a decision every {every_s} s; accepted: above 0, such as 1")
-    each = _step_by_step if model.step_samples else _clip_by_clip
-    return each(model, Tape(blocks), clip, every_s, smoothing or Smoothing(), where)
+    tape, every_s, size = Tape(blocks), real_every_s(model, every_s), step_of(model)
+    if size:
+        clip, where = ceil(clip / size) * size, f"{where}, in steps of {size / rate:g} s"
+    found = (_step_by_step if size else _clip_by_clip)(model, tape, clip, every_s)
+    smooth = (smoothing or Smoothing()).every(every_s)
+
+    def made() -> Iterator[Decision]:
+        for end, one in found:
+            alone = one.astype(np.float64)
+            named, smoothed = (dict(zip(model.classes, p.tolist(), strict=True)) for p in (alone, smooth(alone)))
+            yield Decision(end / rate, named, smoothed)
+        if tape.length < clip:
+            raise InputError(f"{where}: {tape.length / rate:.2f} s; accepted: at least {clip / rate:.2f} s, one clip")
+
+    return made()
 
 
 def real_every_s(model: Model, every_s: float) -> float:
     """Seconds between decisions: as requested, or the nearest whole number of a stream's steps."""
-    if model.step_samples is None:
-        return every_s
-    step_s = model.step_samples / model.sample_rate
-    return max(1, round(every_s / step_s)) * step_s
+    step_s = step_of(model) / model.sample_rate
+    return max(1, round(every_s / step_s)) * step_s if step_s else every_s
 
 
-def _clip_by_clip(
-    model: Model, tape: Tape, clip: int, every_s: float, smoothing: Smoothing, where: str
-) -> Iterator[Decision]:
-    smooth, rate = smoothing.every(every_s), model.sample_rate
+def _clip_by_clip(model: Model, tape: Tape, clip: int, every_s: float) -> Iterator[tuple[int, Values]]:
+    """The end of each clip in samples, and its probabilities (classes,)"""
     for step in count():
-        start = round(step * every_s * rate)
+        start = round(step * every_s * model.sample_rate)
         waveform = tape.cut(start, start + clip)
         if len(waveform) < clip:
-            break
-        alone = model.probabilities(waveform[None])[0].astype(np.float64)
-        yield _decision(model.classes, (start + clip) / rate, alone, smooth(alone))
-    _check_length(tape, clip, rate, where)
+            return
+        yield start + clip, probabilities(model, waveform[None])[0]
 
 
-def _step_by_step(
-    model: Model, tape: Tape, clip: int, every_s: float, smoothing: Smoothing, where: str
-) -> Iterator[Decision]:
-    rate, size = model.sample_rate, model.step_samples or 1
-    steps = round(real_every_s(model, every_s) * rate / size)
-    smooth, stream = smoothing.every(steps * size / rate), model.stream()
-    for step in count(1):
-        end = step * size
+def _step_by_step(model: Any, tape: Tape, clip: int, every_s: float) -> Iterator[tuple[int, Values]]:
+    stream, size, every = model.stream(), model.step_samples, round(every_s * model.sample_rate)
+    for end in count(size, size):
         samples = tape.cut(end - size, end)
         if len(samples) < size:
-            break
-        alone = stream(samples[None])[0].astype(np.float64)
-        if end >= clip and (step - ceil(clip / size)) % steps == 0:
-            yield _decision(model.classes, end / rate, alone, smooth(alone))
-    _check_length(tape, ceil(clip / size) * size, rate, f"{where}, in steps of {size / rate:g} s")
-
-
-def _check_length(tape: Tape, clip: int, rate: int, where: str) -> None:
-    if tape.length < clip:
-        raise InputError(f"{where}: {tape.length / rate:.2f} s; accepted: at least {clip / rate:.2f} s, one clip")
-
-
-def _decision(classes: tuple[str, ...], time_s: float, alone: Probabilities, smooth: Probabilities) -> Decision:
-    return Decision(
-        time_s,
-        classes[int(alone.argmax())],
-        classes[int(smooth.argmax())],
-        dict(zip(classes, alone.tolist(), strict=True)),
-        dict(zip(classes, smooth.tolist(), strict=True)),
-    )
+            return
+        alone = stream(samples[None])[0]
+        if end >= clip and (end - clip) % every == 0:
+            yield end, alone

@@ -37,13 +37,13 @@ class Microphone:
         Raises:
             InputError: sounddevice or PortAudio is missing, or the device can't be opened or stops delivering.
         """
-        sounddevice = _sounddevice()
-        rate, channels = self._settings(sounddevice, sample_rate, channel)
-        blocks = (audio.pick(block, channel) for block in self._captured(sounddevice, rate, channels))
-        return audio.resample_blocks(audio.finite(blocks, "the microphone"), rate, sample_rate)
-
-    def _settings(self, sounddevice: Any, sample_rate: int, channel: audio.Channel) -> tuple[int, int]:
-        """Rate in Hz and number of channels to open the device with."""
+        try:
+            import sounddevice
+        except (ModuleNotFoundError, OSError) as error:
+            raise InputError(
+                f"listening needs sounddevice and PortAudio ({error}); run pip install 'tinyscene[listen]', and on "
+                f"Linux, for example, apt install libportaudio2"
+            ) from error
         try:
             facts = sounddevice.query_devices(self.device, "input")
         except (ValueError, sounddevice.PortAudioError) as error:
@@ -59,13 +59,15 @@ class Microphone:
                 f"device with that channel"
             )
         channels = channel + 1 if isinstance(channel, int) else min(2, there)
+        settings: dict[str, Any] = {"device": self.device, "channels": channels, "samplerate": sample_rate}
         try:
-            sounddevice.check_input_settings(device=self.device, channels=channels, samplerate=sample_rate)
+            sounddevice.check_input_settings(**settings)
         except sounddevice.PortAudioError:
-            return round(facts["default_samplerate"]), channels
-        return sample_rate, channels
+            settings["samplerate"] = round(facts["default_samplerate"])
+        blocks = (audio.pick(block, channel) for block in self._captured(sounddevice, settings))
+        return audio.resample_blocks(audio.finite(blocks, "the microphone"), settings["samplerate"], sample_rate)
 
-    def _captured(self, sounddevice: Any, rate: int, channels: int) -> Iterator[audio.Waveform]:
+    def _captured(self, sounddevice: Any, settings: dict[str, Any]) -> Iterator[audio.Waveform]:
         """(frames, channels), as delivered by the device"""
         waiting: queue.Queue[audio.Waveform] = queue.Queue(round(_LAG_S / self.BLOCK_S))
 
@@ -76,31 +78,16 @@ class Microphone:
             except queue.Full:
                 self.lost_blocks += 1
 
-        settings = {"device": self.device, "channels": channels, "samplerate": rate, "dtype": "float32"}
+        size = round(self.BLOCK_S * settings["samplerate"])
         try:
-            stream = sounddevice.InputStream(**settings, blocksize=round(self.BLOCK_S * rate), callback=take)
+            stream = sounddevice.InputStream(**settings, dtype="float32", blocksize=size, callback=take)
         except sounddevice.PortAudioError as error:
             raise InputError(f"microphone: can't be opened ({error}); accepted: one that is not in use") from error
         with stream:
-            while True:
-                try:
+            try:
+                while True:
                     yield waiting.get(timeout=_SILENT_FOR_S)
-                except queue.Empty:
-                    raise InputError(
-                        f"microphone: no samples for {_SILENT_FOR_S:g} s; accepted: a device that stays connected"
-                    ) from None
-
-
-def _sounddevice() -> Any:
-    try:
-        import sounddevice
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "listening needs sounddevice, which is not installed; run pip install 'tinyscene[listen]'"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"listening needs PortAudio, which sounddevice did not find ({error}); install it, for example by "
-            f"apt install libportaudio2"
-        ) from error
-    return sounddevice
+            except queue.Empty:
+                raise InputError(
+                    f"microphone: no samples for {_SILENT_FOR_S:g} s; accepted: a device that stays connected"
+                ) from None

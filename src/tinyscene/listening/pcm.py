@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from tinyscene import audio
-from tinyscene.errors import InputError
+from tinyscene.errors import InputError, Numbers, check
 
 # Sample type in the stream, and its value of 1.0.
 ENCODINGS = {"s16le": ("<i2", 32_768.0), "f32le": ("<f4", 1.0)}
@@ -43,12 +43,12 @@ class Pcm:
     NAME = "standard input"
 
     def __post_init__(self) -> None:
-        if self.encoding not in ENCODINGS:
-            raise InputError(f"PCM {self.encoding!r}; accepted: {', '.join(ENCODINGS)}")
-        if self.rate < audio.LOWEST_RATE or self.channels < 1:
-            raise InputError(
-                f"PCM of {self.channels} channels at {self.rate} Hz; accepted: at least 1, and {audio.LOWEST_RATE} Hz"
-            )
+        check(
+            self,
+            encoding=tuple(ENCODINGS),
+            rate=Numbers(least=audio.LOWEST_RATE, whole=True),
+            channels=Numbers(least=1, whole=True),
+        )
 
     def blocks(self, sample_rate: int, channel: audio.Channel) -> Iterator[audio.Waveform]:
         """One channel at `sample_rate` Hz, block by block, as soon as the bytes arrive.
@@ -68,31 +68,18 @@ class Pcm:
         """(frames, channels), each of the frames that have arrived"""
         dtype, full = ENCODINGS[self.encoding]
         frame = np.dtype(dtype).itemsize * self.channels
-        held = self._start()
-        # A pipe delivers any number of bytes: a frame may be cut in two.
-        while True:
-            whole = len(held) // frame * frame
-            if whole:
-                samples = np.frombuffer(held[:whole], dtype).astype(np.float32)
-                yield samples.reshape(-1, self.channels) / np.float32(full)
-            held = held[whole:]
-            piece = self.stream.read1(_AT_ONCE)
-            if not piece:
-                break
+        held, begun = b"", False
+        while piece := self.stream.read1(_AT_ONCE):
             held += piece
+            if not begun and held[:4] in _HEADERS:
+                raise InputError(
+                    f"{self.NAME}: begins as a file ({_HEADERS[held[:4]]}); accepted: raw PCM, as from `ffmpeg -i FILE "
+                    f"-f s16le -`, or the file's name"
+                )
+            # A pipe delivers any number of bytes: a frame may be cut in two, and the header, too.
+            if begun := begun or len(held) >= 4:
+                whole = len(held) // frame * frame
+                samples = np.frombuffer(held[:whole], dtype).astype(np.float32)
+                held = held[whole:]
+                yield samples.reshape(-1, self.channels) / np.float32(full)
         self.left_over = len(held)
-
-    def _start(self) -> bytes:
-        """The first four bytes, which distinguish a file from samples."""
-        start = b""
-        while len(start) < 4 and (piece := self.stream.read1(4 - len(start))):
-            start += piece
-        self._refuse_header(start)
-        return start
-
-    def _refuse_header(self, start: bytes) -> None:
-        if start in _HEADERS:
-            raise InputError(
-                f"{self.NAME}: begins as a file ({_HEADERS[start]}); accepted: raw PCM, as from `ffmpeg -i FILE -f "
-                f"s16le -`, or the file's name"
-            )

@@ -20,11 +20,10 @@ _PREFIXES = {"probabilities": "p_", "smoothed_probabilities": "s_"}
 
 def row_of(file: str, result: RecordingResult, model: str) -> Row:
     """A recording's row; `model` identifies the model and its settings."""
-    found = result.prediction
     return {
         "file": file,
-        "label": found.label,
-        "probabilities": _rounded(found.probabilities),
+        "label": result.prediction.label,
+        "probabilities": _rounded(result.prediction.probabilities),
         "seconds": round(result.seconds, 6),
         "clips": result.clips,
         "model": model,
@@ -42,12 +41,9 @@ def row_of_decision(decision: Decision) -> Row:
     }
 
 
-def columns_of(classes: Sequence[str], *, streamed: bool) -> tuple[str, ...]:
-    """The columns of a table of recordings or decisions."""
-    alone, smooth = (tuple(prefix + name for name in classes) for prefix in _PREFIXES.values())
-    if streamed:
-        return ("time_s", "label", "smoothed", *alone, *smooth)
-    return ("file", "label", *alone, "seconds", "clips", "model")
+def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
+    """Rounded to the digits of float32."""
+    return {name: float(f"{value:.8g}") for name, value in probabilities.items()}
 
 
 class Rows:
@@ -56,22 +52,22 @@ class Rows:
     Args:
         stream: their destination.
         form: csv, jsonl, text (a readable line) or live (a line that replaces the last one).
-        columns: of the table, for the header of a CSV.
-        begun: whether the header is already written.
+        begun: whether the header of a CSV is already written.
     """
 
-    def __init__(self, stream: TextIO, form: str, columns: Sequence[str], *, begun: bool = False) -> None:
-        self._stream, self._form = stream, form
-        self._header = _csv_line(columns) if form == "csv" and not begun else ""
+    def __init__(self, stream: TextIO, form: str, *, begun: bool = False) -> None:
+        self._stream, self._form, self._begun = stream, form, begun
 
     def write(self, row: Row) -> None:
-        lines = {"csv": _csv_line_of, "jsonl": _json_line, "text": _text_line, "live": _live_line}
-        # Without rows, a header would hide that there was no input.
-        self._put(self._header + lines[self._form](row))
-        self._header = ""
-
-    def _put(self, line: str) -> None:
-        self._stream.write(line)
+        if self._form == "csv":
+            # Without rows, a header would hide that there was no input.
+            header = "" if self._begun else _line(_flat(row))
+            self._stream.write(header + _line(_flat(row).values()))
+            self._begun = True
+        elif self._form == "jsonl":
+            self._stream.write(json.dumps(row) + "\n")
+        else:
+            self._stream.write(f"\r\x1b[K{_text(row)}" if self._form == "live" else f"{_text(row)}\n")
         self._stream.flush()
 
 
@@ -84,7 +80,7 @@ def form_of(path: Path) -> str:
 
 
 @contextmanager
-def resumed(path: Path, columns: Sequence[str], model: str) -> Iterator[tuple[Rows, set[str]]]:
+def resumed(path: Path, classes: Sequence[str], model: str) -> Iterator[tuple[Rows, set[str]]]:
     """The rows of a file, which is resumed if it exists, and the recordings that they name.
 
     A last line that was cut off is removed.
@@ -93,102 +89,60 @@ def resumed(path: Path, columns: Sequence[str], model: str) -> Iterator[tuple[Ro
         InputError: the file has other columns, or rows of another model; it is left unchanged.
     """
     form = form_of(path)
-    end, done = _kept(path, form, columns, model) if path.exists() else (0, set())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", newline="") as file:
-        file.truncate(end)
-        yield Rows(file, form, columns, begun=end > 0), done
-
-
-def _kept(path: Path, form: str, columns: Sequence[str], model: str) -> tuple[int, set[str]]:
-    """The end of a file's complete rows, in bytes, and the recordings that they name."""
-    header = _csv_line(columns).encode() if form == "csv" else b""
-    end, done = 0, set()
-    with path.open("rb") as file:
-        for record in _records(file, form):
-            if end or not header:
-                done.add(_file_of(path, record, form, columns, model))
-            else:
-                _check(path, record == header, f"columns are {record.decode(errors='replace').strip()}")
-            end += len(record)
-        file.seek(end)
-        rest = file.read(len(header) or 9)
-    # A header or row that was cut off may be removed; anything else may not.
-    ours = (header or b'{"file": ').startswith(rest) if not end else True
-    _check(path, ours, f"content begins with {rest.decode(errors='replace')!r}")
-    return end, done
-
-
-def _file_of(path: Path, record: bytes, form: str, columns: Sequence[str], model: str) -> str:
-    """The recording that a row names, if it is one of our rows."""
-    try:
-        row = _flat(json.loads(record)) if form == "jsonl" else dict(zip(columns, _cells(record), strict=True))
-    except (ValueError, AttributeError):
-        row = {}
-    _check(path, list(row) == list(columns), f"rows do not have the columns {', '.join(columns)}")
-    _check(path, row["model"] == model, f"rows are of model {row['model']}, not {model}")
-    return str(row["file"])
-
-
-def _check(path: Path, fits: bool, found: str) -> None:
-    if not fits:
+    columns = ["file", "label", *(f"p_{name}" for name in classes), "seconds", "clips", "model"]
+    content = path.read_bytes() if path.exists() else b""
+    begin, found = _line(columns).encode() if form == "csv" else b'{"file": ', ""
+    ours = content[: len(begin)] == begin[: len(content)]
+    kept, rows = _complete(content, form) if ours else (b"", [])
+    if not ours:
+        found = f"content begins with {content[:50].decode(errors='replace')!r}"
+    elif any(list(row) != columns for row in rows):
+        found = f"rows do not have the columns {', '.join(columns)}"
+    elif others := {str(row["model"]) for row in rows} - {model}:
+        found = f"rows are of model {', '.join(others)}, not {model}"
+    if found:
         raise InputError(
             f"{path}: cannot be resumed, its {found}; accepted: a table by the same model with the same options, "
             f"or a new name"
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.truncate(len(kept))
+        yield Rows(file, form, begun=bool(kept)), {row["file"] for row in rows}
 
 
-def _records(file: Any, form: str) -> Iterator[bytes]:
-    """Complete records: a line of JSON, or lines of CSV until every quote is closed."""
-    record = b""
-    for line in file:
-        record += line
-        if record.endswith(b"\n") and (form == "jsonl" or record.count(b'"') % 2 == 0):
-            yield record
-            record = b""
+def _complete(content: bytes, form: str) -> tuple[bytes, list[Row]]:
+    """What a file holds up to its last complete row, as bytes and as flat rows; what is no row has no columns."""
+    lines = content.splitlines(keepends=True)
+    # A name in quotes may hold line ends.
+    while lines and (not lines[-1].endswith(b"\n") or (form == "csv" and b"".join(lines).count(b'"') % 2)):
+        lines.pop()
+    kept = b"".join(lines)
+    if form == "csv":
+        columns, *rows = [*csv.reader(io.StringIO(kept.decode(errors="replace"), newline=""))] or [[]]
+        return kept, [dict(zip(columns, row, strict=True)) if len(row) == len(columns) else {} for row in rows]
+    try:
+        return kept, [_flat(json.loads(line)) for line in lines]
+    except (ValueError, AttributeError):
+        return kept, [{}]
 
 
-def _cells(record: bytes) -> list[str]:
-    return next(csv.reader(io.StringIO(record.decode(errors="replace"), newline="")), [])
-
-
-def _csv_line(values: Any) -> str:
+def _line(values: Any) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(values)
     return line.getvalue()
 
 
-def _csv_line_of(row: Row) -> str:
-    return _csv_line(_flat(row).values())
+def _flat(row: Row) -> Row:
+    flat: Row = {}
+    for key, value in row.items():
+        flat |= {_PREFIXES[key] + name: one for name, one in value.items()} if key in _PREFIXES else {key: value}
+    return flat
 
 
-def _json_line(row: Row) -> str:
-    return json.dumps(row) + "\n"
-
-
-def _text_line(row: Row) -> str:
+def _text(row: Row) -> str:
     """The three most probable classes."""
     where = row["file"] if "file" in row else f"{row['time_s']:.1f} s"
     found: dict[str, float] = row.get("smoothed_probabilities") or row["probabilities"]
     ranked = sorted(found.items(), key=lambda pair: -pair[1])[:3]
-    return f"{where}: {', '.join(f'{scene} {share:.2f}' for scene, share in ranked)}\n"
-
-
-def _live_line(row: Row) -> str:
-    """A line that replaces the last one."""
-    return f"\r\x1b[K{_text_line(row).rstrip()}"
-
-
-def _flat(row: Row) -> Row:
-    flat: Row = {}
-    for key, value in row.items():
-        if key in _PREFIXES:
-            flat |= {_PREFIXES[key] + name: number for name, number in value.items()}
-        else:
-            flat[key] = value
-    return flat
-
-
-def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
-    """Rounded to the digits of float32."""
-    return {name: float(f"{value:.8g}") for name, value in probabilities.items()}
+    return f"{where}: {', '.join(f'{scene} {share:.2f}' for scene, share in ranked)}"

@@ -15,18 +15,14 @@ class Tape:
         blocks: the recording, in order, each of shape (samples,).
 
     Attributes:
+        length: samples so far.
         most_held: the largest number of samples kept at a time.
         sounding: whether a sample so far differed from zero.
     """
 
     def __init__(self, blocks: Iterable[Waveform]) -> None:
-        self._blocks = iter(blocks)
-        self._held: deque[Waveform] = deque()
-        self._first = 0
-        self.length = 0
-        """Samples so far."""
-        self.most_held = 0
-        self.sounding = False
+        self._blocks, self._held, self._first = iter(blocks), deque[Waveform](), 0
+        self.length, self.most_held, self.sounding = 0, 0, False
 
     def cut(self, start: int, end: int) -> Waveform:
         """Samples `start` to `end`, as soon as they arrive; fewer where the recording ends.
@@ -47,10 +43,6 @@ class Tape:
             self._forget(self.length)
         return self.length
 
-    @property
-    def _kept(self) -> int:
-        return self.length - self._first
-
     def _pull(self) -> bool:
         block = next(self._blocks, None)
         if block is None:
@@ -58,7 +50,7 @@ class Tape:
         self._held.append(block)
         self.length += len(block)
         self.sounding = self.sounding or bool(block.any())
-        self.most_held = max(self.most_held, self._kept)
+        self.most_held = max(self.most_held, self.length - self._first)
         return True
 
     def _forget(self, start: int) -> None:

@@ -122,6 +122,11 @@ class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.born_as[key] = tuple(tensor.shape)
         return key
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not asked for: it would import all of torch.compile, two seconds, and nothing here is compiled."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

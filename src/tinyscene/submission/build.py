@@ -2,10 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -68,28 +68,38 @@ def build(
     if out.exists():
         raise InputError(f"{out}: already exists; try a new folder")
     name = f"{given['team']}_{TASK}"
-    systems = {f"{name}_{index}": _system(edition, run, given, f"{name}_{index}") for index, run in enumerate(runs, 1)}
+    systems, metas = dict[str, _Models](), dict[str, dict[str, Any]]()
+    for index, (run, own) in enumerate(zip(runs, given["systems"], strict=True), 1):
+        label = f"{name}_{index}"
+        folders = {split: _model_folder(run / split) for split in edition.outputs.values()}
+        models: _Models = {split: load_by_device(folder) for split, folder in folders.items()}
+        systems[label] = models
+        names = {field: own.pop(field) for field in ("name", "abbreviation")}
+        own["description"] = _from_model(models) | own["description"]
+        metas[label] = {
+            "submission": {"label": label, **names, "authors": given["authors"]},
+            "system": own | {"complexity": _complexity(edition, folders, models)},
+            "results": {"development_dataset": _results(edition, folders, models)},
+        }
     with write_whole_folder(out) as partial:
-        for label, (models, meta) in systems.items():
+        for label, of_splits in systems.items():
             place = partial / TASK / label
             place.mkdir(parents=True)
-            write_yaml(place / f"{label}.{META}", meta)
+            write_yaml(place / f"{label}.{META}", metas[label])
             for ending, split in edition.outputs.items():
-                probabilities = _by_device(models[split], clips)
+                probabilities = _by_device(of_splits[split], clips)
                 write_output(place / f"{label}.{ending}", edition, [clip.path for clip in clips], probabilities)
         if report is not None:
             shutil.copyfile(report, partial / TASK / f"{name}.technical_report.pdf")
         if edition.package:
-            write_package(partial / FOLDER, name, {label: models[""] for label, (models, _) in systems.items()})
+            write_package(partial / FOLDER, name, {label: models[""] for label, models in systems.items()})
         shutil.make_archive(str(partial / name), "zip", partial, TASK)
     return out
 
 
 def _model_folder(run: Path) -> Path:
     """A model's folder, or where the only model of a run lies."""
-    if (run / "model.json").is_file():
-        return run
-    below = sorted(path.parent for path in run.glob("*/seed-*/model.json"))
+    below = [run] if (run / "model.json").is_file() else [path.parent for path in run.glob("*/seed-*/model.json")]
     if len(below) != 1:
         raise InputError(f"{run}: {len(below)} models in it; accepted: a model's folder, or a run with one model")
     return below[0]
@@ -106,49 +116,39 @@ def _by_device(by_device: Mapping[str, SceneClassifier], clips: Clips) -> npt.ND
     return probabilities
 
 
-def _system(edition: Edition, run: Path, given: dict[str, Any], label: str) -> tuple[_Models, dict[str, Any]]:
-    """Models and meta file of a run; raises InputError for a model that does not fit the edition."""
-    folders = {split: _model_folder(run / split) for split in edition.outputs.values()}
-    models = {split: load_by_device(folder) for split, folder in folders.items()}
-    own = given["systems"][int(label[-1]) - 1]
+def _from_model(models: _Models) -> dict[str, str]:
+    """The fields of the description that are known from the model."""
     first = next(iter(models.values()))[""]
-    frontend = type(first.frontend)
-    from_model = (f"{first.sample_rate / 1000:g}kHz", _FEATURES.get(frontend, frontend.__name__), "pytorch")
-    names = {field: own[field] for field in ("name", "abbreviation")}
-    return models, {
-        "submission": {"label": label, **names, "authors": given["authors"]},
-        "system": {
-            **{field: value for field, value in own.items() if field not in names},
-            "description": dict(zip(FROM_MODEL, from_model, strict=True)) | own["description"],
-            "complexity": _complexity(edition, folders, models),
-        },
-        "results": {"development_dataset": _results(edition, folders, models)},
-    }
+    kind = type(first.frontend)
+    values = (f"{first.sample_rate / 1000:g}kHz", _FEATURES.get(kind, kind.__name__), "pytorch")
+    return dict(zip(FROM_MODEL, values, strict=True))
 
 
 def _complexity(edition: Edition, folders: Mapping[str, Path], models: _Models) -> dict[str, int]:
-    """Of several models (splits, devices) the largest figure, by the edition's convention."""
+    """Of several models (splits, devices) the largest figure, by the edition's convention.
+
+    Raises InputError for a model that does not fit the edition.
+    """
     size, macs = edition.rules.limits
     figures = []
-    for split, by_device in models.items():
-        for device, classifier in by_device.items():
-            which = f"{folders[split]}{device and f', device {device}'}"
-            if classifier.classes != edition.rules.classes:
-                classes = ", ".join(classifier.classes)
-                raise InputError(f"{which}: the classes {classes}; accepted: {', '.join(edition.rules.classes)}")
-            network = classifier.network
-            float_network = network.origin.network if isinstance(network, Int8Network) else network
-            for part in (classifier.frontend, float_network):
-                if edition.package and not type(part).__module__.startswith("tinyscene."):
-                    raise InputError(
-                        f"{which}: {type(part).__name__} is your own, and the inference package holds tinyscene alone; "
-                        f"accepted: front ends and networks of tinyscene"
-                    )
-            ledger = count_classifier(classifier, edition.rules.clip_s)
-            if not (verdict := edition.rules.judge(ledger)).passed:
-                raise InputError(f"{which}: {verdict.text}")
-            parameters = get_convention(size.convention)(ledger.tensors).parameters
-            figures.append((size.measure(ledger), parameters, macs.measure(ledger)))
+    for split, device in [(split, device) for split, by_device in models.items() for device in by_device]:
+        classifier, which = models[split][device], f"{folders[split]}{device and f', device {device}'}"
+        if classifier.classes != edition.rules.classes:
+            classes = ", ".join(classifier.classes)
+            raise InputError(f"{which}: the classes {classes}; accepted: {', '.join(edition.rules.classes)}")
+        network = classifier.network
+        float_network = network.origin.network if isinstance(network, Int8Network) else network
+        for part in (classifier.frontend, float_network):
+            if edition.package and not type(part).__module__.startswith("tinyscene."):
+                raise InputError(
+                    f"{which}: {type(part).__name__} is your own, and the inference package holds tinyscene alone; "
+                    f"accepted: front ends and networks of tinyscene"
+                )
+        ledger = count_classifier(classifier, edition.rules.clip_s)
+        if not (verdict := edition.rules.judge(ledger)).passed:
+            raise InputError(f"{which}: {verdict.text}")
+        parameters = get_convention(size.convention)(ledger.tensors).parameters
+        figures.append((size.measure(ledger), parameters, macs.measure(ledger)))
     return dict(zip(COMPLEXITY, map(max, zip(*figures, strict=True)), strict=True))
 
 
@@ -165,16 +165,18 @@ def _results(edition: Edition, folders: Mapping[str, Path], models: _Models) -> 
             "logloss": round(one.macro_log_loss, 4) if one else None,
         }
 
-    found = {}
-    for block in edition.results:
-        one = scores.get(block)
-        by_class, by_device = (one.by("scene"), one.by("device")) if one else ({}, {})
-        found[block] = {
-            "overall": rounded(one),
-            "class_wise": {scene: rounded(by_class.get(scene)) for scene in edition.rules.classes},
-            "device_wise": {device: rounded(by_device.get(device)) for device in DEVICES},
+    def each(one: Scores | None, column: Literal["scene", "device"], values: Sequence[str]) -> dict[str, Any]:
+        parts = one.by(column) if one else {}
+        return {value: rounded(parts.get(value)) for value in values}
+
+    return {
+        block: {
+            "overall": rounded(scores.get(block)),
+            "class_wise": each(scores.get(block), "scene", edition.rules.classes),
+            "device_wise": each(scores.get(block), "device", DEVICES),
         }
-    return found
+        for block in edition.results
+    }
 
 
 def _development_scores(folder: Path) -> Scores | None:

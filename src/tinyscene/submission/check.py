@@ -45,15 +45,12 @@ def check(
     """
     names = [clip.path for clip in clips] if clips is not None else listed
     with tempfile.TemporaryDirectory() as unpacked:
-        root = package
+        place = (package if package.is_dir() else Path(unpacked)) / TASK
         if not package.is_dir():
-            root = Path(unpacked)
             try:
-                with zipfile.ZipFile(package) as archive:
-                    archive.extractall(root)
+                zipfile.ZipFile(package).extractall(unpacked)
             except (OSError, zipfile.BadZipFile) as error:
                 raise InputError(f"{package}: {error}; accepted: a submission's .zip, or its folder") from error
-        place = root / TASK
         folders = sorted(path for path in place.glob("*") if path.is_dir())
         problems = [*_layout(package, place, edition)]
         if inference is not None and not any((inference / name).is_file() for name in ("setup.py", "pyproject.toml")):
@@ -79,14 +76,13 @@ def check(
 def _layout(package: Path, place: Path, edition: Edition) -> Iterator[str]:
     """What lies elsewhere than in task1/LABEL/LABEL.ENDING, is lacking there, or has another label."""
     endings = (*edition.outputs, META)
-    accepted = ", ".join(f"{TASK}/LABEL/LABEL.{ending}" for ending in endings)
+    accepted = f"accepted: {', '.join(f'{TASK}/LABEL/LABEL.{ending}' for ending in endings)}"
     wanted = {place / path.name / f"{path.name}.{ending}" for path in place.glob("*/") for ending in endings}
     present = {path for path in place.rglob("*") if path.is_file() and path.suffix.lower() != ".pdf"}
     if not wanted:
-        yield f"{package}: no system in it; accepted: {accepted}"
+        yield f"{package}: no system in it; {accepted}"
     for path in sorted(wanted ^ present):
-        state = "missing" if path in wanted else "unexpected"
-        yield f"{path.relative_to(place.parent)}: {state}; accepted: {accepted}"
+        yield f"{path.relative_to(place.parent)}: {'missing' if path in wanted else 'unexpected'}; {accepted}"
     for label in sorted({path.parent.name for path in wanted}):
         if not re.fullmatch(rf"[^_]+_[^_]+_{TASK}_[1-{MOST_SYSTEMS}]", label):
             yield f"{label}, label: accepted: Lastname_Institute_{TASK}_N, with N from 1 to {MOST_SYSTEMS}"

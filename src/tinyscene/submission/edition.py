@@ -23,7 +23,6 @@ class Edition:
     """What a system's files hold. Limits, classes and the length of a clip are those of `rules`.
 
     Attributes:
-        year: what `--edition` names.
         description: fields of system.description that the authors fill in.
         results: blocks of results.development_dataset.
         outputs: the ending of each output file, and the split whose model it is of ("" where there are no splits).
@@ -31,7 +30,6 @@ class Edition:
         package: whether the inference code is handed in too, and with it models for single devices.
     """
 
-    year: int
     rules: Rules
     description: tuple[str, ...]
     results: tuple[str, ...]
@@ -43,7 +41,6 @@ class Edition:
 _SPLITS = ("split_5", "split_10", "split_25", "split_50", "split_100")
 EDITIONS = {
     "2024": Edition(
-        year=2024,
         rules=dcase2024,
         description=(*_METHOD, "split_adaptations", "system_adaptations"),
         results=_SPLITS,
@@ -52,7 +49,6 @@ EDITIONS = {
         package=False,
     ),
     "2025": Edition(
-        year=2025,
         rules=dcase2025,
         description=(*_METHOD, "device_information", "num_models_at_inference", "model_weight_sharing"),
         results=("device_specific", "general"),

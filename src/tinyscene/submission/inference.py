@@ -33,7 +33,6 @@ class DeviceModels(nn.Module):
         self.model = nn.ModuleDict({device or "general": one.network for device, one in self.classifiers.items()})
 
     def classifier(self, device_id: str) -> SceneClassifier:
-        """The one for recordings of this device."""
         return self.classifiers.get(device_id, self.classifiers[""])
 
 
@@ -106,12 +105,10 @@ def predict(
     place = torch.device("cuda" if use_cuda and torch.cuda.is_available() else "cpu")
     for classifier in model.classifiers.values():
         classifier.to(place)
-    logits = [torch.empty(0)] * len(file_paths)
-    for device_id in sorted(set(device_ids)):
+    logits = torch.empty(len(file_paths), len(model.classifiers[""].classes))
+    for device_id in set(device_ids):
         mine = [i for i, one in enumerate(device_ids) if one == device_id]
-        for start in range(0, len(mine), batch_size):
-            part = mine[start : start + batch_size]
+        for part in (mine[start : start + batch_size] for start in range(0, len(mine), batch_size)):
             batch = torch.cat(load_inputs([file_paths[i] for i in part], [device_id] * len(part), model)).to(place)
-            for i, row in zip(part, model.classifier(device_id).classify(batch).float().cpu(), strict=True):
-                logits[i] = row
-    return logits, list(model.classifiers[""].classes)
+            logits[part] = model.classifier(device_id).classify(batch).float().cpu()
+    return list(logits), list(model.classifiers[""].classes)

@@ -74,10 +74,6 @@ def check_meta(path: Path, edition: Edition) -> tuple[dict[str, float], list[str
     """The complexity block of a meta file, where the whole is as it should be, and a sentence for every problem."""
     if not path.is_file():
         return {}, []
-    try:
-        given = _read_yaml(path)
-    except InputError as error:
-        return {}, [str(error)]
     size, macs = (Annotated[_Positive, Field(le=limit.at_most)] for limit in edition.rules.limits)
     scores = _block(accuracy=Annotated[float, Field(ge=0, le=100)] | None, logloss=_Positive | None)
     result = _block(
@@ -91,17 +87,20 @@ def check_meta(path: Path, edition: Edition) -> tuple[dict[str, float], list[str
         system=_block(**_system(edition, *FROM_MODEL), complexity=complexity),
         results=_block(development_dataset=_block(**dict.fromkeys(edition.results, result))),
     )
-    problems = _problems(meta, given, path)
+    given, problems = _read(path, meta)
     return {} if problems else given["system"]["complexity"], problems
 
 
-def _problems(model: type[BaseModel], given: Any, file: Path) -> list[str]:
-    """A sentence for every field that is missing, not what is accepted there, or still a placeholder."""
+def _read(path: Path, model: type[BaseModel]) -> tuple[Any, list[str]]:
+    """What a file holds, and a sentence for every field that is missing, wrong, or still a placeholder."""
     try:
+        given = yaml.safe_load(path.read_bytes())
         model.model_validate(given)
     except ValidationError as error:
-        return [f"{file.name}{_sentence(one)}" for one in error.errors(include_url=False)]
-    return []
+        return given, [f"{path.name}{_sentence(one)}" for one in error.errors(include_url=False)]
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError of what looks like a date and is none
+        return None, [f"{path.name}: {' '.join(str(error).split())}; accepted: YAML in UTF-8"]
+    return given, []
 
 
 def _sentence(error: Any) -> str:
@@ -113,13 +112,6 @@ def _sentence(error: Any) -> str:
         return f"{place}: {error['ctx']['error']}"
     accepted = re.sub(r"^\w+ should (be|have) | after validation.*| or instance of \w+", "", error["msg"])
     return f"{place}: {error['input']!r:.80}; accepted: {accepted}"
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError of what looks like a date and is none
-        raise InputError(f"{path.name}: {' '.join(str(error).split())}; accepted: YAML in UTF-8") from error
 
 
 def write_yaml(path: Path, value: Any) -> None:
@@ -146,13 +138,13 @@ def read_authors(path: Path, edition: Edition, systems: int) -> dict[str, Any]:
         authors = [author | {"affiliation": affiliation}]
         write_yaml(path, {"team": _TO_FILL_IN, "authors": authors, "systems": [own] * systems})
         raise InputError(
-            f"{path}: not found; an example for {edition.year} was written there: replace every {_TO_FILL_IN} and "
-            f"repeat the command"
+            f"{path}: not found; an example for {edition.rules.name} was written there: replace every {_TO_FILL_IN} "
+            f"and repeat the command"
         )
     of_systems: Any = list[_block(**system)]  # type: ignore[misc]  # made here
     listed = Annotated[of_systems, Field(min_length=systems, max_length=systems)]
     model = _block(team=Annotated[str, AfterValidator(_begins_labels)], authors=_Authors, systems=listed)
-    given = _read_yaml(path)
-    if problems := _problems(model, given, path):
+    given, problems = _read(path, model)
+    if problems:
         raise InputError("\n".join(problems))
     return dict(given)

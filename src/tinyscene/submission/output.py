@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,28 +31,36 @@ def write_output(
 
 def check_output(path: Path, edition: Edition, listed: Sequence[str] | None) -> tuple[Probabilities, list[str]]:
     """What an output file holds, and what is wrong with it by the edition's columns and the list, where it is known."""
-    columns = ("filename", "scene_label", *edition.rules.classes)
+    columns, name = ("filename", "scene_label", *edition.rules.classes), path.name
     try:
         header, *rows = csv.reader(path.read_text("utf-8").splitlines() or [""], delimiter="\t")
     except (UnicodeDecodeError, csv.Error) as error:
-        return {}, [f"{path.name}: {error}; accepted: cells separated by tabs, text in UTF-8"]
+        return {}, [f"{name}: {error}; accepted: cells separated by tabs, text in UTF-8"]
     if sorted(header) != sorted(columns):
         accepted = f"{', '.join(columns)}, separated by tabs, without a byte order mark"
-        return {}, [f"{path.name}, row 1: the columns {', '.join(map(repr, header))}; accepted: {accepted}"]
+        return {}, [f"{name}, row 1: the columns {', '.join(map(repr, header))}; accepted: {accepted}"]
     found: Probabilities = {}
-    problems = []
-    for number, cells in enumerate(rows, 2):
-        if len(cells) != len(header):
-            problem = f"{len(cells)} cells; accepted: {len(header)}, as in the header"
-        else:
-            problem = _read_row(dict(zip(header, cells, strict=True)), edition.rules.classes, found)
-        problems += [f"{path.name}, row {number}, {problem}"] if problem else []
-    more = [f"{path.name}: {len(problems) - _NAMED:,} more in other rows"] if len(problems) > _NAMED else []
-    return found, [*problems[:_NAMED], *more, *_against_list(path.name, found, edition, listed)]
+    wrong = [(row, _read_row(header, cells, edition.rules.classes, found)) for row, cells in enumerate(rows, 2)]
+    problems = [f"{name}, row {row}, {problem}" for row, problem in wrong if problem]
+    if more := problems[_NAMED:]:
+        problems[_NAMED:] = [f"{name}: {len(more):,} more in other rows"]
+    if listed is None and edition.clips not in (None, len(found)):
+        problems.append(f"{name}: {len(found):,} clips; accepted: {edition.clips:,}, as in the official evaluation set")
+    wanted = {Path(filename).name for filename in listed} if listed is not None else found.keys()
+    for what, names in (("missing", wanted - found.keys()), ("not in the evaluation list", found.keys() - wanted)):
+        if names:
+            named = ", ".join(sorted(names)[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+            problems.append(
+                f"{name}: {len(names):,} clips are {what}: {named}; accepted: the {len(wanted):,} of the list"
+            )
+    return found, problems
 
 
-def _read_row(row: dict[str, str], classes: Sequence[str], found: Probabilities) -> str:
+def _read_row(header: Sequence[str], cells: Sequence[str], classes: Sequence[str], found: Probabilities) -> str:
     """Add it to what was found; the first thing that is wrong with it, or nothing."""
+    if len(cells) != len(header):
+        return f"{len(cells)} cells; accepted: {len(header)}, as in the header"
+    row = dict(zip(header, cells, strict=True))
     # As the organisers' validators compare: "audio/0.wav" and "0.wav" are one.
     clip, label = Path(row["filename"]).name, row["scene_label"]
     if clip in found:
@@ -71,13 +79,3 @@ def _read_row(row: dict[str, str], classes: Sequence[str], found: Probabilities)
     if values[classes.index(label)] < max(values):
         return f"scene_label: {label!r}; accepted: {classes[values.index(max(values))]}, the most probable class"
     return ""
-
-
-def _against_list(file: str, found: Probabilities, edition: Edition, listed: Sequence[str] | None) -> Iterator[str]:
-    if listed is None and edition.clips not in (None, len(found)):
-        yield f"{file}: {len(found):,} clips; accepted: {edition.clips:,}, as in the official evaluation set"
-    wanted = {Path(filename).name for filename in listed} if listed is not None else found.keys()
-    for what, names in (("missing", wanted - found.keys()), ("not in the evaluation list", found.keys() - wanted)):
-        if names:
-            named = ", ".join(sorted(names)[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-            yield f"{file}: {len(names):,} clips are {what}: {named}; accepted: the {len(wanted):,} of the list"

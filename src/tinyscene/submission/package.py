@@ -22,7 +22,7 @@ _SOURCES = Path(tinyscene.__file__).parent
 # All that classifiers are made of; imports only go down from there, to single files beside these.
 _PARTS = ("models", "features")
 # torchinfo is what the organisers' script counts with.
-_NEEDED = ("torch", "numpy", "safetensors", "soundfile", "soxr", "torchinfo")
+_NEEDED = ("torch", "numpy", "scipy", "safetensors", "soundfile", "soxr", "torchinfo")
 _IMPORTS = re.compile(r"^(\s*from )tinyscene(?=[.\s])", re.MULTILINE)
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def run_package(
     Returns:
         A sentence for every problem.
     """
-    file = f"{label.rpartition('_')[0]}/{label}.py"
+    file, classes = f"{label.rpartition('_')[0]}/{label}.py", edition.rules.classes
     predicted = list(clips or ())[:_CLIPS]
     request = {
         "module": str(folder.resolve() / file),
@@ -60,17 +59,18 @@ def run_package(
         for field, most in answer["counted"].items()
         if stated and stated[field] != most
     ]
-    classes, results = answer["classes"], answer["probabilities"]
-    if sorted(classes) != sorted(edition.rules.classes):
-        accepted = ", ".join(edition.rules.classes)
-        return [*problems, f"{file}, predict: the classes {', '.join(classes)}; accepted: {accepted}"]
+    theirs, results = answer["classes"], answer["probabilities"]
     # Without clips, the package predicts a file of its own.
     expected = len(predicted) or 1
-    if len(results) != expected or any(np.size(found) != len(classes) for found in results):
+    wrong = ""
+    if sorted(theirs) != sorted(classes):
+        wrong = f"the classes {', '.join(theirs)}; accepted: {', '.join(classes)}"
+    elif [np.size(found) for found in results] != [len(classes)] * expected:
         sizes = ", ".join(str(np.size(found)) for found in results) or "no"
         wrong = f"results of {sizes} probabilities for {expected} files; accepted: {len(classes)} for each"
+    if wrong:
         return [*problems, f"{file}, predict: {wrong}"]
-    order = [classes.index(scene) for scene in edition.rules.classes]
+    order = [theirs.index(scene) for scene in classes]
     for clip, found in zip(predicted, results, strict=False):
         name = Path(clip.path).name
         apart = np.abs(np.ravel(found)[order] - output[name]).max() if name in output else 0.0
@@ -83,19 +83,22 @@ def run_package(
 
 def _answer(file: str, request: Mapping[str, Any], python: str | None) -> dict[str, Any] | str:
     """The answer of `probe.py`, run in an empty folder, or the problem that kept it from one."""
-    program = str(Path(python).absolute()) if python and Path(python).name != python else python
+    program = str(Path(python).absolute()) if python and Path(python).name != python else python or sys.executable
     # -I: neither this process's paths nor the current folder are searched; -B: no .pyc is left.
-    command = [program or sys.executable, "-I", "-B", probe.__file__]
-    clean, given = "accepted: a package that runs in a clean environment", json.dumps(request)
-    run = partial(subprocess.run, command, input=given, capture_output=True, text=True, timeout=_LONGEST_S)
+    command = [program, "-I", "-B", probe.__file__]
+    clean = "accepted: a package that runs in a clean environment"
     try:
         with tempfile.TemporaryDirectory() as empty:
-            done = run(cwd=empty, check=False)
-        answer: dict[str, Any] | str = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else ""
+            done = subprocess.run(
+                command, input=json.dumps(request), capture_output=True, text=True, timeout=_LONGEST_S, cwd=empty
+            )
+        if done.returncode:
+            return f"{file}: status {done.returncode}: {' '.join(done.stderr.splitlines()[-1:])}; {clean}"
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
     except subprocess.TimeoutExpired:
         return f"{file}: not done after {_LONGEST_S} s; {clean}"
     except OSError as error:
         return f"{python}: {error.strerror}; accepted: the Python of an environment"
     except (ValueError, IndexError):
         return f"{file}: ended without predictions, or printed after them; {clean}"
-    return answer or f"{file}: status {done.returncode}: {' '.join(done.stderr.splitlines()[-1:])}; {clean}"
