@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tinyscene.deployment.forms import Form, FormModule
-from tinyscene.models.preparation import DROPOUTS, SHAPES
+from tinyscene.models.preparation import CURVES, DROPOUTS, RELUS, SHAPES, SINGULAR, SUMS, WEIGHTED
 from tinyscene.models.quantized import Int8Network
 from tinyscene.models.tensors import aten, get_tensor, q, set_tensor
 
@@ -20,9 +20,11 @@ _BY_NUMBERS = {
     q.quantize_per_tensor.tensor: q.quantize_per_tensor.default,
     q.dequantize_per_tensor.tensor: _DEQUANTIZE,
 }
-# LiteRT's converter would round a tensor for all its readers where one of them rounds it. It ignores operations that
-# only move values, and removes a product with 1.
+# LiteRT's converter would round a tensor for all its readers where one of them rounds it, or something moved, joined or
+# chosen from it. It removes a product with 1.
 _NEXT_TO_ONE = 1 + 2.0**-23
+# Operations whose output has a scale of its own there. All others may pass on that of their input.
+_RESCALING = (WEIGHTED | RELUS | SUMS | CURVES | SINGULAR | {aten.mean.dim}) - {aten.cat.default}
 
 
 def module_of(form: Form, *, stored: bool) -> FormModule:
@@ -108,9 +110,10 @@ class _Rewriter:
 
 
 def _read_in_float_too(node: fx.Node) -> bool:
-    """Whether the tensor rounded here, moved or not, is also read unrounded."""
-    while node.target in SHAPES:
-        if len(node.users) > 1:
-            return True
-        node = node.all_input_nodes[0]
-    return len(node.users) > 1
+    """Whether the tensor rounded here, or one that it was moved, joined or chosen from, is also read in float."""
+    value = node.meta.get("val")  # None behind a rounding, whose readers each have their own; a number for sizes
+    if isinstance(value, Tensor) and len(node.users) > 1:
+        return True
+    if node.target in _RESCALING or not isinstance(value, Tensor | tuple | list):
+        return False
+    return any(_read_in_float_too(source) for source in node.all_input_nodes)
