@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -37,6 +39,17 @@ def test_an_error_in_any_part_is_raised_and_the_threads_come_back(threads):
     with pytest.raises(ValueError, match="the last job"):
         by_threads(work, range(7))
     assert torch.get_num_threads() == threads
+
+
+def test_threads_beside_each_other_leave_the_number_as_it_was(threads):
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            list(pool.map(lambda _: by_threads(lambda part: time.sleep(0.001), range(4)), range(4)))
+    found = []
+    late = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    late.start()
+    late.join()
+    assert found == [threads]
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def _opened(path: Path) -> Iterator["SoundFile"]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(soundfile.SoundFile(str(path)))
-            if (file.format, file.subtype) == ("MP3", "MPEG_LAYER_III") and (counted := mpeg.counted(path)) is not None:
+            if file.format == "MP3" and (counted := mpeg.counted(path)) is not None:
                 file = stack.enter_context(soundfile.SoundFile(stack.enter_context(counted)))
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise InputError(f"{path}: not a readable sound file ({_reason(error)}); accepted: {ACCEPTED}") from error

@@ -1,4 +1,4 @@
-"""The frames of an MP3 file (MPEG audio, layer III), counted one by one.
+"""The frames of an MPEG audio file (layers I to III), counted one by one.
 
 Without a header that counts them (Xing), libsndfile estimates the length of such a file from the bit rate of its first
 frames and stops there, which cuts files of variable bit rate. With such a header before the frames, it reads all.
@@ -6,20 +6,22 @@ frames and stops there, which cuts files of variable bit rate. With such a heade
 Headers: ISO/IEC 11172-3, 2.4.2.3; ISO/IEC 13818-3 for half the rates, and MPEG 2.5 for a quarter.
 """
 
+import io
 import mmap
-import shutil
-from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
 from tinyscene.errors import InputError
 
 _RATES = (44_100, 48_000, 32_000)
-# In MPEG 1 and in the others: kbit/s of the indices 1 to 14. Index 0, of any rate, is not followed.
+# By (MPEG 1, layer): kbit/s of the indices 1 to 14. Index 0, of any rate, is not followed.
 _KBITS = {
-    True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (True, 1): tuple(range(32, 449, 32)),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 # Common to all frames of a file: sync word, version, layer, sample rate.
 _COMMON = 0xFFFE0C00
@@ -33,32 +35,33 @@ class Header(NamedTuple):
     bits: int
     first: bool
     """MPEG 1, rather than the versions of lower rates."""
+    layer: int
+    samples: int
+    """Of every channel in a frame."""
     length: int
     """Bytes of the frame, with its header."""
 
     @property
     def xing_at(self) -> int:
-        """Offset of a Xing header: behind the side information."""
+        """Offset of a Xing header: behind the side information of layer III."""
         mono = self.bits >> 6 & 3 == _MONO
         return 4 + ((17 if mono else 32) if self.first else (9 if mono else 17))
 
-    def like(self, other: "Header | None") -> bool:
-        """Whether the other may be of the same file: of the same version and sample rate."""
-        return other is not None and not (self.bits ^ other.bits) & _COMMON
-
 
 class Frames(NamedTuple):
-    """The complete frames of a file, the number that its header claims, and whether the last is cut."""
+    """Complete frames of a file and their samples, the number that its header claims, and whether the last is cut."""
 
     whole: int
+    samples: int
     claimed: int | None
     cut: bool
     begin: int
     """Offset of the first frame of sound."""
-    head: Header
+    xing: bytes
+    """A frame that holds their number; empty for layers I and II, which have none."""
 
 
-def counted(path: Path) -> IO[bytes] | None:
+def counted(path: Path) -> "Behind | None":
     """The file with the number of its frames put before them; None where it has one.
 
     Raises:
@@ -71,27 +74,22 @@ def counted(path: Path) -> IO[bytes] | None:
     if found.cut or (found.claimed or 0) > found.whole + 1:
         claimed = "its last frame is cut" if found.cut else f"its header claims {found.claimed} codec frames"
         raise InputError(f"{path}: truncated, {claimed}, the file holds {found.whole} whole; accepted: a complete file")
-    if found.claimed is not None and found.claimed >= found.whole:
-        return None
-    copy = TemporaryFile()  # noqa: SIM115
-    with path.open("rb") as file:
-        file.seek(found.begin)
-        copy.write(_xing(found.head, found.whole))
-        shutil.copyfileobj(file, copy)
-    copy.seek(0)
-    return copy
+    stated = found.claimed is not None and found.claimed >= found.whole
+    return Behind(found.xing, path, found.begin) if found.xing and not stated else None
 
 
-@lru_cache(maxsize=256)
 def header_of(four: bytes) -> Header | None:
     """The header in four bytes; None if there is none."""
     bits = int.from_bytes(four, "big")
     version, layer, kbits, rate = bits >> 19 & 3, 4 - (bits >> 17 & 3), bits >> 12 & 15, bits >> 10 & 3
-    if len(four) < 4 or bits >> 21 != 0x7FF or version == 1 or layer != 3 or kbits in (0, 15) or rate == 3:
+    if len(four) < 4 or bits >> 21 != 0x7FF or version == 1 or layer == 4 or kbits in (0, 15) or rate == 3:
         return None
     first = version == 3
     hz = _RATES[rate] >> {3: 0, 2: 1, 0: 2}[version]
-    return Header(bits, first, (144_000 if first else 72_000) * _KBITS[first][kbits - 1] // hz + (bits >> 9 & 1))
+    samples = 384 if layer == 1 else 576 if layer == 3 and not first else 1152
+    unit = 4 if layer == 1 else 1
+    length = (samples // 8 // unit * 1000 * _KBITS[first, layer][kbits - 1] // hz + (bits >> 9 & 1)) * unit
+    return Header(bits, first, layer, samples, length)
 
 
 def frames_of(path: Path) -> Frames | None:
@@ -105,15 +103,24 @@ def frames_of(path: Path) -> Frames | None:
         claimed = _claimed(data[at : at + head.length], head)
         begin = at if claimed is None else at + head.length
         count, at = 0, begin
+        lengths: dict[bytes, int] = {}
         while at < end:
-            here = header_of(data[at : at + 4])
-            if here is None or not head.like(here):
-                at = _next(data, at, end, head)
-            elif at + here.length > end:
+            four = data[at : at + 4]
+            length = lengths.get(four, 0)
+            if not length:
+                here = header_of(four)
+                if here is None or (here.bits ^ head.bits) & _COMMON:
+                    # A header counts as cut by the end if its remaining bytes fit.
+                    if end - at < 4 and four[: end - at] == head.bits.to_bytes(4, "big")[: end - at]:
+                        break
+                    at = _next(data, at, end, head)
+                    continue
+                length = lengths[four] = here.length
+            if at + length > end:
                 break
-            else:
-                count, at = count + 1, at + here.length
-        return Frames(count, claimed or None, at < end, begin, head)
+            count, at = count + 1, at + length
+        xing = _xing(head, count) if head.layer == 3 else b""
+        return Frames(count, head.samples, claimed or None, at < end, begin, xing)
 
 
 def _next(data: mmap.mmap, at: int, end: int, like: Header | None) -> int:
@@ -123,9 +130,10 @@ def _next(data: mmap.mmap, at: int, end: int, like: Header | None) -> int:
             size = [byte & 127 for byte in data[at + 6 : at + 10]]
             at += 10 + sum(part << 7 * place for place, part in enumerate(reversed(size)))
         head = header_of(data[at : at + 4])
-        if head is not None and (like is None or head.like(like)):
+        if head is not None and not (like and (head.bits ^ like.bits) & _COMMON):
             behind = at + head.length
-            if behind == end or head.like(header_of(data[behind : behind + 4])):
+            after = header_of(data[behind : behind + 4])
+            if behind == end or (after is not None and not (head.bits ^ after.bits) & _COMMON):
                 return at
         at = data.find(b"\xff", at + 1, end)
     return end
@@ -149,3 +157,38 @@ def _xing(head: Header, count: int) -> bytes:
     frame = next(one for one in found if one is not None and one.length >= one.xing_at + 120)
     body = b"Xing" + (1).to_bytes(4, "big") + count.to_bytes(4, "big")
     return (frame.bits.to_bytes(4, "big") + bytes(frame.xing_at - 4) + body).ljust(frame.length, b"\0")
+
+
+class Behind(io.RawIOBase):
+    """A file from `begin` on, behind other bytes, that can be read and sought as one."""
+
+    def __init__(self, front: bytes, path: Path, begin: int) -> None:
+        self._front, self._begin, self._at = front, begin, 0
+        self._file = path.open("rb")
+        self._length = len(front) + path.stat().st_size - begin
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        into = memoryview(buffer).cast("B")
+        front = self._front[self._at : self._at + len(into)]
+        self._file.seek(self._begin + max(0, self._at - len(self._front)))
+        data = front + self._file.read(len(into) - len(front))
+        into[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,5 +1,6 @@
 """Independent work on several threads, none of which waits for another after every operation."""
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -13,8 +14,12 @@ def by_threads(work: Callable[[Sequence[_Job]], None], jobs: Sequence[_Job]) -> 
     """Call `work` with all jobs, in as many parts as torch has threads; inside, torch computes on one thread.
 
     torch's own way splits each operation: its threads wait for each other thousands of times a second, spinning, which
-    on a busy machine takes many times as long.
+    on a busy machine takes many times as long. Outside the main thread, everything is one part on torch's threads: what
+    two set at once would stay.
     """
+    if threading.current_thread() is not threading.main_thread():
+        work(jobs)
+        return
     threads = torch.get_num_threads()
     parts = min(threads, len(jobs))
     bounds = [len(jobs) * part // parts for part in range(parts + 1)]

@@ -204,6 +204,36 @@ def test_a_transform_that_does_not_learn_is_left_out_where_another_part_does():
     assert ledger.macs["conv_only"] == 2
 
 
+def test_learned_bands_cost_the_same_on_any_number_of_threads():
+    class Bands(LogMel):
+        def __init__(self):
+            super().__init__(8000, 256, 10, hop_length=100)
+            weights = nn.Parameter(self.weights.clone())
+            del self.weights
+            self.weights = weights
+
+    network, before = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2)), torch.get_num_threads()
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            found.append(count_classifier(SceneClassifier(Bands(), network, ("a", "b")), 10.0))
+        finally:
+            torch.set_num_threads(before)
+    assert found[0] == found[1]
+    assert found[0].macs["conv_only"] == 801 * 10 * 129 + 2
+
+
+def test_a_transform_in_your_own_front_end_is_named_as_uncounted():
+    class Spectrum(Learned):
+        def forward(self, waveforms):
+            return super().forward(torch.fft.irfft(torch.fft.rfft(waveforms), waveforms.shape[-1]))
+
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    ledger = count_classifier(SceneClassifier(Spectrum(), network, ("a", "b")), 1.0)
+    assert {"fft_rfft", "fft_irfft"} <= {row.operation for row in ledger.uncounted}
+
+
 def test_units_and_conventions_are_never_guessed():
     assert in_unit(2048, "KB") == 2.0
     assert in_unit(2000, "kB") == 2.0

@@ -11,6 +11,7 @@ import torch
 from scene_files import CLASSES, CLIP_S, at
 
 from tinyscene import audio, evaluate
+from tinyscene.compression import HalfPrecision
 from tinyscene.data import Clip, Clips
 from tinyscene.deployment import Artifact, export
 from tinyscene.deployment.probes import CLIPS
@@ -117,3 +118,8 @@ def test_the_command_takes_files_and_models_alike(
     status, said = tinyscene("evaluate", *typed[:4])
     assert status == 2
     assert "at least 3 recordings of every class" in said
+
+
+def test_a_files_classifier_goes_through_no_stage(exported: Callable[[str, str], Artifact]) -> None:
+    with pytest.raises(InputError, match="a file's network can only be run"):
+        HalfPrecision().shape(exported("baseline2021", "int8").classifier)

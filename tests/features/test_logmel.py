@@ -11,6 +11,7 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from tinyscene.errors import InputError
 from tinyscene.features import LogMel, spectrogram
@@ -266,3 +267,54 @@ def test_bands_without_a_bin_are_named_where_librosa_warns(rate, n_fft, n_mels):
     assert len(ours) == len(theirs)
     empty = [str(band) for band in range(n_mels) if not weights[band].any()]
     assert all(f"bands {', '.join(empty)}, which are constant; try a larger n_fft" in str(w.message) for w in ours)
+
+
+def test_changed_weights_are_used():
+    frontend, waveforms = LogMel(8000, 256, 20, hop_length=128), torch.randn(2, 4000)
+    before = frontend(waveforms)
+    frontend.weigh(4 * frontend.weights.double().numpy())
+    torch.testing.assert_close(frontend(waveforms), before + np.log(4), rtol=1e-4, atol=1e-4)
+    frontend.weights.mul_(4)
+    torch.testing.assert_close(frontend(waveforms), before + np.log(16), rtol=1e-4, atol=1e-4)
+
+
+class Learned(LogMel):
+    """Its weights are computed from a gain that learns."""
+
+    def __init__(self):
+        super().__init__(8000, 256, 20, hop_length=128)
+        self.gain = nn.Parameter(torch.ones(20, 1))
+
+    @property
+    def weights(self):
+        return self.fixed * self.gain
+
+    def weigh(self, weights):
+        self.register_buffer("fixed", torch.from_numpy(weights).float(), persistent=False)
+
+
+def test_weights_computed_from_what_learns_are_not_kept():
+    frontend, waveforms = Learned(), torch.randn(1, 4000)
+    with torch.no_grad():
+        before = frontend(waveforms)
+        frontend.gain.mul_(4)
+        torch.testing.assert_close(frontend(waveforms), before + np.log(4), rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_that_learns_has_a_gradient():
+    frontend = LogMel(8000, 256, 20, hop_length=128)
+    window = nn.Parameter(frontend.window.clone())
+    del frontend.window
+    frontend.window = window
+    frontend(torch.randn(1, 4000)).sum().backward()
+    assert window.grad is not None
+    assert window.grad.abs().sum() > 0
+
+
+def test_a_trace_follows_the_input():
+    frontend = LogMel(8000, 256, 20, hop_length=128)
+    traced = torch.jit.trace(frontend, torch.randn(1, 4000))
+    other = torch.randn(1, 4000)
+    torch.testing.assert_close(traced(other), frontend(other), rtol=1e-4, atol=1e-4)
+    captured = torch.export.export(frontend, (torch.randn(1, 4000),)).module()
+    torch.testing.assert_close(captured(other), frontend(other), rtol=1e-4, atol=1e-4)

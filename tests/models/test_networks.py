@@ -10,8 +10,11 @@ import torch_pruning
 from small_networks import bands_of
 from torch import nn
 
+from menus import menus
 from tinyscene.errors import InputError
+from tinyscene.features import LogMel
 from tinyscene.models import NETWORKS, Baseline2020, Baseline2021, CPMobile, create_model, list_models
+from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.cp_mobile import Bottleneck
 from tinyscene.models.network import shortest_frames
 
@@ -168,3 +171,35 @@ def test_the_menu_names_what_it_accepts():
 def test_impossible_sizes_are_refused(name, arguments):
     with pytest.raises(InputError):
         create_model(name, **arguments, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("baseline2021", {"filters": (0, 16, 32)}),
+        ("aemnet", {"filters": (8, 8)}),
+        ("aemnet", {"pooling": 0}),
+        ("bc_resnet_mod", {"classes": 0}),
+        ("cp_mobile", {"base_channels": -1}),
+    ],
+)
+def test_sizes_that_no_network_has_are_refused(name, arguments):
+    with pytest.raises(InputError, match=f"{next(iter(arguments))}.*at least"):
+        create_model(name, **arguments)
+
+
+def test_an_error_of_your_own_constructor_keeps_its_place():
+    class Buggy(nn.Module):
+        def __init__(self, classes: int = 10) -> None:
+            super().__init__()
+            self.missing.foo()
+
+    with menus(buggy=Buggy), pytest.raises(AttributeError, match="missing"):
+        create_model("buggy")
+
+
+@pytest.mark.parametrize("classes", [(), ("",), ("a", 1), ("a", "a")])
+def test_classes_are_names_each_once(classes):
+    network = create_model("baseline2021", classes=max(1, len(classes)), seed=0)
+    with pytest.raises(InputError, match="each a name, and once"):
+        SceneClassifier(LogMel(8000, 256, 40, hop_length=128), network, classes)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tinyscene.augment import Crop, Mixup, Noise, SpecAugment
+from tinyscene.compression import Quantize
 from tinyscene.data import Clips
 from tinyscene.data.clips import Clip
 from tinyscene.features import LogMel
@@ -156,6 +157,10 @@ def main() -> None:
     trained = train_learned(clips.train, run)
     learned = {name: parameter.contiguous() for name, parameter in trained.named_parameters()}
     save_file(learned, folder / f"learned-{run.fabric.global_rank}.safetensors")
+    run.folder = folder / "int8"
+    trained = Fit(epochs=1, batch_size=8)(build(), clips.development, run)
+    int8 = Quantize(fit=Fit(epochs=3, batch_size=8))(trained, clips.development, run)
+    int8.save(folder / f"int8-{run.fabric.global_rank}")
 
 
 def written_clips(root: Path) -> Clips:

@@ -30,6 +30,8 @@ def test_two_processes_end_with_the_same_weights_and_finish(small_clips, tmp_pat
     for here, there in zip(*shares, strict=True):
         assert [len(one) + len(other) for one, other in zip(here, there, strict=True)] == [5] * 4 + [4]
         assert sorted(clip for batch in (*here, *there) for clip in batch) == list(range(24))
+    one, other = (tmp_path / f"int8-{rank}" / "weights.safetensors" for rank in (0, 1))
+    assert one.read_bytes() == other.read_bytes()
     assert len(list(Path(tmp_path, "checkpoints").glob("*.safetensors"))) == len(scene_training.RECIPES)
     alone = dict(scene_training.train_learned(small_clips.train, new_run()).named_parameters())
     for rank in (0, 1):

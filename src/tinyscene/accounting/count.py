@@ -107,9 +107,7 @@ def _fixed(frontend: nn.Module, call: Call) -> bool:
         return False
     layer = frontend.get_submodule(call.layer)
     weighs = isinstance(layer, BandSpectrogram) and not isinstance(layer.weights, nn.Parameter)
-    return call.name in ("stft", "fft_rfft") or (
-        weighs and call.name == "matmul" and call.args[0] == layer.weights.shape
-    )
+    return call.name == "stft" or (weighs and call.name == "matmul" and call.args[0] == layer.weights.shape)
 
 
 def peak_values(trace: Trace) -> int:

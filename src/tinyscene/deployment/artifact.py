@@ -267,6 +267,11 @@ class _Runtime(nn.Module):
         super().__init__()
         self.artifact, self.shortest_frames = artifact, artifact.facts["shortest_frames"]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Runtime":
+        raise InputError(
+            f"{self.artifact.path}: a file's network can only be run; accepted: the model that it was exported from"
+        )
+
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, bands, frames) -> (batch, classes)"""
         (made,) = self.artifact.run(features.detach().cpu().numpy())

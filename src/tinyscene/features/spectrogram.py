@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from tinyscene.errors import InputError
 from tinyscene.features.front_end import FrontEnd
@@ -125,8 +126,7 @@ class BandSpectrogram(FrontEnd):
         Of the first `frames` frames; where None, of those that the front end keeps of a clip.
         """
         frames = self.frames(waveforms.shape[-1]) if frames is None else frames
-        learns = torch.is_grad_enabled() and (waveforms.requires_grad or self.weights.requires_grad)
-        if waveforms.device.type == "cpu" and waveforms.dtype == self.window.dtype and not learns:
+        if frames > 0 and waveforms.shape[0] > 0 and self._unobserved(waveforms):
             return self._in_cache(waveforms, frames)
         stft = torch.stft(
             waveforms,
@@ -139,6 +139,16 @@ class BandSpectrogram(FrontEnd):
             return_complex=True,
         )[..., :frames]
         return self.weights @ (stft.real**2 + stft.imag**2 if self.power == 2 else stft.abs())
+
+    def _unobserved(self, waveforms: Tensor) -> bool:
+        """Whether the sums can be computed outside of torch's sight: on a processor, without a gradient or a trace."""
+        used = (waveforms, self.window, self.weights)
+        if any(one.device.type != "cpu" or one.dtype != used[0].dtype for one in used):
+            return False
+        if torch.is_grad_enabled() and any(one.requires_grad for one in used):
+            return False
+        traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        return not (traced or _get_current_dispatch_mode())
 
     def _in_cache(self, waveforms: Tensor, frames: int) -> Tensor:
         """The same on a processor, some frames at a time, each thread by itself in memory that it uses again."""
@@ -153,7 +163,7 @@ class BandSpectrogram(FrontEnd):
     def _steps(self, waveforms: Tensor, sums: Tensor, jobs: Sequence[tuple[int, int, int]]) -> None:
         """Put the sums of some frames into their place, for jobs of (clip, first frame, last frame + 1)."""
         most = max(last - first for _, first, last in jobs)
-        sparse = None if isinstance(self.weights, nn.Parameter) else self._sparse
+        sparse = self._sparse()
         windowed = waveforms.new_zeros(most, self.n_fft)
         energy = waveforms.new_empty(self.n_fft // 2 + 1, most)
         for clip, first, last in jobs:
@@ -168,12 +178,23 @@ class BandSpectrogram(FrontEnd):
             sums[clip, :, first:last] = weighed
 
     @cached_property
+    def _held(self) -> dict[tuple[int, int], Any]:
+        """The sparse weights, by the buffer and its version; a cached property, so that no key depends on it."""
+        return {}
+
     def _sparse(self) -> Any:
-        """`weights` as SciPy's sparse array, None where a quarter or more are not zero."""
+        """`weights` as SciPy's sparse array; None where they learn, or a quarter or more are not zero."""
         from scipy.sparse import csr_array
 
-        values = self.weights.numpy(force=True)
-        return csr_array(values) if 4 * np.count_nonzero(values) < values.size else None
+        weights = self.weights
+        if weights is not self._buffers.get("weights"):
+            return None
+        key = id(weights), 0 if weights.is_inference() else weights._version
+        if key not in self._held:
+            values = weights.numpy(force=True)
+            self._held.clear()
+            self._held[key] = csr_array(values) if 4 * np.count_nonzero(values) < values.size else None
+        return self._held[key]
 
     def _windows(self, waveform: Tensor, first: int, last: int) -> Tensor:
         """(samples,) -> (last - first, win_length), zeros beyond its ends"""

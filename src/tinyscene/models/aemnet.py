@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from tinyscene.errors import InputError
 from tinyscene.models.blocks import conv_bn
 from tinyscene.models.network import Locality, Network
 
@@ -19,6 +20,8 @@ from tinyscene.models.network import Locality, Network
 WIDTHS = (32, 64, 64, 128, 128, 256, 256, 512, 512)
 # (kernel, stride) of the 1-D convolutions.
 CONVOLUTIONS = ((9, 2), (5, 2))
+# Five poolings halve the height of the image.
+FEWEST_FILTERS = 32
 
 
 class AemNet(Network):
@@ -30,6 +33,9 @@ class AemNet(Network):
         pooling: frames of the 1-D convolutions in one column of the image; 40 are 10 ms at 16 kHz.
         filters: of the two 1-D convolutions; the second number is the height of the image, at least 32.
         embedding: values in front of the dense layer.
+
+    Raises:
+        InputError: an image too low for five halvings.
     """
 
     def __init__(
@@ -41,6 +47,8 @@ class AemNet(Network):
         embedding: int = 512,
     ) -> None:
         super().__init__()
+        if len(filters) != 2 or filters[1] < FEWEST_FILTERS:
+            raise InputError(f"filters={tuple(filters)}; accepted: two, the second at least {FEWEST_FILTERS}")
         widths = [round(width * channels) for channels in WIDTHS]
         self.body = _Body(widths, pooling, filters, embedding)
         self.pool = nn.AdaptiveAvgPool2d((1, 1))

@@ -68,16 +68,16 @@ class SceneClassifier(nn.Module):
         standardize: fitted by the first stage that trains; made for the front end where None.
 
     Raises:
-        InputError: a class is named twice, or the front end is not a `FrontEnd`, or gives other features or frames
-            than it reports.
+        InputError: a class is no name or there twice, or the front end is not a `FrontEnd`, or gives other features or
+            frames than it reports.
     """
 
     def __init__(
         self, frontend: FrontEnd, network: nn.Module, classes: tuple[str, ...], standardize: Standardize | None = None
     ) -> None:
         super().__init__()
-        if len(set(classes)) != len(classes):
-            raise InputError(f"classes {', '.join(map(str, classes))}; accepted: every class once")
+        if not classes or len(set(classes)) != len(classes) or not all(isinstance(c, str) and c for c in classes):
+            raise InputError(f"classes {tuple(classes)}; accepted: at least one, each a name, and once")
         _refuse_old_norms(network)
         if not isinstance(frontend, FrontEnd):
             raise InputError(

@@ -97,8 +97,9 @@ class WeightQuantize(FakeQuantize):
 
     def forward(self, weight: Tensor) -> Tensor:
         """(channels, ...) -> the same shape; sets the scales, (channels,)."""
-        most = weight.detach().flatten(1).abs().amax(1)
-        self.scale = (most / WEIGHTS[1]).clamp_min(_SMALLEST_WEIGHT_SCALE).masked_fill(most == 0, _SCALE_OF_ZEROS)
+        with torch.inference_mode(False):  # DDP broadcasts the buffer, also after a validation
+            most = weight.detach().flatten(1).abs().amax(1)
+            self.scale = (most / WEIGHTS[1]).clamp_min(_SMALLEST_WEIGHT_SCALE).masked_fill(most == 0, _SCALE_OF_ZEROS)
         if not self.rounds:
             return weight
         zeros = torch.zeros_like(self.scale, dtype=torch.int32)

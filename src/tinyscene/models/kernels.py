@@ -83,15 +83,15 @@ _POOLINGS = """
 # Element by element, though not tagged so.
 _ACTIVATIONS = """
     _softmax _log_softmax _safe_softmax _masked_softmax _prelu_kernel gelu glu hardswish mish threshold rsub
-    log_sigmoid_forward masked_fill bucketize searchsorted isin fake_quantize_per_tensor_affine_cachemask
-    fake_quantize_per_channel_affine_cachemask _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
-    quantize_per_tensor quantize_per_channel
+    log_sigmoid_forward rrelu_with_noise masked_fill bucketize searchsorted isin
+    fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
+    _fake_quantize_per_tensor_affine_cachemask_tensor_qparams quantize_per_tensor quantize_per_channel
 """
 # Moves, copies and fills.
 _MOVES = """
     _to_copy copy cat stack _stack _unsafe_view _reshape_copy as_strided resize set detach t transpose squeeze
     unsqueeze lift unsafe_split unsafe_split_with_sizes constant_pad_nd reflection_pad1d reflection_pad2d
-    replication_pad1d replication_pad2d repeat repeat_interleave roll flip tril triu index _unsafe_index
+    replication_pad1d replication_pad2d repeat repeat_interleave roll flip rot90 tril triu index _unsafe_index
     index_select index_put _unsafe_index_put index_add index_copy index_fill gather scatter scatter_add
     scatter_reduce take put masked_scatter masked_select select_scatter diagonal_scatter as_strided_scatter
     diag_embed embedding nonzero im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle complex polar

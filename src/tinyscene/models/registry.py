@@ -1,7 +1,7 @@
 """The menu of networks by name, registered ones included."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -77,6 +77,10 @@ def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.
     signature = inspect.signature(network)
     if "num_classes" in arguments and "num_classes" not in signature.parameters and "classes" not in arguments:
         arguments["classes"] = arguments.pop("num_classes")
+    builtin = network.__module__.startswith("tinyscene.")
+    for argument, value in arguments.items():
+        if builtin and any(number < 1 for number in _whole(value)):
+            raise InputError(f"network {name!r}: {argument}={value!r}; accepted: whole numbers of at least 1")
     try:
         signature.bind(**arguments)
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -86,8 +90,18 @@ def create_model(name: str, *, seed: int | None = None, **arguments: Any) -> nn.
     except InputError:
         raise
     except Exception as error:
-        # A constructor may raise anything.
+        if not builtin:
+            raise  # its author needs the line
         accepted = ", ".join(
             p.name if p.default is p.empty else f"{p.name}={p.default}" for p in signature.parameters.values()
         )
         raise InputError(f"network {name!r}: {error}; accepted: {accepted}") from error
+
+
+def _whole(value: Any) -> Iterator[int]:
+    """The whole numbers in a value, at any depth."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _whole(item)
+    elif isinstance(value, int):
+        yield value
