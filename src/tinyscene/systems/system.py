@@ -133,11 +133,17 @@ def shapes(system: System, classifier: SceneClassifier, done: Shaped) -> list[Sc
     """The classifier after every stage's `shape`. Shapes shared with an earlier variant are taken from `done`."""
     found = []
     for index, stage in enumerate(system.stages):
-        begun = system.build, system.stages[: index + 1]
+        begun = system.build, [_shaping(one) for one in system.stages[: index + 1]]
         classifier = next((known for way, known in done if way == begun), None) or stage.shape(classifier)
         done.append((begun, classifier))
         found.append(classifier)
     return found
+
+
+def _shaping(stage: Stage) -> dict[str, Any]:
+    """What a stage's `shape` depends on: all but the fit within it."""
+    held = {field.name: getattr(stage, field.name) for field in fields(stage)}  # type: ignore[arg-type]
+    return {"type": type(stage)} | {name: value for name, value in held.items() if name != "fit"}
 
 
 def stage_label(stage: Stage) -> str:
