@@ -91,7 +91,7 @@ class _Runner:
     def _once(self, *clip: Values) -> list[Values]:
         # Strides of axes of length one are arbitrary in torch; ExecuTorch would read some as another order of axes.
         for tensor, values in zip(self.inputs, clip, strict=True):
-            tensor[:] = torch.as_tensor(values)
+            tensor.numpy()[:] = values  # torch refuses where it was made in inference mode
         try:
             return [np.array(output.numpy()) for output in self.method.execute(self.inputs)]
         except RuntimeError as error:
