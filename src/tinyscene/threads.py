@@ -13,7 +13,7 @@ _JOBS_A_THREAD = 8
 
 
 def by_threads(work: Callable[[Sequence[_Job]], None], jobs: Sequence[_Job]) -> None:
-    """Call `work` with all jobs, in as many parts as torch has threads, if there are enough; inside, torch computes on one thread.
+    """Call `work` with all jobs, in as many parts as torch has threads, if there are enough; inside, torch has one.
 
     torch's own way splits each operation: its threads wait for each other thousands of times a second, spinning, which
     on a busy machine takes many times as long. Outside the main thread, everything is one part on torch's threads: what
