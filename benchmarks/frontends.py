@@ -6,13 +6,14 @@ is our time over that of `torch.fft.rfft` of the same frames, which neither wind
 
 from collections.abc import Callable
 
+from turns import in_turns, keep  # isort: skip; tinyscene before torch, whose threads then wait as in a command
+
 import librosa
 import numpy as np
 import scipy.fft
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from turns import in_turns, keep
 
 from tinyscene import Gammatone, LogMel
 from tinyscene.features.spectrogram import BandSpectrogram
@@ -44,22 +45,23 @@ def by_librosa(frontend: BandSpectrogram, waveform: np.ndarray) -> np.ndarray:
     return librosa.amplitude_to_db(frontend.weights.numpy() @ magnitudes, top_db=None)
 
 
+def sums_by_stft(frontend: BandSpectrogram, waveforms: Tensor) -> Tensor:
+    """(..., samples) -> (..., bands, frames), by `torch.stft` and a dense product."""
+    stft = torch.stft(
+        waveforms,
+        frontend.n_fft,
+        frontend.hop_length,
+        frontend.win_length,
+        frontend.window,
+        pad_mode="constant",
+        return_complex=True,
+    )
+    return frontend.weights @ (stft.real**2 + stft.imag**2 if frontend.power == 2 else stft.abs())
+
+
 def by_stft(frontend: BandSpectrogram, waveforms: Tensor) -> list[Tensor]:
-    """Levels clip by clip, by `torch.stft` and a dense product."""
-    levels = []
-    for waveform in waveforms:
-        stft = torch.stft(
-            waveform,
-            frontend.n_fft,
-            frontend.hop_length,
-            frontend.win_length,
-            frontend.window,
-            pad_mode="constant",
-            return_complex=True,
-        )
-        spectrum = stft.real**2 + stft.imag**2 if frontend.power == 2 else stft.abs()
-        levels.append(frontend.levels(frontend.weights @ spectrum))
-    return levels
+    """Levels clip by clip."""
+    return [frontend.levels(sums_by_stft(frontend, waveform)) for waveform in waveforms]
 
 
 def row(setting: str, clips: int, clip_s: float, threads: int) -> dict[str, str]:

@@ -9,6 +9,8 @@ bands by `torch.stft` and a product, Freq-MixStyle with probability 0.4, mixup; 
 format. It resamples by soxr at high quality, as librosa does; torchaudio has no CPU build for this torch.
 """
 
+from turns import in_turns, keep  # isort: skip; tinyscene before torch, whose threads then wait as in a command
+
 import itertools
 import resource
 import tempfile
@@ -18,10 +20,10 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from frontends import sums_by_stft
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from turns import in_turns, keep
 
 import tinyscene as ts
 from tinyscene.augment import FreqMixStyle, Mixup, TimeRoll
@@ -74,17 +76,7 @@ class OtherLoop:
 
     def mel(self, waveforms: Tensor) -> Tensor:
         """As torchaudio computes it: power 2, a dense product."""
-        frontend = self.frontend
-        stft = torch.stft(
-            waveforms,
-            frontend.n_fft,
-            frontend.hop_length,
-            frontend.win_length,
-            frontend.window,
-            pad_mode="constant",
-            return_complex=True,
-        )
-        return (frontend.weights @ stft.abs().square() + 1e-5).log().unsqueeze(1)
+        return self.frontend.levels(sums_by_stft(self.frontend, waveforms)).unsqueeze(1)
 
     def mixstyle(self, x: Tensor) -> Tensor:
         """The statistics of each band, mixed with another clip's."""

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -38,3 +39,14 @@ def test_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ours = training.Ours(clips, tmp_path / "runs")
     ours()
     assert ours.classifier.standardize.fitted
+
+
+def test_the_ways_of_a_step_learn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    import steps
+
+    monkeypatch.setattr(steps, "BATCH", 8)
+    found, _ = steps.ways(compiled=False)
+    losses = {name: [call() for _ in range(3)] for name, call in found.items()}
+    assert losses[steps.OURS][0] != losses[steps.OURS][-1]
+    for some in losses.values():
+        np.testing.assert_allclose(some, losses[steps.OURS], rtol=0.05)

@@ -9,8 +9,8 @@ import os
 import lazy_loader
 
 if "OMP_WAIT_POLICY" not in os.environ:
-    # Read when PyTorch is imported. Its threads spin while they wait for each other, 300,000 turns by default, so that
-    # two trainings on the same cores take 4 times as long as one (benchmarks/busy.py).
+    # Read when PyTorch is imported. Its threads spin while they wait for each other, by default so long that two
+    # trainings on the same cores take several times as long as one (benchmarks/busy.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

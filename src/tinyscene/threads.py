@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 _Job = TypeVar("_Job")
-# A new thread begins without memory of its own: for four steps of one clip, two take three times as long as one.
+# A new thread begins without memory of its own, which costs what it gains on a few steps.
 _JOBS_A_THREAD = 8
 
 

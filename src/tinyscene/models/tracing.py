@@ -124,7 +124,7 @@ class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Not asked for: it would import all of torch.compile, two seconds, and nothing here is compiled."""
+        """Not asked for: it would import all of torch.compile, and nothing here is compiled."""
         return False
 
     def __torch_dispatch__(
