@@ -1,4 +1,4 @@
-"""Augmentations of a batch: SpecAugment, Freq-MixStyle, mixup."""
+"""Augmentations of a batch: SpecAugment, Freq-MixStyle, mixup, a roll."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyscene.augment import FreqMixStyle, Mixup, SpecAugment
+from tinyscene.augment import FreqMixStyle, Mixup, SpecAugment, TimeRoll
 
 TARGETS = torch.eye(3)[[0, 1, 2, 2, 1, 0, 1, 2]]
 
 
 @pytest.mark.parametrize(
-    "augmentation", [SpecAugment(4, 6), FreqMixStyle(p=1.0), Mixup()], ids=lambda a: type(a).__name__
+    "augmentation", [SpecAugment(4, 6), FreqMixStyle(p=1.0), Mixup(), TimeRoll()], ids=lambda a: type(a).__name__
 )
 def test_the_draw_decides_and_the_argument_stays(augmentation):
     features = torch.randn(8, 1, 12, 20)
@@ -114,3 +114,23 @@ def test_mixup_weights_follow_the_beta_distribution():
     # Mean and variance of Beta(alpha, alpha).
     assert abs(own.mean() - 0.5) < 0.02
     assert abs(own.var() - 1 / (4 * (2 * alpha + 1))) < 0.01
+
+
+@settings(max_examples=40, deadline=None)
+@given(length=st.integers(1, 200), fraction=st.sampled_from([0.0, 0.1, 0.5, 1.0]), seed=st.integers(0, 99))
+def test_a_roll_is_a_circular_shift_of_the_last_axis_no_farther_than_asked(length, fraction, seed):
+    batch = torch.arange(length) + 1000 * torch.arange(24).view(4, 2, 3, 1)
+    rolled, targets = TimeRoll(fraction)(batch, TARGETS[:4], np.random.default_rng(seed))
+    assert torch.equal(targets, TARGETS[:4])
+    for before, after in zip(batch, rolled, strict=True):
+        shift = int(np.flatnonzero(after[0, 0] == before[0, 0, 0])[0])
+        np.testing.assert_array_equal(after, np.roll(before, shift, -1))
+        assert min(shift, length - shift) <= fraction * length
+
+
+def test_a_roll_goes_either_way_as_often_and_as_far_for_each_clip_apart():
+    """The place of the first sample, of 40, after a shift by at most 10."""
+    rolled, _ = TimeRoll(0.25)(torch.arange(40).tile(400, 1), torch.zeros(400, 3), np.random.default_rng(0))
+    shifts = [(int(np.flatnonzero(one == 0)[0]) + 20) % 40 - 20 for one in rolled]
+    assert set(shifts) == set(range(-10, 11))
+    assert 160 < sum(shift > 0 for shift in shifts) < 220

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyscene.augment import Crop, Gain, Noise, Speed, TimeRoll
+from tinyscene.augment import Crop, Gain, Noise, Speed
 
 RATE = 8000
 
@@ -21,7 +21,7 @@ def peak_hz(waveform):
 
 @pytest.mark.parametrize(
     "augmentation",
-    [Crop(0.5), Gain(), Noise(), TimeRoll(), Speed((0.85, 0.9, 1.1, 1.15))],
+    [Crop(0.5), Gain(), Noise(), Speed((0.85, 0.9, 1.1, 1.15))],
     ids=lambda a: type(a).__name__,
 )
 def test_the_draw_decides_and_nothing_else(augmentation):
@@ -86,25 +86,6 @@ def test_noise_ratios_lie_between_their_limits():
         ratios.append(20 * np.log10(np.std(waveform) / np.std(added)))
     assert 9.5 < min(ratios) < 12
     assert 28 < max(ratios) < 30.5
-
-
-@settings(max_examples=40, deadline=None)
-@given(samples=st.integers(1, 200), fraction=st.sampled_from([0.0, 0.1, 0.5, 1.0]), seed=st.integers(0, 99))
-def test_a_roll_is_a_circular_shift_no_farther_than_asked(samples, fraction, seed):
-    waveform = np.arange(samples, dtype=np.float32)
-    rolled = TimeRoll(fraction)(waveform, RATE, np.random.default_rng(seed))
-    shift = int(np.flatnonzero(rolled == 0)[0])
-    np.testing.assert_array_equal(rolled, [(place - shift) % samples for place in range(samples)])
-    assert min(shift, samples - shift) <= fraction * samples
-
-
-def test_a_roll_goes_either_way_as_often_and_as_far():
-    """The place of the first sample, of 40, after a shift by at most 10."""
-    waveform = np.arange(40, dtype=np.float32)
-    rolled = [TimeRoll(0.25)(waveform, RATE, np.random.default_rng(seed)) for seed in range(400)]
-    shifts = [(int(np.flatnonzero(one == 0)[0]) + 20) % 40 - 20 for one in rolled]
-    assert set(shifts) == set(range(-10, 11))
-    assert 160 < sum(shift > 0 for shift in shifts) < 220
 
 
 @pytest.mark.parametrize("rate", [0.85, 1.0, 1.15, 1.3])

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from scene_training import build
 
 from killing import same_weights
+from tinyscene.augment import TimeRoll
 from tinyscene.training import EarlyStopping, Fit, batches
 from tinyscene.training.keys import key_of
 
@@ -113,3 +115,13 @@ def test_features_are_in_memory_once_or_a_batch_of_them(small_clips, new_run, mo
     # Beside them the batch of four, before and after standardization.
     clip = 20 * 4 * build().frontend.frames(4000)
     assert held < Weigh.heaviest <= held + 3 * 4 * clip
+
+
+def test_a_roll_of_frames_keeps_the_features_and_one_of_samples_does_not(small_clips, new_run):
+    found = {}
+    for domain in ("features", "waveforms"):
+        run = new_run(domain)
+        replace(FIT, augment=(TimeRoll(0.2, domain),))(build(), small_clips.development, run)
+        found[domain] = [part for _, part, _ in run.features if part.startswith("train")]
+    # Of the whole clips, for the statistics, or of stretches of 4000 samples, for training.
+    assert found == {"features": ["train 4000"], "waveforms": ["train None"]}

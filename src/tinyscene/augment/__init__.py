@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from tinyscene.audio import Waveform
-from tinyscene.augment.batch import FreqMixStyle, Mixup, SpecAugment
-from tinyscene.augment.waveform import Crop, DeviceImpulseResponse, Gain, Noise, Speed, TimeRoll
+from tinyscene.augment.batch import FreqMixStyle, Mixup, SpecAugment, TimeRoll
+from tinyscene.augment.waveform import Crop, DeviceImpulseResponse, Gain, Noise, Speed
 
 
 class OnClip(Protocol):

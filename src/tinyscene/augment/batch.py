@@ -84,6 +84,27 @@ class Mixup:
         return mixed, weights[:, None] * targets + (1 - weights[:, None]) * targets[other]
 
 
+@dataclass(frozen=True)
+class TimeRoll:
+    """A circular shift of every clip by at most `fraction` of it, either way.
+
+    `domain` is what is shifted: "waveforms", or "features" by whole frames, which are then computed once and not in
+    every epoch. Where the ends meet, these are frames of two ends, not of the joined sound.
+    """
+
+    fraction: float = 0.5
+    domain: Literal["waveforms", "features"] = "waveforms"
+
+    def __post_init__(self) -> None:
+        check(self, fraction=Numbers(least=0, most=1), domain=("waveforms", "features"))
+
+    def __call__(self, batch: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """(batch, ...), (batch, classes) -> the same shapes; targets unchanged"""
+        most = int(self.fraction * batch.shape[-1])
+        shifts = rng.integers(-most, most + 1, len(batch)).tolist()
+        return torch.stack([clip.roll(shift, -1) for clip, shift in zip(batch, shifts, strict=True)]), targets
+
+
 def _stretches(shape: torch.Size, axis: int, most: int, rng: np.random.Generator) -> Tensor:
     """True over one stretch of 0 to `most` places of `axis` for each clip, broadcast over the other axes."""
     size = shape[axis]

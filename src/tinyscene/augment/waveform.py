@@ -66,21 +66,6 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class TimeRoll:
-    """A circular shift by at most `fraction` of the clip, either way."""
-
-    fraction: float = 0.5
-
-    def __post_init__(self) -> None:
-        check(self, fraction=Numbers(least=0, most=1))
-
-    def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
-        """(samples,) -> (samples,)"""
-        most = int(self.fraction * len(waveform))
-        return np.roll(waveform, int(rng.integers(-most, most + 1)))
-
-
-@dataclass(frozen=True)
 class Speed:
     """One of several playback speeds by resampling: 1.15 is 15 % faster, shorter and higher."""
 

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from tinyscene.cli.options import Json, Recordings, program, resumable, run_folder, scorecard, show, with_recordings
+from tinyscene.cli.options import (
+    Json,
+    Precise,
+    Recordings,
+    program,
+    resumable,
+    run_folder,
+    scorecard,
+    show,
+    with_recordings,
+)
 
 
 @with_recordings
@@ -29,6 +39,7 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Folder for the result [default: runs/fit-DATASET].")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    precision: Precise = "32-true",
     json_file: Json = None,
 ) -> None:
     """Find the best int8 classifier under a budget: from a labelled folder to a model and its file.
@@ -54,7 +65,7 @@ def fit(
         found = fit_under(
             clips,
             budget,
-            Run(seed, folder, workers, accelerator),
+            Run(seed, folder, workers, accelerator, precision=precision),  # type: ignore[arg-type]  # checked by Run
             networks=tuple(network or ()),
             epochs_scale=epochs_scale,
             minutes=minutes,

@@ -11,6 +11,7 @@ import tinyscene
 from tinyscene.cli import bench, data, export, fit, run, submission
 from tinyscene.cli.options import (
     Json,
+    Precise,
     Recordings,
     joined_numbers,
     narrow,
@@ -149,6 +150,7 @@ def reproduce(
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Number of devices; several train by DDP.")] = 1,
+    precision: Precise = "32-true",
     json_file: Json = None,
 ) -> None:
     """Run a report's system on recordings: train, compress, count and evaluate every stage of every variant.
@@ -169,7 +171,7 @@ def reproduce(
         rows = systems.reproduce(
             file,
             clips,
-            Run(folder=folder, workers=workers, accelerator=accelerator, devices=devices),
+            Run(0, folder, workers, accelerator, devices, precision),  # type: ignore[arg-type]  # checked by Run
             seeds=whole_numbers("--seeds", seeds, at_least=0),
             settings={"epochs_scale": epochs_scale, "set": set_ or []},
         )

@@ -46,6 +46,9 @@ Cache = Annotated[
 ]
 Subset = Annotated[int | None, typer.Option(help="Percentage of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
 TestFold = Annotated[str | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
+Precise = Annotated[
+    str, typer.Option("--precision", help="32-true, or bf16-mixed: faster where the processor has bfloat16 products.")
+]
 SPLITS = ("train", "validation", "test", "all")
 
 

@@ -25,7 +25,7 @@ def conv_bn(
         nn.BatchNorm2d(outputs),
     ]
     if relu:
-        layers.append(nn.ReLU())
+        layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 

@@ -30,7 +30,7 @@ class Bottleneck(nn.Module):
         self.project = conv_bn(expanded, outputs, 1, relu=False)
         self.adds_input = inputs == outputs
         self.shortcut = nn.Identity() if stride == UNIT else nn.AvgPool2d(3, stride, padding=1)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs, bands, frames) -> (batch, outputs, bands / stride, frames / stride), rounded up."""

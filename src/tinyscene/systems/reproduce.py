@@ -77,7 +77,7 @@ def reproduce(
     shaped: Shaped = []
     data = ""
     for seed in seeds:
-        run = Run(seed, folder / "stages", asked.workers, asked.accelerator, asked.devices, asked.quiet)
+        run = replace(asked, seed=seed, folder=folder / "stages", history=[], metrics={}, initial=None, features={})
         for variant, system in file.variants.items():
             classifier = _untrained(system, clips, run)
             if not data:

@@ -19,6 +19,7 @@ from tinyscene.progress import Advance, bar, say
 from tinyscene.training.batches import BATCH, DROPOUT, AugmentedClips, Plan, batches_of_waveforms, logits_of
 from tinyscene.training.checkpoint import Checkpoint, Progress
 from tinyscene.training.optimizers import parameter_groups
+from tinyscene.training.precision import autocast
 from tinyscene.training.run import Run
 from tinyscene.training.settings import FitSettings
 
@@ -179,7 +180,9 @@ def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance
             group["lr"] = lr * group["factor"]
         inputs, wanted = source.batch(members, targets[members], run.rng(BATCH, epoch, step, plan.rank))
         inputs = classifier.arranged(inputs)
-        loss = fit.loss(classifier.checked(wrapped(inputs), inputs), wanted)
+        with autocast(run.precision, network, inputs.device):
+            logits = wrapped(inputs)
+        loss = fit.loss(classifier.checked(logits.float(), inputs), wanted)
         optimizer.zero_grad()
         run.fabric.backward(loss if hooks.penalty is None else loss + hooks.penalty(network))
         for parameter in learned:

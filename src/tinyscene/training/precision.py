@@ -1,0 +1,39 @@
+"""Training in bfloat16: activations and products at 16 bit, weights, batch norm's statistics and the loss at 32."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from tinyscene.models.fake_quantize import FakeQuantize
+
+TrainingPrecision = Literal["32-true", "bf16-mixed"]
+"""As Lightning names them."""
+
+
+class _StridedInFloat(TorchFunctionMode):
+    """Grouped convolutions with a stride in float32: a CPU takes 20 times as long for their gradient in bfloat16."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        convolves = func is torch.conv2d or func is torch.conv1d
+        if convolves and len(args) > 6 and args[6] > 1 and args[3] != (1,) * len(args[3]):
+            x, *others = args
+            with torch.autocast("cpu", enabled=False):
+                return func(x.float(), *others).to(x.dtype)
+        return func(*args, **kwargs or {})
+
+
+@contextmanager
+def autocast(precision: TrainingPrecision, network: nn.Module, device: torch.device) -> Iterator[None]:
+    """For a forward pass while training. Networks that learn to be int8 round float32 values, and stay there."""
+    if precision == "32-true" or any(isinstance(module, FakeQuantize) for module in network.modules()):
+        yield
+    elif device.type == "cpu":
+        with torch.autocast("cpu", torch.bfloat16), _StridedInFloat():
+            yield
+    else:
+        with torch.autocast(device.type, torch.bfloat16):
+            yield
