@@ -10,6 +10,8 @@ import copy
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,19 +20,22 @@ from torch.nn import functional as F
 
 from tinyscene.allocator import keep_freed_memory
 from tinyscene.models import create_classifier
+from tinyscene.training.precision import autocast
 
 THREADS, BATCH, CLASSES = 2, 64, tuple("abcdefghij")
-OURS = "ours: float32, channels last"
+OURS = "ours: float32, channels last, ReLU in place"
 
 
-def step(network: nn.Module, features: torch.Tensor, *, bf16: bool = False, fused: bool = False) -> Callable[[], float]:
+def step(
+    network: nn.Module, features: torch.Tensor, around: Callable[[], Any] = nullcontext, *, fused: bool = False
+) -> Callable[[], float]:
     """One step at each call; its loss."""
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=fused or None)
     labels = torch.arange(len(features)) % len(CLASSES)
 
     def call() -> float:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with around():
             logits = network(features)
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
@@ -53,14 +58,15 @@ def ways(compiled: bool) -> tuple[dict[str, Callable[[], float]], dict[str, floa
         other = copy.deepcopy(network)
         for module in other.modules():
             if isinstance(module, nn.ReLU):
-                module.inplace = changes.get("inplace", False)
+                module.inplace = changes.get("inplace", True)
         return other.to(memory_format=torch.contiguous_format) if changes.get("first") else other
 
     found = {
         OURS: step(copied(), last),
         "channels first": step(copied(first=True), features),
-        "bf16 autocast": step(copied(), last, bf16=True),
-        "in-place ReLU": step(copied(inplace=True), last),
+        "bf16-mixed, as Run has it": step(copied(), last, partial(autocast, "bf16-mixed", network, last.device)),
+        "bf16, depthwise strides too": step(copied(), last, partial(torch.autocast, "cpu", torch.bfloat16)),
+        "ReLU not in place": step(copied(inplace=False), last),
         "fused AdamW": step(copied(), last, fused=True),
     }
     prepared = dict.fromkeys(found, 0.0)

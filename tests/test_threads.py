@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from tinyscene.threads import by_threads
+from tinyscene.threads import by_threads, in_order
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -50,6 +50,54 @@ def test_threads_beside_each_other_leave_the_number_as_it_was(threads):
     late.start()
     late.join()
     assert found == [threads]
+
+
+@pytest.mark.parametrize("most", [None, 1])
+def test_results_come_in_order_and_no_more_jobs_are_drawn_than_are_worked_on(threads, most):
+    drawn, taken, places = [], [], set()
+
+    def jobs():
+        for job in range(30):
+            drawn.append(job)
+            assert len(drawn) - len(taken) <= min(threads, most or threads) + 2
+            yield job
+
+    def work(job):
+        time.sleep(0.001 * (job % 3))
+        places.add((threading.get_ident(), torch.get_num_threads()))
+        return job * job
+
+    for found in in_order(work, jobs(), most):
+        taken.append(found)
+    assert taken == [job * job for job in range(30)]
+    assert len(places) == min(threads, most or threads)
+    assert {of_torch for _, of_torch in places} == {1 if most is None else threads}
+    assert torch.get_num_threads() == threads
+
+
+def test_in_another_thread_jobs_are_done_one_after_the_other():
+    def nested(job):
+        return [*in_order(lambda part: (part, threading.get_ident()), [job, job])], threading.get_ident()
+
+    for found, mine in in_order(nested, range(4)):
+        assert {ident for _, ident in found} == {mine}
+
+
+def test_an_error_of_a_job_is_raised_in_its_turn_and_the_jobs_after_it_are_dropped(threads):
+    done = []
+
+    def work(job):
+        if job == 3:
+            raise ValueError("job 3")
+        done.append(job)
+        return job
+
+    found = []
+    with pytest.raises(ValueError, match="job 3"):
+        found.extend(in_order(work, range(1000)))
+    assert found == [0, 1, 2]
+    assert len(done) < 20
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """Independent work on several threads, none of which waits for another after every operation."""
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 _Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
 # A new thread begins without memory of its own, which costs what it gains on a few steps.
 _JOBS_A_THREAD = 8
 
@@ -37,3 +39,32 @@ def by_threads(work: Callable[[Sequence[_Job]], None], jobs: Sequence[_Job]) -> 
                 other.result()
     finally:
         torch.set_num_threads(threads)
+
+
+def in_order(work: Callable[[_Job], _Result], jobs: Iterable[_Job], threads: int | None = None) -> Iterator[_Result]:
+    """The result of every job, in order, while the next ones are worked on and the one after is drawn from `jobs`.
+
+    As many at once as torch has threads, each on one of torch's; outside the main thread, one after the other.
+
+    Args:
+        threads: fewer at once, where `work` allows no more.
+    """
+    own = torch.get_num_threads()
+    if threading.current_thread() is not threading.main_thread():
+        yield from map(work, jobs)
+        return
+    threads = min(own, threads or own)
+    waiting = deque[Future[_Result]]()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(max(1, own // threads),)) as pool:
+            try:
+                for job in jobs:
+                    waiting.append(pool.submit(work, job))
+                    if len(waiting) > threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        torch.set_num_threads(own)  # of threads to come

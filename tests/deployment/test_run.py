@@ -18,7 +18,7 @@ from tinyscene.deployment import Artifact, export
 from tinyscene.errors import InputError
 from tinyscene.listening import recording
 from tinyscene.listening.model import fingerprint
-from tinyscene.listening.rows import resumed, row_of
+from tinyscene.listening.rows import Rows, resumed, row_of
 
 RATE = 8000
 
@@ -153,7 +153,7 @@ def test_a_header_that_is_wrong_about_the_length_changes_nothing(
 
 
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """10 minutes are 19 MB decoded; the largest peak allowed is a clip and some blocks."""
+    """10 minutes are 19 MB decoded; allowed are some blocks, and a batch of 8 s a thread and a few that wait."""
     tapes: list[recording.Tape] = []
     make = recording.Tape
     monkeypatch.setattr(recording, "Tape", lambda blocks: tapes.append(make(blocks)) or tapes[-1])
@@ -165,8 +165,8 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, monkeypatch: py
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert tapes[-1].length == seconds * RATE
-    assert tapes[1].most_held == tapes[0].most_held <= 4000 + 2 * 65_536
-    assert peaks[1] < 1.1 * peaks[0] < 5e6
+    assert tapes[1].most_held == tapes[0].most_held <= 8 * RATE + 2 * 65_536
+    assert max(peaks) < 5e6
     classifier = at("baseline2021", "float32")
     for seconds in (100, 200):
         listening.predict(classifier, long(tmp_path / "x.wav", seconds))
@@ -212,17 +212,24 @@ def test_a_killed_run_goes_on_to_the_same_table(
     whole, killed = tmp_path / f"whole{suffix}", tmp_path / f"killed{suffix}"
     typed("run", ear_file, tree, "--out", whole)
     heard: list[Path] = []
+    written: list[Any] = []
 
-    def dies(model: Any, path: Path, clip_s: float | None) -> Any:
+    def hears(model: Any, path: Path, clip_s: float | None) -> Any:
         heard.append(path)
-        if len(heard) == 3:
+        return recording.predict(model, path, clip_s)
+
+    def dies(rows: Rows, row: Any) -> None:
+        written.append(row)
+        if len(written) == 3:
             # What a kill leaves of a row that is being written.
             with killed.open("ab") as file:
                 file.write(whole.read_bytes()[killed.stat().st_size :][:20])
             raise MemoryError
-        return recording.predict(model, path, clip_s)
+        write(rows, row)
 
-    monkeypatch.setattr(listening, "predict", dies)
+    write = Rows.write
+    monkeypatch.setattr(listening, "predict", hears)
+    monkeypatch.setattr(Rows, "write", dies)
     with pytest.raises(MemoryError):
         typed("run", ear_file, tree, "--out", killed)
     first = len(heard)

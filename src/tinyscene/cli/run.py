@@ -76,7 +76,9 @@ def run(
         blocks = audio.read_blocks(Path(where), opened.sample_rate, opened.channel)
         seconds = audio.probe(Path(where)).duration_s
     smoothing = listening.Smoothing(smooth, mean_of)  # type: ignore[arg-type]
-    decisions = listening.decisions(opened, blocks, clip_s=clip_s, every_s=every, smoothing=smoothing, where=where)
+    decisions = listening.decisions(
+        opened, blocks, clip_s=clip_s, every_s=every, smoothing=smoothing, where=where, live=piped is not None
+    )
     interrupted = _follow(opened, decisions, every, seconds, out, form, live=listen)
     for sentence in _lost(piped):
         say(sentence)
@@ -110,26 +112,34 @@ def _refuse_mixtures(context: typer.Context, given: list[str], stream: bool, lis
 def _recordings(
     model: "Model", path: Path, named: list[str], out: Path | None, form: str | None, clip_s: float | None, skip: bool
 ) -> None:
-    from tinyscene.listening import predict
-    from tinyscene.listening.model import clip_of, fingerprint
+    from tinyscene.listening import RecordingResult, predict
+    from tinyscene.listening.model import at_once, clip_of, fingerprint
     from tinyscene.listening.rows import row_of
+    from tinyscene.threads import in_order
 
     clip_of(model, clip_s)  # a fault of every recording is no reason to set each aside
     key = fingerprint(path) + ("" if clip_s is None else f" {clip_s:g} s")
     files, skipped, cut = _files(named), [], 0
+
+    def found(file: str) -> RecordingResult | InputError:
+        try:
+            return predict(model, Path(file), clip_s)
+        except InputError as error:
+            return error
+
     with (
         _open_rows(model, out, form, key) as (rows, done),
         resumable(f"the last row of {out}") if out else nullcontext(),
     ):
         left = [file for file in files if file not in done]
         with bar("listening", len(files), done=len(files) - len(left), quiet=_shown(out)) as advance:
-            for file in left:
-                try:
-                    result = predict(model, Path(file), clip_s)
-                except InputError as error:
+            # A single recording is itself worked on by all threads.
+            results = in_order(found, left, at_once(model)) if len(left) > 1 else map(found, left)
+            for file, result in zip(left, results, strict=True):
+                if isinstance(result, InputError):
                     if not skip:
-                        raise
-                    skipped.append(str(error))
+                        raise result
+                    skipped.append(str(result))
                 else:
                     cut += clip_of(model, clip_s) is None and result.clips > 1
                     rows.write(row_of(file, result, key))

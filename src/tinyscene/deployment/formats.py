@@ -27,6 +27,7 @@ class Format(ABC):
         runtime: in its makers' spelling; `package` has its version.
         any_length: whether one file takes clips of any number of frames where the front end is outside.
         keeps_halves: whether 16-bit weights are stored as such, rather than widened to 32 bits.
+        concurrent: whether a runner may be called from several threads at once.
         ways: to write the same file; where one fails, the next is tried.
     """
 
@@ -35,6 +36,7 @@ class Format(ABC):
     package: ClassVar[str]
     any_length: ClassVar[bool] = False
     keeps_halves: ClassVar[bool] = False
+    concurrent: ClassVar[bool] = False
     ways: ClassVar[tuple[str, ...]] = ("",)
 
     @abstractmethod

@@ -28,6 +28,7 @@ class Onnx(Format):
     """Float32, float16 or int8 (quantize and dequantize operators), as the weights are stored."""
 
     suffix, runtime, package, any_length, keeps_halves = ".onnx", "ONNX Runtime", "onnxruntime", True, True
+    concurrent = True
 
     def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
         import onnx

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from math import ceil, exp, isfinite
 from typing import Any, Literal, get_args
 
@@ -12,8 +12,9 @@ import numpy.typing as npt
 from tinyscene.audio import Waveform
 from tinyscene.deployment.formats import Values
 from tinyscene.errors import InputError, Numbers, check
-from tinyscene.listening.model import Model, clip_of, probabilities, step_of
+from tinyscene.listening.model import BATCH_S, Model, at_once, clip_of, probabilities, step_of
 from tinyscene.listening.tape import Tape
+from tinyscene.threads import in_order
 
 Probabilities = npt.NDArray[np.float64]
 MeanOf = Literal["log", "probability"]
@@ -92,6 +93,7 @@ def decisions(
     every_s: float = 1.0,
     smoothing: Smoothing | None = None,
     where: str = "the recording",
+    live: bool = True,
 ) -> Iterator[Decision]:
     """A decision over every clip that ends `every_s` after the previous one, the first as soon as one is full.
 
@@ -106,6 +108,7 @@ def decisions(
         every_s: from one decision to the next.
         smoothing: `Smoothing()` where None.
         where: the recording's name in errors.
+        live: decide as soon as a clip is full. Otherwise several at once, which is faster for a file.
 
     Raises:
         InputError: no clip is full when the recording ends, or the lengths can't be used.
@@ -121,7 +124,7 @@ def decisions(
     tape, every_s, size = Tape(blocks), real_every_s(model, every_s), step_of(model)
     if size:
         clip, where = ceil(clip / size) * size, f"{where}, in steps of {size / rate:g} s"
-    found = (_step_by_step if size else _clip_by_clip)(model, tape, clip, every_s)
+    found = _step_by_step(model, tape, clip, every_s) if size else _clip_by_clip(model, tape, clip, every_s, live)
     smooth = (smoothing or Smoothing()).every(every_s)
 
     def made() -> Iterator[Decision]:
@@ -141,14 +144,25 @@ def real_every_s(model: Model, every_s: float) -> float:
     return max(1, round(every_s / step_s)) * step_s if step_s else every_s
 
 
-def _clip_by_clip(model: Model, tape: Tape, clip: int, every_s: float) -> Iterator[tuple[int, Values]]:
+def _clip_by_clip(model: Model, tape: Tape, clip: int, every_s: float, live: bool) -> Iterator[tuple[int, Values]]:
     """The end of each clip in samples, and its probabilities (classes,)"""
-    for step in count():
-        start = round(step * every_s * model.sample_rate)
-        waveform = tape.cut(start, start + clip)
-        if len(waveform) < clip:
-            return
-        yield start + clip, probabilities(model, waveform[None])[0]
+
+    def cut() -> Iterator[tuple[int, Waveform]]:
+        for step in count():
+            start = round(step * every_s * model.sample_rate)
+            waveform = tape.cut(start, start + clip)
+            if len(waveform) < clip:
+                return
+            yield start + clip, waveform
+
+    def classify(some: list[tuple[int, Waveform]]) -> list[tuple[int, Values]]:
+        ends, clips = zip(*some, strict=True)
+        return [*zip(ends, probabilities(model, np.stack(clips)), strict=True)]
+
+    clips, each = cut(), 1 if live else max(1, round(BATCH_S * model.sample_rate) // clip)
+    batches = iter(lambda: [*islice(clips, each)], [])
+    for found in map(classify, batches) if live else in_order(classify, batches, at_once(model)):
+        yield from found
 
 
 def _step_by_step(model: Any, tape: Tape, clip: int, every_s: float) -> Iterator[tuple[int, Values]]:

@@ -13,6 +13,8 @@ from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 
 Model = SceneClassifier | Artifact
+# Of clips in one batch: short enough for the cache.
+BATCH_S = 8.0
 
 
 def open_model(path: str | Path) -> Model:
@@ -21,7 +23,7 @@ def open_model(path: str | Path) -> Model:
     if path.is_dir():
         return SceneClassifier.load(path)
     if path.suffix in FORMATS:
-        return Artifact.load(path)
+        return Artifact.load(path, threads=1 if FORMATS[path.suffix].concurrent else 0)
     raise InputError(
         f"{path}: {'no model' if path.exists() else 'no such file or folder'}; accepted: a folder with model.json and "
         f"weights.safetensors, or an exported file ({', '.join(FORMATS)})"
@@ -38,6 +40,11 @@ def fingerprint(path: Path) -> str:
 def step_of(model: Model) -> int:
     """Samples in a step of a stream; 0 for a model that takes clips."""
     return 0 if isinstance(model, SceneClassifier) else model.step_samples or 0
+
+
+def at_once(model: Model) -> int | None:
+    """Calls of `probabilities` at a time: None for any number."""
+    return 1 if isinstance(model, Artifact) and not model.format.concurrent else None
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """One decision for a whole recording, in memory that does not grow with it."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from tinyscene import audio
 from tinyscene.deployment.artifact import WHOLE_S, clip_starts
 from tinyscene.deployment.probes import at_least
 from tinyscene.errors import InputError
-from tinyscene.listening.model import Model, clip_of, probabilities
+from tinyscene.listening.model import BATCH_S, Model, at_once, clip_of, probabilities
 from tinyscene.listening.tape import Tape
 from tinyscene.models.classifier import Prediction, SceneClassifier
+from tinyscene.threads import in_order
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,12 @@ def _classify(model: Model, tape: Tape, clip: int | None, length: int) -> tuple[
         return logits.double().softmax(-1)[0].cpu().numpy(), 1
     clip = clip_of(model, None) or min(clip or most, length)
     starts = clip_starts(length, clip)
-    total = np.zeros(len(model.classes))
-    for start in starts:
-        total += probabilities(model, at_least(tape.cut(start, start + clip), clip)[None])[0]
+    each = max(1, round(BATCH_S * model.sample_rate) // clip)
+    batches = (
+        np.stack([at_least(tape.cut(start, start + clip), clip) for start in starts[first : first + each]])
+        for first in range(0, len(starts), each)
+    )
+    total = sum(found.sum(0, np.float64) for found in in_order(partial(probabilities, model), batches, at_once(model)))
     return total / len(starts), len(starts)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tinyscene.models.network import locality, shortest_frames
+from tinyscene.threads import in_order
 
 
 class Waveforms(Protocol):
@@ -70,9 +71,18 @@ def stream(classifier: Any, waveforms: Waveforms, most: int) -> Tensor:
     assert near is not None
     context = -(-(near.reach + shortest_frames(network)) // near.stride) * near.stride
     pooled, steps = torch.zeros(()), 0
-    for chunk in chunks(classifier.frontend.frames(waveforms.shape[-1]), near.stride, context, most):
-        mapped: Tensor = network.local(_frames(classifier, waveforms, chunk))[..., chunk.skip :]
-        mapped = mapped[..., : chunk.take]
+    cuts = chunks(classifier.frontend.frames(waveforms.shape[-1]), near.stride, context, most)
+
+    @torch.inference_mode()
+    def mapped_of(cut: tuple[Chunk, int, Tensor]) -> Tensor:
+        chunk, start, samples = cut
+        features: Tensor = classifier.arranged(classifier.features(samples))[
+            ..., chunk.first - start : chunk.last - start
+        ]
+        mapped: Tensor = network.local(features)[..., chunk.skip :]
+        return mapped[..., : chunk.take]
+
+    for mapped in in_order(mapped_of, ((chunk, *_samples(classifier, waveforms, chunk)) for chunk in cuts)):
         if near.pooling == "max":
             highest = mapped.amax(-1, keepdim=True)
             pooled = torch.maximum(pooled, highest) if steps else highest
@@ -83,14 +93,13 @@ def stream(classifier: Any, waveforms: Waveforms, most: int) -> Tensor:
     return logits
 
 
-def _frames(classifier: Any, waveforms: Waveforms, chunk: Chunk) -> Tensor:
-    """The frames of a chunk, (batch, channels, bands, frames), from the samples that they depend on."""
+def _samples(classifier: Any, waveforms: Waveforms, chunk: Chunk) -> tuple[int, Tensor]:
+    """The samples that the frames of a chunk depend on, (batch, samples), and the first frame that they give."""
     frontend = classifier.frontend
     hop, reach = frontend.hop_length, frontend.reach_samples
     start = max(0, chunk.first - -(-reach // hop))
     begin, samples = start * hop, waveforms.shape[-1]
     # A front end may give fewer frames than hops: then more samples.
     enough = begin + bisect_left(range(samples - begin), chunk.last - start, key=frontend.frames)
-    needed = waveforms[:, begin : max(enough, chunk.last * hop + reach)].to(classifier.standardize.mean.device)
-    features: Tensor = classifier.arranged(classifier.features(needed))
-    return features[..., chunk.first - start : chunk.last - start]
+    needed = waveforms[:, begin : max(enough, chunk.last * hop + reach)]
+    return start, needed.to(classifier.standardize.mean.device)
