@@ -30,6 +30,7 @@ format: .venv/tested
 bench: .venv/tested
 	$(BIN)/python benchmarks/frontends.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/listening.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/busy.py
 	$(BIN)/python benchmarks/cache.py

@@ -83,7 +83,7 @@ def main() -> None:
                     }
                 )
                 print(rows[-1], flush=True)
-    keep("listening", "python benchmarks/listening.py", rows, ROUNDS)
+    keep("listening", " ".join(["python benchmarks/listening.py", *sys.argv[1:]]), rows, ROUNDS)
 
 
 if __name__ == "__main__":

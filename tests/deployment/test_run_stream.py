@@ -34,9 +34,10 @@ ROOT = Path(__file__).resolve().parents[2]
 # Decisions
 
 
+@pytest.mark.parametrize("live", [True, False])
 @pytest.mark.parametrize("kind", ["any length", "front end inside", "saved"])
 def test_a_decision_is_what_predict_says_of_the_clip_cut_out(
-    exported: Callable[[str, str], Artifact], inside: Artifact, tmp_path: Path, kind: str
+    exported: Callable[[str, str], Artifact], inside: Artifact, tmp_path: Path, kind: str, live: bool
 ) -> None:
     """Of a file at another rate, too: the clip is cut at the model's rate."""
     soundfile.write(tmp_path / "x.wav", noise(4 * 11_025 + 99), 11_025)
@@ -47,7 +48,7 @@ def test_a_decision_is_what_predict_says_of_the_clip_cut_out(
         "saved": lambda: at("baseline2021", "float32"),
     }[kind]()
     blocks = audio.read_blocks(tmp_path / "x.wav", RATE)
-    found = list(decisions(model, blocks, clip_s=CLIP_S, every_s=0.7))
+    found = list(decisions(model, blocks, clip_s=CLIP_S, every_s=0.7, live=live))
     clip = round(CLIP_S * RATE)
     assert [one.time_s for one in found] == pytest.approx([CLIP_S + 0.7 * step for step in range(5)])
     for step, one in enumerate(found):
@@ -63,11 +64,12 @@ def test_a_decision_is_what_predict_says_of_the_clip_cut_out(
     sizes=st.lists(st.integers(0, 5000), min_size=1, max_size=6),
     clip=st.integers(400, 3000),
     every_s=st.floats(0.01, 0.6),
+    live=st.booleans(),
 )
-def test_blocks_of_any_size_give_the_same_decisions(sizes: list[int], clip: int, every_s: float) -> None:
+def test_blocks_of_any_size_give_the_same_decisions(sizes: list[int], clip: int, every_s: float, live: bool) -> None:
     waveform, ear = noise(9000), Ear(clip)
     ends = list(itertools.accumulate(sizes))
-    found = list(decisions(ear, np.split(waveform, ends), every_s=every_s))
+    found = list(decisions(ear, np.split(waveform, ends), every_s=every_s, live=live))
     starts = [round(step * every_s * RATE) for step in range(10_000)]
     cuts = [waveform[start : start + clip] for start in itertools.takewhile(lambda s: s + clip <= 9000, starts)]
     expected = ear.probabilities(np.stack(cuts))
