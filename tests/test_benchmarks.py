@@ -34,11 +34,24 @@ def test_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(training, "CLIPS", 20)
     monkeypatch.setattr(training, "BATCH", 10)
+    monkeypatch.setattr(training, "EPOCHS", 1)
     clips = training.written(tmp_path)
     training.OtherLoop(clips)()
-    ours = training.Ours(clips, tmp_path / "runs")
-    ours()
-    assert ours.classifier.standardize.fitted
+    for rolled, precision in (("waveforms", "32-true"), ("features", "bf16-mixed")):
+        ours = training.Ours(clips, tmp_path / rolled, rolled, precision)
+        ours()
+        assert ours.classifier.standardize.fitted
+
+
+def test_listening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import listening
+
+    monkeypatch.setattr(listening, "HOUR_S", 3)
+    hour, commands = listening.written(tmp_path), listening.ways("cp_mobile", tmp_path)
+    seconds, peak_mb = listening.measured(commands["model, --stream"], hour, tmp_path / "table.csv")
+    assert seconds > 0
+    assert peak_mb > 100
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 4
 
 
 def test_the_ways_of_a_step_learn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
