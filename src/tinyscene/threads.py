@@ -44,10 +44,10 @@ def by_threads(work: Callable[[Sequence[_Job]], None], jobs: Sequence[_Job]) -> 
 def in_order(work: Callable[[_Job], _Result], jobs: Iterable[_Job], threads: int | None = None) -> Iterator[_Result]:
     """The result of every job, in order, while the next ones are worked on and the one after is drawn from `jobs`.
 
-    As many at once as torch has threads, each on one of torch's; outside the main thread, one after the other.
+    As many at once as torch has threads, which they share out; outside the main thread, one after the other.
 
     Args:
-        threads: fewer at once, where `work` allows no more.
+        threads: the most at once, where `work` allows no more.
     """
     own = torch.get_num_threads()
     if threading.current_thread() is not threading.main_thread():

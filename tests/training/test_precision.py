@@ -76,6 +76,15 @@ def test_a_depthwise_convolution_with_a_stride_computes_at_32_bit():
     assert kinds == [(torch.bfloat16, True), (torch.float32, False)]
 
 
+@pytest.mark.parametrize("stride", [1, 2, (1, 2)])
+def test_a_convolution_called_as_a_function_takes_any_stride(stride):
+    x, weight = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 3, 3)
+    with autocast("bf16-mixed", nn.Identity(), CPU):
+        found = F.conv2d(x, weight, None, stride, 0, 1, 4)
+    assert found.dtype == (torch.bfloat16 if stride == 1 else torch.float32)
+    torch.testing.assert_close(found.float(), F.conv2d(x, weight, None, stride, 0, 1, 4), atol=0.1, rtol=0.05)
+
+
 def test_another_precision_is_refused():
     with pytest.raises(InputError, match=r"precision='16-mixed'\); accepted: '32-true' or 'bf16-mixed'"):
         Run(precision="16-mixed")

@@ -76,10 +76,8 @@ def stream(classifier: Any, waveforms: Waveforms, most: int) -> Tensor:
     @torch.inference_mode()
     def mapped_of(cut: tuple[Chunk, int, Tensor]) -> Tensor:
         chunk, start, samples = cut
-        features: Tensor = classifier.arranged(classifier.features(samples))[
-            ..., chunk.first - start : chunk.last - start
-        ]
-        mapped: Tensor = network.local(features)[..., chunk.skip :]
+        features: Tensor = classifier.arranged(classifier.features(samples))
+        mapped: Tensor = network.local(features[..., chunk.first - start : chunk.last - start])[..., chunk.skip :]
         return mapped[..., : chunk.take]
 
     for mapped in in_order(mapped_of, ((chunk, *_samples(classifier, waveforms, chunk)) for chunk in cuts)):

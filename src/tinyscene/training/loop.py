@@ -182,7 +182,7 @@ def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance
         inputs = classifier.arranged(inputs)
         with autocast(run.precision, network, inputs.device):
             logits = wrapped(inputs)
-        loss = fit.loss(classifier.checked(logits.float(), inputs), wanted)
+        loss = fit.loss(classifier.checked(logits, inputs).float(), wanted)
         optimizer.zero_grad()
         run.fabric.backward(loss if hooks.penalty is None else loss + hooks.penalty(network))
         for parameter in learned:
