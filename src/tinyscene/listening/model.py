@@ -11,6 +11,8 @@ from tinyscene.deployment import FORMATS, Artifact
 from tinyscene.deployment.formats import Values
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.folding import fold_batch_norm
+from tinyscene.models.tensors import laid_out
 
 Model = SceneClassifier | Artifact
 # Of clips in one batch: short enough for the cache.
@@ -18,10 +20,16 @@ BATCH_S = 8.0
 
 
 def open_model(path: str | Path) -> Model:
-    """An exported file, or a folder from `SceneClassifier.save`. Raises InputError for anything else."""
+    """An exported file, or a folder from `SceneClassifier.save`, its batch norms folded, which is faster.
+
+    Raises InputError for anything else.
+    """
     path = Path(path)
     if path.is_dir():
-        return SceneClassifier.load(path)
+        classifier = SceneClassifier.load(path)
+        if classifier.precision == "float32":
+            classifier.network = laid_out(fold_batch_norm(classifier.network, classifier.short_example()))
+        return classifier
     if path.suffix in FORMATS:
         return Artifact.load(path, threads=1 if FORMATS[path.suffix].concurrent else 0)
     raise InputError(
