@@ -36,6 +36,8 @@ bench: .venv/tested
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/allocator.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python results/collect.py
 
 # The long versions of the tests: more kills, more seeds, whole matrices.
 soak: .venv/tested

@@ -1,55 +1,84 @@
-"""Training with and without keep_freed_memory, in turns, each in its own process: python benchmarks/allocator.py
+"""Training steps as freed memory is kept or returned, in turns, each in its own process: python benchmarks/allocator.py
 
-Prints the speed-up of a training step with it, and the peak memory of both.
+Two threads; pham_cnn at its report's batch. Writes results/speed-allocator.csv: ms of a step and peak memory by glibc's
+default, with everything kept, and as on a machine of less than 12 GB (`tinyscene.allocator`).
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 
-ROUNDS, STEPS = 3, 5
+from turns import keep
+
+ROUNDS, STEPS, THREADS = 3, 5, 2
+# The batch and the seconds of a clip.
+BATCHES = {
+    "cp_mobile": (64, 1.0),
+    "baseline2021": (32, 10.0),
+    "tandem": (64, 1.0),
+    "se_resnet": (32, 10.0),
+    "aemnet": (16, 10.0),
+    "pham_cnn": (100, 10.0),
+}
+WAYS = {"default": {}, "kept": {}, "little": {"THP_MEM_ALLOC_ENABLE": "1"}}
 STEP = """
 import json, resource, sys, time
 import torch
 from tinyscene.allocator import keep_freed_memory
 from tinyscene.models import create_classifier
 
-name, keep, steps = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3])
-if keep and not keep_freed_memory():
+name, way = sys.argv[1:3]
+batch, samples, steps, threads = map(int, sys.argv[3:])
+if way != "default" and not keep_freed_memory(way == "little"):
     sys.exit("this C library has no mallopt")
-torch.set_num_threads(1)
+torch.set_num_threads(threads)
 classifier = create_classifier(name, tuple("abcdefghij"))
-features = classifier.features(torch.randn(16, classifier.sample_rate))
-optimizer = torch.optim.SGD(classifier.parameters(), lr=1e-3)
+with torch.no_grad():
+    features = classifier.arranged(torch.cat([classifier.features(torch.randn(1, samples)) for _ in range(batch)]))
+network, labels = classifier.network.train(), torch.arange(batch) % 10
+optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
 times = []
 for _ in range(steps):
     started = time.perf_counter()
     optimizer.zero_grad()
-    torch.nn.functional.cross_entropy(classifier.classify(features), torch.zeros(16, dtype=torch.long)).backward()
+    torch.nn.functional.cross_entropy(network(features), labels).backward()
     optimizer.step()
     times.append(time.perf_counter() - started)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps([sorted(times)[steps // 2], peak]))
+print(json.dumps([sorted(times[2:])[(steps - 2) // 2], peak]))
 """
 
 
-def measure(name: str) -> tuple[float, float, float]:
-    """How many times faster, and the peak memory in MB without and with."""
-    found: dict[bool, list[list[float]]] = {False: [], True: []}
-    for _ in range(ROUNDS):
-        for keep in (False, True):
-            command = [sys.executable, "-c", STEP, name, str(keep), str(STEPS)]
-            found[keep].append(json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout))
-    (before, peak_before), (after, peak_after) = (
-        [statistics.median(column) for column in zip(*found[keep], strict=True)] for keep in (False, True)
-    )
-    return before / after, peak_before, peak_after
+def measure(name: str, way: str) -> tuple[float, float]:
+    """Seconds of a step and peak MB."""
+    from tinyscene.models import create_classifier
+
+    batch, clip_s = BATCHES[name]
+    samples = round(clip_s * create_classifier(name, ("a", "b")).sample_rate)
+    command = [sys.executable, "-c", STEP, name, way, *map(str, (batch, samples, STEPS, THREADS))]
+    done = subprocess.run(command, env=os.environ | WAYS[way], stdout=subprocess.PIPE, text=True, check=True)
+    seconds, peak = json.loads(done.stdout)
+    return seconds, peak
+
+
+def main() -> None:
+    """Measure, print and write the table."""
+    rows = []
+    for name, (batch, clip_s) in BATCHES.items():
+        found = {way: list[tuple[float, float]]() for way in WAYS}
+        for _ in range(ROUNDS):
+            for way, taken in found.items():
+                taken.append(measure(name, way))
+        row = {"network": name, "threads": str(THREADS), "batch": f"{batch} x {clip_s:g} s"}
+        for way, taken in found.items():
+            seconds, peak = (statistics.median(column) for column in zip(*taken, strict=True))
+            row |= {f"{way}_ms": f"{1000 * seconds:.0f}", f"{way}_peak_MB": f"{peak:.0f}"}
+        rows.append(row)
+        print(row, flush=True)
+    keep("allocator", "python benchmarks/allocator.py", rows, ROUNDS)
 
 
 if __name__ == "__main__":
-    print(
-        "| a training step of 16 clips of 1 s | times faster | peak, MB | peak with it, MB |\n| --- | --- | --- | --- |"
-    )
-    for network in ("tandem", "aemnet", "cp_mobile", "baseline2021"):
-        print("| {} | {:.2f} | {:.0f} | {:.0f} |".format(network, *measure(network)), flush=True)
+    main()

@@ -1,18 +1,20 @@
 """The speed of int8 in ONNX Runtime on one thread, as a ratio to float32: python benchmarks/int8.py
 
-Above 1 is faster than float32. Every ratio is the median of several rounds in which the two files take turns, on one
-clip of one second behind the network's published front end; weights are untrained, which changes no kernel.
+Writes results/speed-int8.csv. Above 1 is faster than float32, on one clip of one second behind the network's published
+front end; weights are untrained, which changes no kernel.
 
 Three ways to run the same int8 file, with the same logits: as `Artifact` does, activations made unsigned; signed, with
 `session.qdqisint8allowed`; and signed, by ONNX Runtime's default, which leaves some layers in float.
 """
 
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import torch
-from turns import ROUNDS, ratio
+from turns import in_turns, keep
 
 from tinyscene import SceneClassifier, create_classifier
 from tinyscene.deployment import export, layers_by_kernel
@@ -34,8 +36,8 @@ def signed(file: Path, *, integers: bool) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def speed(name: str, folder: Path) -> str:
-    """The ratio of one network, with the files' sizes and the layers that ran on integers."""
+def speed(name: str, folder: Path) -> dict[str, str]:
+    """The ratios of one network, with the files' sizes and the layers that ran on integers."""
     classifier = create_classifier(name, CLASSES)
     (probe,) = generated(max(classifier.sample_rate, classifier.shortest_samples))
     sounds = classifier.frontend(torch.from_numpy(probe.waveforms))
@@ -51,32 +53,30 @@ def speed(name: str, folder: Path) -> str:
     int8 = SceneClassifier(classifier.frontend, prepared.convert(), CLASSES, classifier.standardize).eval()
     files = [export(c, folder / f"{name}-{n}.onnx").path for n, c in (("float32", classifier), ("int8", int8))]
     one = {"features": features[:1].numpy()}
-    before = session(files[0], threads=1)
-    ways = [
-        session(files[1], threads=1),
-        signed(files[1], integers=True),
-        signed(files[1], integers=False),
-    ]
+    ways = {
+        "float32": session(files[0], threads=1),
+        "unsigned": session(files[1], threads=1),
+        "signed": signed(files[1], integers=True),
+        "default": signed(files[1], integers=False),
+    }
 
-    def run(runtime: object) -> None:
+    def run(runtime: Any) -> None:
         for _ in range(RUNS):
             runtime.run(None, one)
 
-    faster = [ratio(lambda way=way: run(way), lambda: run(before)) for way in ways]
+    found = in_turns({way: partial(run, runtime) for way, runtime in ways.items()})
     integer, in_float = layers_by_kernel(files[1])
-    sizes = [file.stat().st_size / 1024 for file in files]
-    layers = f"{integer} of {integer + in_float} layers on integers"
-    ratios = "".join(f"{one:10.2f}" for one in faster)
-    return f"{name:14}{ratios}   {sizes[0]:7.1f} -> {sizes[1]:7.1f} KB   {layers}"
+    before = found.pop("float32")
+    row = {"network": name, "threads": "1", "float32_ms": f"{1000 * before / RUNS:.2f}"}
+    row |= {way: f"{before / taken:.2f}" for way, taken in found.items()}
+    row |= {f"{n}_KB": f"{file.stat().st_size / 1024:.1f}" for n, file in zip(("float32", "int8"), files, strict=True)}
+    return row | {"layers_on_integers": f"{integer} of {integer + in_float}"}
 
 
 def main() -> None:
-    """Print a line a network."""
-    print(f"one thread; ratio: float32's time / int8's, median of {ROUNDS} rounds of {RUNS} runs")
-    print(f"{'network':14}{'unsigned':>10}{'signed':>10}{'default':>10}")
+    """Measure, print and write the table."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in NETWORKS:
-            print(speed(name, Path(folder)), flush=True)
+        keep("int8", "python benchmarks/int8.py", [speed(name, Path(folder)) for name in NETWORKS])
 
 
 if __name__ == "__main__":

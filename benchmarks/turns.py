@@ -24,13 +24,7 @@ def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int | None = None
     return {name: statistics.median(some[1:]) for name, some in times.items()}
 
 
-def ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> float:
-    """Their time over ours."""
-    found = in_turns({"ours": ours, "theirs": theirs})
-    return found["theirs"] / found["ours"]
-
-
-def keep(name: str, command: str, rows: list[dict[str, str]], rounds: int | None = None) -> None:
+def keep(name: str, command: str, rows: list[dict[str, str]], rounds: int | str | None = None) -> None:
     """Write results/speed-NAME.csv, every row with its command, commit, machine and versions, and print the rows."""
     origin = {"rounds": str(rounds or ROUNDS), "command": command, "commit": commit(), "machine": machine()}
     origin |= {package: version(package) for package in ("torch", "librosa")}

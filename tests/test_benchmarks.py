@@ -15,7 +15,9 @@ def test_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(int8, "RUNS", 1)
     monkeypatch.setattr(turns, "ROUNDS", 1)
-    assert "5 of 5 layers on integers" in int8.speed("moments_linear", tmp_path)
+    row = int8.speed("moments_linear", tmp_path)
+    assert row["layers_on_integers"] == "5 of 5"
+    assert float(row["unsigned"]) > 0
 
 
 def test_frontends_agree_with_what_they_are_timed_beside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,18 +31,18 @@ def test_frontends_agree_with_what_they_are_timed_beside(monkeypatch: pytest.Mon
         assert float(row["librosa_over_ours"]) > 0
 
 
-def test_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cp_mobile", "pham_cnn", "aemnet"])
+def test_training(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import training
 
-    monkeypatch.setattr(training, "CLIPS", 20)
     monkeypatch.setattr(training, "BATCH", 10)
-    monkeypatch.setattr(training, "EPOCHS", 1)
-    clips = training.written(tmp_path)
-    training.OtherLoop(clips)()
+    monkeypatch.setitem(training.NETWORKS, name, (20, 1))
+    clips = training.written(tmp_path / "clips", 20)
+    training.OtherLoop(name, clips)()
     for rolled, precision in (("waveforms", "32-true"), ("features", "bf16-mixed")):
-        ours = training.Ours(clips, tmp_path / rolled, rolled, precision)
+        ours = training.Ours(name, clips, tmp_path / rolled, rolled, precision)
         ours()
-        assert ours.classifier.standardize.fitted
+        assert ours.classifier.provenance.clip_s == 1
 
 
 def test_listening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -52,6 +54,27 @@ def test_listening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert seconds > 0
     assert peak_mb > 100
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("what", ["list", "decode", "open", "clip, s", "bands", "batch"])
+def test_growth(what: str, tmp_path: Path) -> None:
+    import growth
+
+    folder = growth.written(tmp_path / "clips", 16)
+    row = growth.measured(what, 32, folder, 1)
+    assert float(row["s"]) > 0
+    assert growth.with_exponent([{"s": "1"}, {"s": "8"}], [1, 2])[0]["exponent"] == "3.00"
+
+
+def test_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    import allocator
+
+    monkeypatch.setattr(allocator, "STEPS", 3)
+    monkeypatch.setitem(allocator.BATCHES, "baseline2021", (2, 1.0))
+    for way in allocator.WAYS:
+        seconds, peak_mb = allocator.measure("baseline2021", way)
+        assert seconds > 0
+        assert peak_mb > 100
 
 
 def test_the_ways_of_a_step_learn_alike(monkeypatch: pytest.MonkeyPatch) -> None:

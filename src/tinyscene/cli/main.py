@@ -1,5 +1,7 @@
 """The command line. Each command is one call to the public API; slow imports happen inside."""
 
+import atexit
+import gc
 import os
 import sys
 from pathlib import Path
@@ -57,6 +59,9 @@ def options(
 
 def main() -> None:
     """Run a command; wrong input gives one sentence and status 2."""
+    # Nearly everything lives as long as the command, and PyTorch is half a million objects to look through.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     try:
         app(joined_numbers(sys.argv[1:]), prog_name="tinyscene")
     except InputError as error:

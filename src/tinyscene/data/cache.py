@@ -31,6 +31,7 @@ Result = TypeVar("Result")
 
 FILES_A_SHARD = 64
 _FORMAT = 2
+_HEADER = 128  # bytes before the samples, of `np.save`
 _LISTED = 5
 
 
@@ -189,6 +190,8 @@ def in_order(one: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[R
 
 def _cut(clip: Clip, whole: Slice, sample_rate: int, root: Path) -> Slice | str:
     """The clip's samples, or why there are none."""
+    if not clip.start_s and clip.duration_s is None:
+        return whole
     start = whole.start + round(clip.start_s * sample_rate)
     stop = whole.stop if clip.duration_s is None else start + round(clip.duration_s * sample_rate)
     if whole.start <= start < stop <= whole.stop:
@@ -237,8 +240,8 @@ def _read_contents(store: Path, changed_ns: int) -> dict[str, Slice]:
         shard = index.with_suffix(".npy")
         try:
             contents: dict[str, tuple[int, int, str]] = json.loads(index.read_text())
-            whole = np.load(shard, mmap_mode="r").shape == (max(stop for _, stop, _ in contents.values()),)
-        except (OSError, ValueError, EOFError):  # cut short, by a crash of the machine
+            whole = shard.stat().st_size >= _HEADER + 4 * max(stop for _, stop, _ in contents.values())
+        except (OSError, ValueError):  # cut short, by a crash of the machine
             continue
         if whole:
             found |= {content: Slice(shard, *extent, content) for content, extent in contents.items()}
@@ -253,26 +256,30 @@ def _content_hashes(root: Path, paths: list[str], folder: Path, quiet: bool) -> 
     except (OSError, ValueError):  # none yet, or cut short
         memo = {}
 
+    def unchanged(path: str) -> bool:
+        try:
+            stat = os.stat(f"{root}/{path}")
+        except OSError:
+            return False
+        return path in memo and memo[path][:2] == [stat.st_size, stat.st_mtime_ns]
+
     def one(path: str) -> list[Any]:
         try:
             stat = (root / path).stat()
-            stamp = [stat.st_size, stat.st_mtime_ns]
-            if path in memo and memo[path][:2] == stamp:
-                return memo[path]
             with (root / path).open("rb") as file:
-                return [*stamp, hashlib.file_digest(file, "sha256").hexdigest()[:32]]
+                return [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()[:32]]
         except OSError as error:
             raise InputError(f"{root / path}: {error.strerror or error}; accepted: {audio.ACCEPTED}") from error
 
-    known = memo.keys() >= set(paths)
-    done = track(in_order(one, paths), "hashing the files", len(paths), quiet=quiet or known)
-    stamps = dict(zip(paths, done, strict=True))
-    good = {path: stamp for path, stamp in stamps.items() if not isinstance(stamp, str)}
-    if any(memo.get(path) != stamp for path, stamp in good.items()):
+    changed = [path for path in paths if not unchanged(path)]
+    done = track(in_order(one, changed), "hashing the files", len(changed), quiet=quiet or not changed)
+    found = dict(zip(changed, done, strict=True))
+    bad = {path: reason for path, reason in found.items() if isinstance(reason, str)}
+    if new := {path: stamp for path, stamp in found.items() if not isinstance(stamp, str)}:
+        memo |= new
         with _storing(folder, "hashes of files"), write_whole(memo_path) as partial:
-            partial.write_text(json.dumps(memo | good))
-    bad = {path: stamp for path, stamp in stamps.items() if isinstance(stamp, str)}
-    return {path: stamp[2] for path, stamp in good.items()}, bad
+            partial.write_text(json.dumps(memo))
+    return {path: memo[path][2] for path in paths if path not in bad}, bad
 
 
 def _digest(data: bytes) -> str:

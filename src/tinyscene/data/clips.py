@@ -279,14 +279,15 @@ def hold_out(by_class: dict[str, Counter[str]], fraction: float, seed: int, keep
     for scene in sorted(by_class, key=lambda scene: (len(by_class[scene]), scene)):
         clips = by_class[scene]
         names = sorted(clips)
-        free = [names[i] for i in rng.permutation(len(names)) if names[i] not in held | kept]
+        taken, left = held | kept, len(clips.keys() - held)
+        free = [names[i] for i in rng.permutation(len(names)) if names[i] not in taken]
         wanted = fraction * clips.total()
         got = sum(clips[name] for name in held & clips.keys())
         for name in free:
             closer = abs(got + clips[name] - wanted) < abs(got - wanted)
-            if closer and len(clips.keys() - held) > keep:
+            if closer and left > keep:
                 held.add(name)
-                got += clips[name]
+                got, left = got + clips[name], left - 1
         if not got and free:
             held.add(min(free, key=lambda name: clips[name]))
         kept |= clips.keys() - held

@@ -46,7 +46,7 @@ def unsigned(path: Path) -> bytes:
     """The file's contents with 128 added to every int8 activation, and on x86 without VNNI to every weight.
 
     The logits stay the same, bit for bit. Kernels for x86 expect unsigned activations: with signed ones, integers
-    are slower than float (benchmarks/RESULTS.md). Without VNNI those for signed weights add pairs of products in
+    are slower than float (results/speed-int8.csv). Without VNNI those for signed weights add pairs of products in
     16 bits, and saturation causes errors of tens of output steps; those for unsigned weights are slower, but exact.
     """
     import numpy as np

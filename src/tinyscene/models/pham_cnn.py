@@ -59,7 +59,7 @@ class PhamCNN(Network):
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(), nn.BatchNorm2d(outputs)]
+    return [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True), nn.BatchNorm2d(outputs)]
 
 
 def _pool(block: int) -> list[nn.Module]:
