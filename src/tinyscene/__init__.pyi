@@ -12,6 +12,7 @@ from . import systems as systems
 from . import training as training
 from .augment import Crop as Crop
 from .augment import DeviceImpulseResponse as DeviceImpulseResponse
+from .augment import Excerpt as Excerpt
 from .augment import FreqMixStyle as FreqMixStyle
 from .augment import Gain as Gain
 from .augment import Mixup as Mixup
@@ -38,6 +39,7 @@ from .deployment import export as export
 from .errors import InputError as InputError
 from .evaluation import Reported as Reported
 from .evaluation import Scores as Scores
+from .evaluation import Teacher as Teacher
 from .evaluation import compare as compare
 from .evaluation import compare_by_device as compare_by_device
 from .evaluation import compare_runs as compare_runs
@@ -60,6 +62,7 @@ from .rules import Budget as Budget
 from .systems import Optimistic as Optimistic
 from .systems import System as System
 from .systems import count_system as count_system
+from .systems import cross_validate as cross_validate
 from .systems import load_system as load_system
 from .systems import override as override
 from .systems import reproduce as reproduce

@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
 
-from tinyscene.augment import FreqMixStyle, Mixup, SpecAugment, TimeRoll
+from tinyscene.augment import Excerpt, FreqMixStyle, Mixup, SpecAugment, TimeRoll
 
 TARGETS = torch.eye(3)[[0, 1, 2, 2, 1, 0, 1, 2]]
 
@@ -134,3 +135,36 @@ def test_a_roll_goes_either_way_as_often_and_as_far_for_each_clip_apart():
     shifts = [(int(np.flatnonzero(one == 0)[0]) + 20) % 40 - 20 for one in rolled]
     assert set(shifts) == set(range(-10, 11))
     assert 160 < sum(shift > 0 for shift in shifts) < 220
+
+
+def test_an_excerpt_is_a_stretch_of_its_clip() -> None:
+    batch = torch.arange(40.0).expand(300, 2, 5, 40) + 100 * torch.arange(2.0)[:, None, None]
+    taken, targets = Excerpt(0.25)(batch, TARGETS[:1].expand(300, -1), np.random.default_rng(0))
+    assert taken.shape == (300, 2, 5, 10)
+    assert targets.shape == (300, TARGETS.shape[1])
+    starts = taken[:, 0, 0, 0]
+    np.testing.assert_array_equal(taken, starts[:, None, None, None] + batch[:, :, :, :10])
+    assert set(starts.tolist()) == set(range(31)), "every place, and none beyond"
+
+
+def test_an_excerpt_is_played_and_moved_as_scipy_interpolates() -> None:
+    batch, rng = torch.rand(6, 1, 12, 50), np.random.default_rng(3)
+    taken, _ = Excerpt(0.4, speed=0.3, shift=0.2)(batch, TARGETS[:6], np.random.default_rng(3))
+    step = np.exp(rng.uniform(-1, 1, 6) * np.log(1.3))
+    start = rng.uniform(0, 1, 6) * (49 - step * 19)
+    move = rng.uniform(-1, 1, 6) * 0.2 * 12
+    assert (step > 1.1).any()
+    assert (step < 0.9).any()
+    for one, (clip, place, speed, up) in enumerate(zip(batch.numpy(), start, step, move, strict=True)):
+        bands, frames = np.meshgrid(np.arange(12) + up, place + speed * np.arange(20), indexing="ij")
+        expected = map_coordinates(clip[0], [bands, frames], order=1, mode="nearest")
+        np.testing.assert_allclose(taken[one, 0].numpy(), expected, atol=1e-4)
+
+
+def test_a_whole_excerpt_is_the_clip() -> None:
+    batch = torch.rand(3, 1, 4, 9)
+    for excerpt in (Excerpt(1.0), Excerpt(1.0, speed=0.5)):
+        taken, _ = excerpt(batch, TARGETS[:3], np.random.default_rng(0))
+        assert taken.shape == batch.shape
+    torch.testing.assert_close(Excerpt(1.0)(batch, TARGETS[:3], np.random.default_rng(0))[0], batch)
+    assert Excerpt(0.01)(batch, TARGETS[:3], np.random.default_rng(0))[0].shape == (3, 1, 4, 1)

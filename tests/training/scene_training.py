@@ -99,6 +99,7 @@ RECIPES = {
         augment=(Noise(), Crop(0.4), Mixup(0.3, "waveforms"), SpecAugment(4, 4)),
         early_stopping=EarlyStopping("log_loss", patience=2),
     ),
+    "averaged": Fit(epochs=4, batch_size=5, optimizer=Adam(3e-3), augment=(Mixup(0.3),), average=0.9),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from tinyscene.audio import Waveform
-from tinyscene.augment.batch import FreqMixStyle, Mixup, SpecAugment, TimeRoll
+from tinyscene.augment.batch import Excerpt, FreqMixStyle, Mixup, SpecAugment, TimeRoll
 from tinyscene.augment.waveform import Crop, DeviceImpulseResponse, Gain, Noise, Speed
 
 
@@ -27,7 +27,7 @@ class OnBatch(Protocol):
         ...
 
     def __call__(self, batch: Tensor, targets: Tensor, rng: np.random.Generator, /) -> tuple[Tensor, Tensor]:
-        """(batch, ...), (batch, classes) -> the same shapes"""
+        """(batch, ...), (batch, classes) -> the same shapes, frames perhaps fewer"""
         ...
 
 
@@ -37,6 +37,7 @@ __all__ = [
     "Augmentation",
     "Crop",
     "DeviceImpulseResponse",
+    "Excerpt",
     "FreqMixStyle",
     "Gain",
     "Mixup",

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tinyscene.errors import Numbers, check
 
@@ -31,6 +32,51 @@ class SpecAugment:
         for axis, most in ((2, self.bands), (3, self.frames)):
             features = torch.where(_stretches(features.shape, axis, most, rng).to(features.device), mean, features)
         return features, targets
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A stretch of every clip's frames at a random place, so that an epoch takes a fraction of the time.
+
+    It is also played faster or slower, and moved along the bands, by linear interpolation, as in BYOL-A's
+    RandomResizeCrop (Niizumi et al., IJCNN 2021). Features stay computed once.
+
+    Args:
+        share: of a clip's frames.
+        speed: the largest change; 0.2 is from a fifth slower to a fifth faster, drawn evenly on a logarithmic scale.
+        shift: the largest move, either way, as a share of the bands.
+    """
+
+    share: float
+    speed: float = 0.0
+    shift: float = 0.0
+    domain: ClassVar[str] = "features"
+
+    def __post_init__(self) -> None:
+        check(self, share=Numbers(above=0, most=1), speed=Numbers(least=0, below=1), shift=Numbers(least=0, most=1))
+
+    def frames(self, clip: int) -> int:
+        """Of the excerpt of a clip of that many frames."""
+        return max(1, round(self.share * clip))
+
+    def __call__(self, features: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """(batch, channels, bands, frames) -> (batch, channels, bands, fewer frames); targets unchanged"""
+        batch, channels, bands, frames = features.shape
+        wanted = self.frames(frames)
+        step = np.exp(rng.uniform(-1, 1, batch) * np.log1p(self.speed)).clip(max=(frames - 1) / max(wanted - 1, 1))
+        start = rng.uniform(0, 1, batch) * (frames - 1 - step * (wanted - 1))
+        move = rng.uniform(-1, 1, batch) * self.shift * bands
+        if not self.speed and not self.shift:
+            taken = np.rint(start).astype(np.int64)[:, None] + np.arange(wanted)
+            index = torch.from_numpy(taken).to(features.device)[:, None, None]
+            return features.gather(3, index.expand(batch, channels, bands, wanted)), targets
+        # From -1 to 1, the centres of the first and the last frame or band.
+        across = 2 * (start[:, None] + step[:, None] * np.arange(wanted)) / max(frames - 1, 1) - 1
+        along = 2 * (np.arange(bands) + move[:, None]) / max(bands - 1, 1) - 1
+        grid = np.empty((batch, bands, wanted, 2), np.float32)
+        grid[..., 0], grid[..., 1] = across[:, None], along[:, :, None]
+        at = torch.from_numpy(grid).to(features)
+        return F.grid_sample(features, at, padding_mode="border", align_corners=True), targets
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """`tinyscene fit`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tinyscene.cli.options import (
+    Folds,
     Json,
     Precise,
     Recordings,
@@ -14,6 +16,7 @@ from tinyscene.cli.options import (
     run_folder,
     scorecard,
     show,
+    show_folds,
     with_recordings,
 )
 
@@ -40,6 +43,7 @@ def fit(
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     precision: Precise = "32-true",
+    folds: Folds = None,
     json_file: Json = None,
 ) -> None:
     """Find the best int8 classifier under a budget: from a labelled folder to a model and its file.
@@ -52,24 +56,31 @@ def fit(
     A killed run resumes when started again. The folder receives model/, scene.onnx, pareto.png and pareto.csv with
     all candidates, scorecard and receipt.
     """
+    from tinyscene.data import Clips
+    from tinyscene.evaluation import Row
     from tinyscene.rules import Budget
     from tinyscene.systems.fit_under import fit_under
+    from tinyscene.systems.folds import over_folds
     from tinyscene.systems.under_budget import NETWORKS, build
     from tinyscene.training import Run
 
     budget = Budget.typed(under, macs, parameters, ram)
     first = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
-    clips = recordings.load(first)
-    folder = run_folder(out, "fit", clips)
+    several = recordings.folds(first, folds) if folds else {}
+    clips = next(iter(several.values())) if several else recordings.load(first)
+    folder = run_folder(out, "fit-folds" if several else "fit", clips)
+    run = Run(seed, folder, workers, accelerator, precision=precision)  # type: ignore[arg-type]  # checked by Run
+    how: Any = {"networks": tuple(network or ()), "epochs_scale": epochs_scale, "minutes": minutes}
     with resumable("the last epoch"):
-        found = fit_under(
-            clips,
-            budget,
-            Run(seed, folder, workers, accelerator, precision=precision),  # type: ignore[arg-type]  # checked by Run
-            networks=tuple(network or ()),
-            epochs_scale=epochs_scale,
-            minutes=minutes,
-        )
+        if several:
+
+            def winner(clips: Clips, run: Run) -> list[Row]:
+                return [replace(fit_under(clips, budget, run, **how).row, variant="winner", index=0, stage="int8")]
+
+            title = f"fit under a budget on {clips.name}, {len(several)} folds, each with its own winner"
+            show_folds(over_folds(several, run, winner), title, folder, json_file)
+            return
+        found = fit_under(clips, budget, run, **how)
     row = found.row
     tried = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
     show(

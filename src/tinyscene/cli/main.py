@@ -5,13 +5,14 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import tinyscene
 from tinyscene.cli import bench, data, export, fit, run, submission
 from tinyscene.cli.options import (
+    Folds,
     Json,
     Precise,
     Recordings,
@@ -22,6 +23,7 @@ from tinyscene.cli.options import (
     run_folder,
     screen,
     show,
+    show_folds,
     show_run,
     whole_numbers,
     with_recordings,
@@ -156,6 +158,7 @@ def reproduce(
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Number of devices; several train by DDP.")] = 1,
     precision: Precise = "32-true",
+    folds: Folds = None,
     json_file: Json = None,
 ) -> None:
     """Run a report's system on recordings: train, compress, count and evaluate every stage of every variant.
@@ -170,16 +173,20 @@ def reproduce(
     file = systems.scale_system(file.only(*variant) if variant else file, epochs_scale)
     file = systems.override(file, set_ or [])
     built = next(iter(file.variants.values())).build(("a", "b"))
-    clips = recordings.load(built)
-    folder = run_folder(out, file.name, clips)
+    several = recordings.folds(built, folds) if folds else {}
+    clips = next(iter(several.values())) if several else recordings.load(built)
+    folder = run_folder(out, f"{file.name}-folds" if several else file.name, clips)
+    run = Run(0, folder, workers, accelerator, devices, precision)  # type: ignore[arg-type]  # checked by Run
+    how: Any = {
+        "seeds": whole_numbers("--seeds", seeds, at_least=0),
+        "settings": {"epochs_scale": epochs_scale, "set": set_ or []},
+    }
     with resumable("the last epoch"):
-        rows = systems.reproduce(
-            file,
-            clips,
-            Run(0, folder, workers, accelerator, devices, precision),  # type: ignore[arg-type]  # checked by Run
-            seeds=whole_numbers("--seeds", seeds, at_least=0),
-            settings={"epochs_scale": epochs_scale, "set": set_ or []},
-        )
+        if several:
+            found = systems.cross_validate(file, several, run, **how)
+            show_folds(found, f"{file.name} on {clips.name}, {len(several)} folds", folder, json_file)
+            return
+        rows = systems.reproduce(file, clips, run, **how)
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         show_run(rows, file, clips, folder, json_file)
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import takewhile
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tinyscene.deployment import Artifact
     from tinyscene.evaluation import Row
     from tinyscene.models.classifier import SceneClassifier
-    from tinyscene.systems import SystemFile
+    from tinyscene.systems import CrossValidation, SystemFile
 
 
 def _keep_in(folder: Path | None) -> Path | None:
@@ -46,6 +46,9 @@ Cache = Annotated[
 ]
 Subset = Annotated[int | None, typer.Option(help="Percentage of the TAU 2022 training list: 5, 10, 25, 50 or 100.")]
 TestFold = Annotated[str | None, typer.Option(help="Fold to test on, where the set has folds [default: the last].")]
+Folds = Annotated[
+    str | None, typer.Option(metavar="all|FOLD...", help="Test every fold, or these, in turn; one table for all.")
+]
 Precise = Annotated[
     str, typer.Option("--precision", help="32-true, or bf16-mixed: faster where the processor has bfloat16 products.")
 ]
@@ -82,6 +85,15 @@ class Recordings:
         )
         found: Clips = getattr(clips, split) if split not in ("", "all") else clips
         return found
+
+    def folds(self, model: "SceneClassifier | Artifact", wanted: str) -> "dict[str, Clips]":
+        """The clips with each of these folds as the test part, or with "all" of them."""
+        known = self.load(model).folds
+        names = known if wanted == "all" else tuple(wanted.replace(",", " ").split())
+        if not names or not set(names) <= set(known):
+            accepted = f"all, or of {', '.join(known)}" if known else "a data set with folds"
+            raise InputError(f"--folds {wanted}; accepted: {accepted}")
+        return {name: replace(self, test_fold=name).load(model) for name in dict.fromkeys(names)}
 
 
 def with_recordings(command: Callable[..., None]) -> Callable[..., None]:
@@ -201,8 +213,8 @@ def show(plain: Any, json_file: str | None, *shown: Any) -> None:
 
 
 def joined_numbers(arguments: list[str]) -> list[str]:
-    """Join `--seeds 0 1 2` and `--threads 1 2` into one value, since the parser can't take several."""
-    for option in ("--seeds", "--threads"):
+    """Join `--seeds 0 1 2`, `--threads 1 2` and `--folds 1 2` into one value, since the parser can't take several."""
+    for option in ("--seeds", "--threads", "--folds"):
         if option in arguments:
             first = arguments.index(option) + 1
             numbers = list(takewhile(str.isdigit, arguments[first:]))
@@ -238,6 +250,20 @@ def show_run(rows: "list[Row]", file: "SystemFile", clips: "Clips", folder: Path
         f"       {me} count {model} --rules {rows[-1].rules.name}\n"
         f"       {me} show {name}\n"
         f"       {me} reproduce {name} --data ANOTHER_FOLDER",
+    )
+
+
+def show_folds(found: "CrossValidation", title: str, folder: Path, json_file: str | None) -> None:
+    """One line for every stage of every variant, over all folds."""
+    from tinyscene.evaluation.tables import fold_table
+
+    facts = [line.facts for line in found.lines]
+    show(
+        {"folder": str(folder), "rows": facts},
+        json_file,
+        fold_table(facts, title),
+        f"\nEvery fold's run is in {folder}: the table in folds.csv, and for each variant and seed the predictions for "
+        f"all folds' test clips\nNext:  {program()} compare {folder} ANOTHER_FOLDER",
     )
 
 

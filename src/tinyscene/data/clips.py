@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -34,6 +34,8 @@ class Clip(NamedTuple):
     """The unit that no split may cut: city-location in TAU, the source in ESC, the file elsewhere."""
     row: str = ""
     """Its place in a list, such as "meta.csv:17"."""
+    fold: str = ""
+    """Of the data set's cross-validation; empty where it has none."""
 
     @property
     def at(self) -> str:
@@ -164,6 +166,11 @@ class Clips:
         return replace(self, rows=rows)
 
     @property
+    def folds(self) -> tuple[str, ...]:
+        """The folds of the data set's cross-validation, in order."""
+        return in_order({clip.fold for clip in self.rows if clip.fold})
+
+    @property
     def recording_hashes(self) -> tuple[str, ...]:
         """A short hash of every clip's recording: what a model stores of its training clips."""
         names = map(recording_of, self.rows)
@@ -254,6 +261,11 @@ def _recording(group: tuple[Clip, ...]) -> str:
 def _same_sound(group: tuple[Clip, ...]) -> str:
     files = {f"{clip.path} ({clip.split}{f', {clip.row}' if clip.row else ''})": None for clip in group}
     return f"the same sound, {' = '.join(files)}"
+
+
+def in_order(folds: Iterable[str]) -> tuple[str, ...]:
+    """Numbers by value, 9 before 10, and before names."""
+    return tuple(sorted(folds, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold)))
 
 
 def some(names: list[str]) -> str:

@@ -73,7 +73,7 @@ def _load(name: str, classes: int, root: Path | str, test_fold: int | None, sett
         raise InputError(f"{source}: {len(scenes)} classes; accepted for {name}: its {classes}")
     splits = fold_splits(source, [row.cells["fold"] for row in rows], test_fold)
     clips = tuple(
-        Clip(cells["filename"], cells["category"], split, recording=cells["src_file"], row=where)
+        Clip(cells["filename"], cells["category"], split, recording=cells["src_file"], row=where, fold=cells["fold"])
         for (where, cells), split in zip(rows, splits, strict=True)
     )
     return settle(Clips(name, top, scenes, clips, other_sounds(top), published=True), **settling)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Unpack, cast
 
 from tinyscene.audio import OTHER_SUFFIXES, SUFFIXES
-from tinyscene.data.clips import SPLITS, Clip, Clips, Split, some
+from tinyscene.data.clips import SPLITS, Clip, Clips, Split, in_order, some
 from tinyscene.data.tables import Row, Settling, folder, read_table, seconds, settle
 from tinyscene.errors import InputError
 
@@ -129,8 +129,7 @@ def fold_splits(path: Path, folds: Sequence[str], wanted: str | int | None) -> l
 
     Raises InputError if there is no such fold.
     """
-    # Numbers by value, 9 before 10, and before names.
-    ordered = sorted(set(folds), key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
+    ordered = in_order(set(folds))
     if wanted is None and len(ordered) < 2:
         raise InputError(f"{path}: only fold {', '.join(ordered)}; accepted: at least two, one to test on")
     tested = ordered[-1] if wanted is None else str(wanted)
@@ -184,6 +183,7 @@ def _class_folders(top: Path, base: Path, split: Split) -> Iterator[Clip]:
             f"{base}: no class folders, {loose} sound files; accepted: a folder per class, with sound files "
             f"({', '.join(SUFFIXES)}) inside"
         )
+    fold = _FOLD.fullmatch(base.name) if base != top else None
     for scene in folders:
         files = list(sound_files(scene))
         if not files:
@@ -191,7 +191,7 @@ def _class_folders(top: Path, base: Path, split: Split) -> Iterator[Clip]:
             raise InputError(f"{scene}: class folder without a sound file; {left[0]}")
         for path in files:
             name = path.relative_to(top).as_posix()
-            yield Clip(name, scene.name, split, recording=name)
+            yield Clip(name, scene.name, split, recording=name, fold=fold[1] if fold else "")
 
 
 def _splits(path: Path, rows: list[Row], test_fold: str | int | None) -> list[Split]:
@@ -227,4 +227,5 @@ def _clip(row: Row, label: str, classes: tuple[str, ...], split: Split) -> Clip:
         cells.get("city", ""),
         cells.get("recording") or cells["filename"],
         row.where,
+        "" if "split" in cells else cells.get("fold", ""),
     )

@@ -10,12 +10,14 @@ from tinyscene.evaluation.evaluate import (
 )
 from tinyscene.evaluation.scorecard import Reported, Row
 from tinyscene.evaluation.scores import Scores
+from tinyscene.evaluation.teacher import Teacher
 
 __all__ = [
     "Difference",
     "Reported",
     "Row",
     "Scores",
+    "Teacher",
     "compare",
     "compare_by_device",
     "compare_runs",

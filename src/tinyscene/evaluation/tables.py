@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyscene.accounting import CONVENTIONS, in_unit, uncounted_text
 from tinyscene.evaluation.scorecard import FLAT, USUAL_COUNTER, Row, flat, metrics_text
@@ -108,6 +108,25 @@ def seed_table(rows: Sequence[Row], title: str) -> "Table":
                 "accuracy %": mean_and_deviation([100 * scores.accuracy for scores in found], 1),
                 "log loss": mean_and_deviation([scores.log_loss for scores in found], 3),
                 "ECE": mean_and_deviation([scores.calibration_error for scores in found], 3),
+            }
+        )
+    return table(title, lines, compact=True)
+
+
+def fold_table(facts: Sequence[Mapping[str, Any]], title: str) -> "Table":
+    """Every stage over all folds (`CrossValidation`)."""
+    lines = []
+    for fact in facts:
+        folds = {f"fold {name[5:]}": f"{100 * fact[name]:.1f}" for name in fact if name.startswith("fold_")}
+        lines.append(
+            {
+                "variant": fact["variant"],
+                "stage": fact["stage"],
+                "seeds": str(fact["seeds"]),
+                **folds,
+                "accuracy %": f"{100 * fact['accuracy']:.1f} ± {100 * fact['deviation']:.1f}",
+                "log loss": f"{fact['log_loss']:.3f}",
+                "ECE": f"{fact['ece']:.3f}",
             }
         )
     return table(title, lines, compact=True)

@@ -31,8 +31,12 @@ class Checkpoint:
         self.path = Path(run.folder) / "checkpoints" / f"{key}.safetensors"
         self.best_weights: dict[str, Tensor] = {}
 
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    def save(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, averaged: nn.Module | None, progress: Progress
+    ) -> None:
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+        if averaged is not None:
+            tensors |= {f"averaged.{name}": tensor for name, tensor in averaged.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
         for i, parameter in enumerate(_parameters(optimizer)):
             for name, value in optimizer.state[parameter].items():
@@ -47,7 +51,9 @@ class Checkpoint:
         with write_whole(self.path) as partial:
             partial.write_bytes(contents)
 
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer, start: int = 0) -> Progress:
+    def restore(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, averaged: nn.Module | None = None, start: int = 0
+    ) -> Progress:
         """Load network and optimiser from the file; without one, training starts at epoch `start`.
 
         Raises:
@@ -55,7 +61,7 @@ class Checkpoint:
         """
         if not self.path.is_file():
             return Progress(epoch=start, best_epoch=start - 1)
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "averaged": {}, "optimizer": {}}
         try:
             with safe_open(self.path, "pt") as file:
                 progress = Progress(**json.loads(file.metadata()["progress"]))
@@ -68,6 +74,8 @@ class Checkpoint:
                 f"training restarts"
             ) from error
         network.load_state_dict(parts["network"])
+        if averaged is not None:
+            averaged.load_state_dict(parts["averaged"])
         self.best_weights = parts["best"]
         parameters = _parameters(optimizer)
         for full, tensor in parts["optimizer"].items():

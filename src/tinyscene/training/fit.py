@@ -2,13 +2,15 @@
 
 import copy
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
-from tinyscene.augment import OnBatch, OnClip
+from tinyscene.augment import Excerpt, OnBatch, OnClip
 from tinyscene.data import Clips, Waveforms, decode
 from tinyscene.errors import InputError
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.network import shortest_frames
 from tinyscene.training.batches import (
     AugmentedClips,
     features_of_clips,
@@ -78,6 +80,9 @@ class Fit(FitSettings, Stage):
         watching = Data(clips, source, features_of_clips(classifier, watched, run, "validation"))
         train(self, classifier, watching, checkpoint, run, hooks)
         clip_s = training_length(waveforms, self._augment_of("clips")) / classifier.sample_rate
+        clip_s *= prod(one.share for one in self.augment if isinstance(one, Excerpt))
+        if self.teacher is not None:
+            classifier.provenance = classifier.provenance.merged(self.teacher.provenance)
         classifier.provenance = replace(classifier.provenance, clip_s=clip_s)
         return classifier.eval()
 
@@ -91,6 +96,14 @@ class Fit(FitSettings, Stage):
             raise InputError(
                 f"Fit trains on {length / classifier.sample_rate:.3f} s of every clip, the median or the crop; "
                 f"accepted: at least {classifier.shortest_samples / classifier.sample_rate:.3f} s for this network"
+            )
+        frames = classifier.frontend.frames(length)
+        for excerpt in (one for one in on_features if isinstance(one, Excerpt)):
+            frames = excerpt.frames(frames)
+        if frames < shortest_frames(classifier.network):
+            raise InputError(
+                f"Fit trains on {frames} frames of every clip, by Excerpt; accepted: a share of at least "
+                f"{shortest_frames(classifier.network)} frames for this network"
             )
         # Unusable features, and outputs other than logits, are refused before anything is computed.
         classifier.eval().classify(classifier.example(length / classifier.sample_rate))
@@ -107,7 +120,8 @@ class Fit(FitSettings, Stage):
 
     def _check(self, classifier: SceneClassifier, clips: Clips) -> None:
         clips.require_classes(classifier.classes)
-        clips.train.require("train")
+        # A teacher knows the classes of clips without a label.
+        clips.train.require(*(("train",) if self.teacher is None else ()))
         if self.early_stopping:
             clips.require_validation("Fit(early_stopping=...)")
         classifier.require_float("Fit")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from tinyscene.augment import OnBatch
 from tinyscene.data import Clips
@@ -118,6 +119,7 @@ class _Training(NamedTuple):
     targets: Tensor
     run: Run
     hooks: Hooks
+    averaged: AveragedModel | None
 
 
 def train(
@@ -130,11 +132,13 @@ def train(
     groups = parameter_groups(network, fit.optimizer.rates)
     optimizer = fit.optimizer.build([*groups, {"params": learned, "factor": 1.0}] if learned else groups)
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
-    progress = checkpoint.restore(classifier, optimizer, fit.start_after)
+    averaged = _averaged(classifier, fit.average) if fit.average else None
+    progress = checkpoint.restore(classifier, optimizer, averaged, fit.start_after)
     plan = Plan(len(source), fit.batch_size, progress.epoch, fit.epochs, run, fabric.global_rank, fabric.world_size)
     source.start(plan, run)
-    targets = torch.eye(len(clips.classes))[clips.train.labels].to(fabric.device)
-    training = _Training(fit, classifier, wrapped, wrapped_optimizer, source, targets, run, hooks)
+    targets = _targets(fit, clips.train, run).to(fabric.device)
+    training = _Training(fit, classifier, wrapped, wrapped_optimizer, source, targets, run, hooks, averaged)
+    found: Any = classifier if averaged is None else averaged.module
     labels = clips.validation.labels
     steps = len(plan)
     quiet = run.quiet or not fabric.is_global_zero
@@ -146,26 +150,27 @@ def train(
             started = time.monotonic()
             row = _epoch(training, plan, progress, advance)
             if len(labels):
-                probabilities = logits_of(classifier, validation).softmax(1).double().numpy()
+                probabilities = logits_of(found, validation).softmax(1).double().numpy()
                 row["validation_log_loss"] = log_loss(labels, probabilities)
                 row["validation_accuracy"] = accuracy(labels, probabilities)
             row["seconds"] = time.monotonic() - started
             # Batch norm statistics differ between devices: the first one's are used for all.
             row = fabric.broadcast(row)
-            _judge(fit, row, progress, checkpoint, classifier)
+            _judge(fit, row, progress, checkpoint, found)
             progress.history.append(row)
             progress.epoch += 1
             if fabric.is_global_zero:
-                checkpoint.save(classifier, optimizer, progress)
-    if checkpoint.best_weights:
-        classifier.load_state_dict(checkpoint.best_weights)
+                checkpoint.save(classifier, optimizer, averaged, progress)
+    classifier.load_state_dict(checkpoint.best_weights or found.state_dict())
+    # An average still holds what a mask removed last.
+    masks.apply(masks.removed(network))
     classifier.load_state_dict(fabric.broadcast(classifier.state_dict()))
     run.history[:] = progress.history
 
 
 def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance) -> dict[str, float]:
     """One pass over the train split. Returns its mean loss, without the penalty, and the last learning rate."""
-    fit, classifier, wrapped, optimizer, source, targets, run, hooks = training
+    fit, classifier, wrapped, optimizer, source, targets, run, hooks, averaged = training
     epoch, note, network = progress.epoch, _note(progress, fit.epochs), classifier.network
     run.seed_torch(DROPOUT, epoch, plan.rank)
     wrapped.train()
@@ -182,7 +187,7 @@ def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance
         inputs = classifier.arranged(inputs)
         with autocast(run.precision, network, inputs.device):
             logits = wrapped(inputs)
-        loss = fit.loss(classifier.checked(logits, inputs).float(), wanted)
+        loss = fit.objective(classifier.checked(logits, inputs).float(), wanted)
         optimizer.zero_grad()
         run.fabric.backward(loss if hooks.penalty is None else loss + hooks.penalty(network))
         for parameter in learned:
@@ -195,6 +200,8 @@ def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance
             removed = masks.removed(network)
         # The optimiser's momentum and weight decay move masked weights away from zero.
         masks.apply(removed)
+        if averaged is not None:
+            averaged.update_parameters(classifier)
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(
@@ -204,6 +211,30 @@ def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance
         total, seen = total + value * len(members), seen + len(members)
         advance(note)
     return {"epoch": epoch, "lr": lr, "train_loss": total / seen, **metrics}
+
+
+def _targets(fit: FitSettings, clips: Clips, run: Run) -> Tensor:
+    """(clips, classes), 1 for a clip's class, or with a teacher (clips, 2 x classes), its probabilities behind."""
+    if fit.teacher is None:
+        return torch.eye(len(clips.classes))[clips.labels]
+    taught = torch.from_numpy(fit.teacher.targets(clips, run))
+    # A clip without a label has only zeros, and so no share in the loss of labels.
+    known = [[float(clip.scene == name) for name in clips.classes] for clip in clips]
+    return torch.cat([torch.tensor(known), taught], 1)
+
+
+def _averaged(classifier: SceneClassifier, decay: float) -> AveragedModel:
+    """A moving average of its weights and statistics; integers are taken as they are."""
+
+    def update(averaged: Any, current: Any, steps: Any) -> None:
+        share = min(decay, float((1 + steps) / (10 + steps)))
+        for kept, new in zip(averaged, current, strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(new, 1 - share)
+            else:
+                kept.copy_(new)
+
+    return AveragedModel(classifier, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
 
 
 def _judge(

@@ -2,13 +2,22 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch.nn import functional as F
 
 from tinyscene.augment import Augmentation
+from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.training.losses import CrossEntropy, Loss
 from tinyscene.training.optimizers import Adam, Optimizer
 from tinyscene.training.schedules import Constant, Cosine, Schedule
+
+if TYPE_CHECKING:
+    from tinyscene.models.provenance import Provenance
 
 # Methods that a fit calls on its parts, which may be a user's own.
 _PARTS = {
@@ -29,6 +38,25 @@ class EarlyStopping:
         check(self, monitor=("log_loss", "accuracy"), patience=Numbers(least=1, whole=True))
 
 
+class Teaching(Protocol):
+    """What a `Fit` needs of its teacher (`tinyscene.Teacher`)."""
+
+    @property
+    def temperature(self) -> float: ...
+
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def provenance(self) -> "Provenance":
+        """Of all that it was trained on, which the student has then learned from as well."""
+        ...
+
+    def targets(self, clips: Clips, run: Any) -> npt.NDArray[np.float32]:
+        """(clips, classes): its probabilities at the temperature."""
+        ...
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """The settings of a `Fit`.
@@ -41,6 +69,9 @@ class FitSettings:
         loss: of logits and targets.
         augment: in order; those of clips before those of batches of waveforms before those of features.
         early_stopping: None trains all epochs and keeps the final weights.
+        teacher: trained classifiers whose decisions the network learns beside the labels (`tinyscene.Teacher`).
+        average: decay a step of a moving average of all weights and statistics, which is validated and kept; it is
+            lower at first, (1 + steps) / (10 + steps). 0 keeps the weights as trained.
         init: a safetensors file with published weights to start from, named as the network's tensors; a part of
             the network that it lacks entirely keeps its own. A network with masks is refused. None starts from the
             classifier's weights.
@@ -56,6 +87,8 @@ class FitSettings:
     loss: Loss = field(default_factory=CrossEntropy)
     augment: tuple[Augmentation, ...] = ()
     early_stopping: EarlyStopping | None = None
+    teacher: Teaching | None = None
+    average: float = 0.0
     init: str | Path | None = None
     stop_after: int | None = None
     start_after: int = 0
@@ -66,9 +99,12 @@ class FitSettings:
             check(self, stop_after=Numbers(least=0, most=self.epochs, whole=True))
         last = self.epochs if self.stop_after is None else self.stop_after
         check(self, start_after=Numbers(least=0, most=last, whole=True))
+        check(self, average=Numbers(least=0, below=1))
         check(self, early_stopping=EarlyStopping | None, init=str | Path | None, augment=tuple | list)
         for name, (method, accepted) in _PARTS.items():
             _refuse_kind(self, name, getattr(self, name), method, accepted)
+        if self.teacher is not None:
+            _refuse_kind(self, "teacher", self.teacher, "targets", "Teacher((FOLDER, ...))")
         for augmentation in self.augment:
             _refuse_kind(self, "augment", augmentation, "__call__", "values such as Mixup(), or your own functions")
             domain = getattr(augmentation, "domain", "clips")
@@ -79,8 +115,18 @@ class FitSettings:
                 f"Fit(epochs={self.epochs}, schedule={self.schedule}); accepted: a warm-up of fewer epochs"
             )
 
+    def objective(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(batch, classes), (batch, classes) -> (); with a teacher, its probabilities follow in the targets' rows."""
+        if self.teacher is None:
+            return self.loss(logits, targets)
+        known, taught = targets[:, : logits.shape[1]], targets[:, logits.shape[1] :]
+        temperature, weight = self.teacher.temperature, self.teacher.weight
+        soft = temperature**2 * F.cross_entropy(logits / temperature, taught)
+        return weight * soft + (1 - weight) * self.loss(logits, known)
+
 
 def _refuse_kind(fit: FitSettings, name: str, given: object, method: str, accepted: str) -> None:
     """Raise InputError for a value without this method, such as a class instead of its instance."""
     if isinstance(given, type) or not callable(getattr(given, method, None)):
-        raise InputError(f"Fit({name}={given!r}); accepted: {accepted}")
+        shown = repr(given) if "\n" not in repr(given) else type(given).__name__
+        raise InputError(f"Fit({name}={shown}); accepted: {accepted}")
