@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 from turns import in_turns, keep
 
-from tinyscene import SceneClassifier, create_classifier
+from tinyscene import InputError, SceneClassifier, create_classifier
 from tinyscene.deployment import export, layers_by_kernel
 from tinyscene.deployment.probes import generated
 from tinyscene.deployment.runtime import session
@@ -51,7 +51,10 @@ def speed(name: str, folder: Path) -> dict[str, str]:
     prepared = prepare(classifier.network, features[:1])
     prepared.set_ranges([features])
     int8 = SceneClassifier(classifier.frontend, prepared.convert(), CLASSES, classifier.standardize).eval()
-    files = [export(c, folder / f"{name}-{n}.onnx").path for n, c in (("float32", classifier), ("int8", int8))]
+    try:
+        files = [export(c, folder / f"{name}-{n}.onnx").path for n, c in (("float32", classifier), ("int8", int8))]
+    except InputError as error:
+        return {"network": name, "layers_on_integers": str(error).partition("not written: ")[2]}
     one = {"features": features[:1].numpy()}
     ways = {
         "float32": session(files[0], threads=1),

@@ -28,8 +28,9 @@ def keep(name: str, command: str, rows: list[dict[str, str]], rounds: int | str 
     """Write results/speed-NAME.csv, every row with its command, commit, machine and versions, and print the rows."""
     origin = {"rounds": str(rounds or ROUNDS), "command": command, "commit": commit(), "machine": machine()}
     origin |= {package: version(package) for package in ("torch", "librosa")}
+    columns = max(rows, key=len)
     with (RESULTS / f"speed-{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *origin])
+        writer = csv.DictWriter(file, [*columns, *origin], restval="")
         writer.writeheader()
         writer.writerows(row | origin for row in rows)
     for row in rows:
