@@ -58,6 +58,7 @@ from .models import list_models as list_models
 from .models import register_network as register_network
 from .models.classifier import Prediction as Prediction
 from .models.classifier import SceneClassifier as SceneClassifier
+from .models.transfer import for_classes as for_classes
 from .rules import Budget as Budget
 from .systems import Optimistic as Optimistic
 from .systems import System as System

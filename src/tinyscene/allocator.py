@@ -22,9 +22,9 @@ def has_little_memory() -> bool:
     """Whether this machine or container has less than 12 GB."""
     try:
         limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+        texts = [Path(name).read_text().strip() for name in _LIMITS if Path(name).is_file()]
     except (AttributeError, ValueError, OSError):  # not everywhere
         return False
-    texts = [Path(name).read_text().strip() for name in _LIMITS if Path(name).is_file()]
     return min([*limits, *(int(text) for text in texts if text.isdigit())]) < _LITTLE
 
 

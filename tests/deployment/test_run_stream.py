@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from listeners import Ear, Said, noise
 from scene_files import CLIP_S, at
 from scipy.signal import lfilter
+from torch import nn
 
 from tinyscene import audio
 from tinyscene.deployment import Artifact
@@ -309,3 +310,4 @@ def test_a_folder_and_a_file_open_alike(inside: Artifact, tmp_path: Path) -> Non
     assert (clip_of(saved, None), clip_of(file, None)) == (None, round(CLIP_S * RATE))
     waveform = noise(round(CLIP_S * RATE))[None]
     np.testing.assert_allclose(probabilities(saved, waveform), file.probabilities(waveform), atol=1e-5)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in saved.network.modules()), "folded, which is faster"

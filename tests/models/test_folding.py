@@ -242,3 +242,14 @@ def test_an_affine_keeps_the_mask_of_its_scale():
     assert torch.equal(masks.masks_of(folded)["norm.scale"], kept)
     assert torch.equal(folded.norm.scale != 0, kept)
     assert_computes_the_same(folded, network, torch.randn(3, 2, 6, 8))
+
+
+def test_a_norm_that_computes_something_else_stays():
+    class Twice(nn.BatchNorm2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), Twice(4)).eval()
+    example = torch.randn(1, 1, 6, 6)
+    folded = fold_batch_norm(network, example)
+    torch.testing.assert_close(folded(example), network(example))

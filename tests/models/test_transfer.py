@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tinyscene import InputError, create_classifier
+from tinyscene import InputError, SceneClassifier, create_classifier, register_network
 from tinyscene.compression import FilterPruning, HalfPrecision, l1_norm
 from tinyscene.models import list_models
 from tinyscene.models.provenance import Provenance
@@ -51,6 +51,27 @@ def test_the_seed_decides_the_new_weights_alone() -> None:
     assert not all(torch.equal(one[path], other[path]) for path in one)
     same_size = for_classes(before, tuple("klmnopqrst"), seed=1).network.state_dict()
     assert not all(torch.equal(same_size[path], tensor) for path, tensor in before.network.state_dict().items())
+
+
+def test_classes_outside_a_layer_are_refused() -> None:
+    before = create_classifier("baseline2021", OLD, seed=0)
+
+    class Scaled(type(before.network)):
+        def __init__(self, classes: int = 10) -> None:
+            super().__init__(classes=classes)
+            self.scale = nn.Parameter(torch.ones(classes))
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return self.scale * super().forward(features)
+
+    register_network("scaled_for_transfer", Scaled)
+    with pytest.raises(InputError, match="the size of scale follows from the number of classes"):
+        for_classes(SceneClassifier(before.frontend, Scaled(), OLD), NEW)
+
+
+def test_a_fresh_last_layer_is_as_the_network_draws_it() -> None:
+    after = for_classes(create_classifier("baseline2021", OLD, seed=0), NEW, seed=3)
+    assert not after.network.output.bias.any(), "as Keras begins"
 
 
 def test_rounded_weights_are_refused() -> None:

@@ -8,6 +8,7 @@ from statistics import stdev
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 from sklearn.metrics import accuracy_score, log_loss
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from bare_runs import bare_runs
 from tinyscene import InputError, Scores, compare_runs, load_system
 from tinyscene.cli.main import app
 from tinyscene.data import Clips, load
+from tinyscene.evaluation.tables import fold_table
 from tinyscene.systems import CrossValidation, cross_validate
 from tinyscene.training import Fit, Run
 
@@ -99,6 +101,29 @@ def test_two_are_compared_over_all_folds(done: tuple[CrossValidation, Path]) -> 
     assert found["large/seed-0"]["accuracy"]["all"].clips == 54
 
 
+def test_what_a_fold_heard_of_its_test_clips_is_marked(done: tuple[CrossValidation, Path], tmp_path: Path) -> None:
+    found, folder = done
+    leaking = dict(found.rows)
+    row = leaking["2"][0]
+    heard = frozenset(row.scores.clips.recording_hashes[:1])
+    leaking["2"] = [replace(row, scores=replace(row.scores, training_recordings=heard)), *leaking["2"][1:]]
+    marked = CrossValidation(leaking)
+    assert [line.facts["optimistic"] for line in marked.lines] == [True, False]
+    with (console := Console(width=180)).capture() as text:
+        console.print(fold_table([line.facts for line in marked.lines], "folds"))
+    assert text.get().count("optimistic") == 1
+    last = replace(leaking["2"][-1], scores=replace(leaking["2"][-1].scores, training_recordings=heard))
+    CrossValidation(leaking | {"2": [*leaking["2"][:-1], last]}).save(tmp_path)
+    differences = compare_runs(folder, tmp_path)
+    assert differences["large/seed-1"]["accuracy"]["all"].optimistic
+
+
+def test_other_classes_in_a_fold_are_refused(system_file: Path, folds: dict[str, Clips], tmp_path: Path) -> None:
+    turned = {"1": folds["1"], "2": replace(folds["2"], classes=folds["2"].classes[::-1])}
+    with pytest.raises(InputError, match="tram, park, bus"):
+        cross_validate(load_system(system_file), turned, Run(folder=tmp_path, quiet=True))
+
+
 def test_it_resumes(
     done: tuple[CrossValidation, Path],
     system_file: Path,
@@ -128,6 +153,8 @@ def test_the_command(system_file: Path, root: Path, tmp_path: Path) -> None:
     assert "fold 2" in done.stdout
     assert "fold 10" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} >= {"fold-2", "fold-10", "large", "folds.csv"}
+    both = CliRunner().invoke(app, [*command, "--folds", "all", "--test-fold", "1"])
+    assert "accepted: one of them" in str(both.exception)
     refused = CliRunner().invoke(app, [*command, "--folds", "3"])
     assert isinstance(refused.exception, InputError)
     assert "accepted: all, or of 1, 2, 10" in str(refused.exception)

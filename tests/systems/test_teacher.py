@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
+from torch.nn import functional as F
 
 from tinyscene import InputError, SceneClassifier, Teacher, evaluate, export
 from tinyscene.augment import Mixup
@@ -15,7 +16,7 @@ from tinyscene.compression import Quantize
 from tinyscene.data import Clips, decode, load
 from tinyscene.features import LogMel
 from tinyscene.models import Baseline2021
-from tinyscene.training import Adam, Fit, Run
+from tinyscene.training import Adam, CrossEntropy, Fit, Run
 from tinyscene.training.keys import key_of
 
 
@@ -85,6 +86,23 @@ def test_the_loss_is_hintons(clips: Clips, teacher: SceneClassifier) -> None:
     assert float(found) == pytest.approx(0.7 * 16 * soft + 0.3 * hard)
 
 
+def test_clips_without_a_label_have_no_share_in_the_labels_loss(teacher: SceneClassifier) -> None:
+    fit = Fit(teacher=Teacher((teacher,), weight=0.5), loss=CrossEntropy(0.1))
+    given, taught = torch.randn(4, 3), torch.randn(4, 3).softmax(1)
+    labels = torch.eye(3)[[0, 1, 2, 0]] * torch.tensor([1.0, 0, 1, 0])[:, None]
+    soft = 0.5 * 4 * F.cross_entropy(given / 2, taught)
+    hard = 0.5 * 0.5 * F.cross_entropy(given[::2], labels[::2], label_smoothing=0.1)
+    torch.testing.assert_close(fit.objective(given, torch.cat([labels, taught], 1)), soft + hard)
+    none = fit.objective(given, torch.cat([torch.zeros(4, 3), taught], 1))
+    torch.testing.assert_close(none, soft)
+
+
+def test_the_students_features_stay(clips: Clips, teacher: SceneClassifier, tmp_path: Path) -> None:
+    run = Run(folder=tmp_path, quiet=True)
+    Fit(epochs=1, batch_size=8, teacher=Teacher((teacher,)))(untrained(clips.classes, 3), clips.development, run)
+    assert len(run.features) == 2, "the train and the validation part"
+
+
 def test_labels_and_teachings_are_mixed_alike() -> None:
     labels, taught = torch.eye(3)[torch.arange(8) % 3], torch.eye(3)[(torch.arange(8) + 1) % 3]
     _, mixed = Mixup(0.5)(torch.zeros(8, 1, 2, 2), torch.cat([labels, taught], 1), np.random.default_rng(0))
@@ -130,8 +148,12 @@ def test_another_teacher_is_another_result(teacher: SceneClassifier, tmp_path: P
     changed = copy.deepcopy(teacher)
     with torch.no_grad():
         next(changed.network.parameters()).add_(0.1)
-    changed.save(folder)
-    assert key_of(Fit(teacher=Teacher((folder,)))) != before
+    turned = SceneClassifier(teacher.frontend, teacher.network, teacher.classes[::-1], teacher.standardize)
+    front_end = LogMel(8000, n_fft=256, hop_length=80, n_mels=20)
+    finer = SceneClassifier(front_end, teacher.network, teacher.classes, teacher.standardize)
+    for other in (changed, turned, finer):
+        other.save(folder)
+        assert key_of(Fit(teacher=Teacher((folder,)))) != before
 
 
 def test_wrong_teachers_are_refused(teacher: SceneClassifier) -> None:

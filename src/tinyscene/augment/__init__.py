@@ -27,7 +27,10 @@ class OnBatch(Protocol):
         ...
 
     def __call__(self, batch: Tensor, targets: Tensor, rng: np.random.Generator, /) -> tuple[Tensor, Tensor]:
-        """(batch, ...), (batch, classes) -> the same shapes, frames perhaps fewer"""
+        """(batch, ...), (batch, classes) -> the same shapes, frames perhaps fewer.
+
+        With a teacher, its probabilities follow in the targets' rows: (batch, 2 x classes).
+        """
         ...
 
 

@@ -43,7 +43,8 @@ class Excerpt:
 
     Args:
         share: of a clip's frames.
-        speed: the largest change; 0.2 is from a fifth slower to a fifth faster, drawn evenly on a logarithmic scale.
+        speed: the largest change; 0.2 is from a fifth slower to a fifth faster, drawn evenly on a logarithmic scale,
+            but no faster than the clip lasts.
         shift: the largest move, either way, as a share of the bands.
     """
 

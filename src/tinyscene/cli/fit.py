@@ -35,7 +35,7 @@ def fit(
     ] = None,
     network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Time limit on this machine; sets --epochs-scale, at most 1.")
+        float | None, typer.Option(help="Time limit on this machine, of each fold; sets --epochs-scale, at most 1.")
     ] = None,
     epochs_scale: Annotated[float | None, typer.Option(help="Multiply all epochs by this  [default: 1].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all randomness.")] = 0,

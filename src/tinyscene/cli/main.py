@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from tinyscene.cli.options import (
     Json,
     Precise,
     Recordings,
+    is_first,
     joined_numbers,
     narrow,
     refuse,
@@ -184,10 +184,11 @@ def reproduce(
     with resumable("the last epoch"):
         if several:
             found = systems.cross_validate(file, several, run, **how)
-            show_folds(found, f"{file.name} on {clips.name}, {len(several)} folds", folder, json_file)
+            if is_first():
+                show_folds(found, f"{file.name} on {clips.name}, {len(several)} folds", folder, json_file)
             return
         rows = systems.reproduce(file, clips, run, **how)
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first():
         show_run(rows, file, clips, folder, json_file)
 
 

@@ -88,6 +88,8 @@ class Recordings:
 
     def folds(self, model: "SceneClassifier | Artifact", wanted: str) -> "dict[str, Clips]":
         """The clips with each of these folds as the test part, or with "all" of them."""
+        if self.test_fold is not None:
+            raise InputError(f"--test-fold {self.test_fold} with --folds {wanted}; accepted: one of them")
         known = self.load(model).folds
         names = known if wanted == "all" else tuple(wanted.replace(",", " ").split())
         if not names or not set(names) <= set(known):
@@ -251,6 +253,11 @@ def show_run(rows: "list[Row]", file: "SystemFile", clips: "Clips", folder: Path
         f"       {me} show {name}\n"
         f"       {me} reproduce {name} --data ANOTHER_FOLDER",
     )
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints, where several train together."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
 def show_folds(found: "CrossValidation", title: str, folder: Path, json_file: str | None) -> None:

@@ -165,7 +165,8 @@ def phases(fit: Fit, updates: float) -> tuple[Fit, Fit]:
             "weights that it is given and runs from its beginning to its end"
         )
     last = max(1, round(updates * fit.epochs))
-    return replace(fit, stop_after=last), replace(fit, start_after=last)
+    # A mean of consensuses would be in no set.
+    return replace(fit, stop_after=last, average=0.0), replace(fit, start_after=last)
 
 
 def largest(scores: Tensor, number: int) -> Tensor:

@@ -1,8 +1,7 @@
 """Run a classifier over labelled clips; compare two of them clip by clip."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -147,7 +146,7 @@ def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:
         InputError: a folder holds no predictions, or the runs have no common variant.
     """
     if (first / TABLE).is_file() and (second / TABLE).is_file():
-        yield f"{first} → {second}", _scores(first / TABLE), _scores(second / TABLE)
+        yield f"{first} → {second}", Scores.load(first / TABLE), Scores.load(second / TABLE)
         return
     here, there = _variants(first), _variants(second)
     common = [name for name in here if name in there]
@@ -157,17 +156,7 @@ def pairs_of(first: Path, second: Path) -> Iterator[tuple[str, Scores, Scores]]:
             f"accepted: two runs of one system, or two folders with {TABLE}"
         )
     for name in common:
-        yield name, _scores(here[name]), _scores(there[name])
-
-
-def _scores(table: Path) -> Scores:
-    """The scores of a table, with the training recordings of the model beside it."""
-    scores, model = Scores.load(table), table.with_name("model.json")
-    try:
-        recordings = json.loads(model.read_text())["provenance"]["recordings"].split() if model.is_file() else ()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{model}: not a tinyscene model ({error!r}); accepted: one saved by it") from error
-    return replace(scores, training_recordings=frozenset(recordings))
+        yield name, Scores.load(here[name]), Scores.load(there[name])
 
 
 def _variants(run: Path) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from tinyscene.files import write_whole
 
 # Devices that the TAU sets recorded with; s1 to s6 are simulated from device a.
 REAL_DEVICES = ("a", "b", "c")
-_COLUMNS = ("filename", "start_s", "duration_s", "scene", "device", "city", "recording")
+_COLUMNS = ("filename", "start_s", "duration_s", "scene", "device", "city", "recording", "heard")
 
 
 @dataclass(frozen=True)
@@ -153,13 +153,16 @@ class Scores:
         }
 
     def save(self, path: Path) -> None:
-        """Write one row a clip: its facts, and the probability of every class."""
+        """Write one row a clip: its facts, whether it is from a training recording (empty where unknown), and the
+        probability of every class."""
+        known = self.training_recordings
+        heard = ["" if known is None else int(one in known) for one in self.clips.recording_hashes]
         with write_whole(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([*_COLUMNS, *(f"p_{scene}" for scene in self.clips.classes)])
-            for clip, row in zip(self.clips, self.probabilities, strict=True):
+            for clip, row, one in zip(self.clips, self.probabilities, heard, strict=True):
                 end = "" if clip.duration_s is None else clip.duration_s
-                facts = [clip.path, clip.start_s, end, clip.scene, clip.device, clip.city, clip.recording]
+                facts = [clip.path, clip.start_s, end, clip.scene, clip.device, clip.city, clip.recording, one]
                 # All digits, so that scores read back are equal to the last bit.
                 writer.writerow([*facts, *row.tolist()])
 
@@ -180,7 +183,11 @@ class Scores:
                 probabilities.append([float(row[f"p_{scene}"]) for scene in classes])
             except (TypeError, ValueError) as error:
                 raise InputError(f"{path}:{number}: {error}; accepted: predictions.csv from a run") from error
-        return Scores(Clips(path.parent.name, path.parent, classes, tuple(clips)), np.array(probabilities))
+        found = Clips(path.parent.name, path.parent, classes, tuple(clips))
+        hashes = zip(found.recording_hashes, rows, strict=True)
+        unknown = all(row["heard"] == "" for row in rows)
+        heard = None if unknown else frozenset(one for one, row in hashes if row["heard"] == "1")
+        return Scores(found, np.array(probabilities), training_recordings=heard)
 
 
 def _clip(row: dict[str, str]) -> Clip:

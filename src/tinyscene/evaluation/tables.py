@@ -121,7 +121,7 @@ def fold_table(facts: Sequence[Mapping[str, Any]], title: str) -> "Table":
         lines.append(
             {
                 "variant": fact["variant"],
-                "stage": fact["stage"],
+                "stage": fact["stage"] + ", *optimistic*" * fact["optimistic"],
                 "seeds": str(fact["seeds"]),
                 **folds,
                 "accuracy %": f"{100 * fact['accuracy']:.1f} ± {100 * fact['deviation']:.1f}",

@@ -1,6 +1,6 @@
 """Teachers: trained classifiers whose decisions others learn from."""
 
-import hashlib
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -16,7 +16,7 @@ from tinyscene.evaluation.evaluate import probabilities_of
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.provenance import Provenance
-from tinyscene.training.keys import key_of, weights_fingerprint
+from tinyscene.training.keys import key_of
 from tinyscene.training.run import Run
 
 _LEAST = 1e-9
@@ -60,10 +60,7 @@ class Teacher:
 
     def content(self) -> str:
         """Changes with any weight of any teacher; part of the key of a stored result."""
-        facts = [
-            weights_fingerprint(one) if isinstance(one, SceneClassifier) else _hash(one.path) for one in self.opened
-        ]
-        return hashlib.sha256("".join(facts).encode()).hexdigest()[:12]
+        return key_of([one if isinstance(one, SceneClassifier) else one.path.read_bytes() for one in self.opened])
 
     def targets(self, clips: Clips, run: Run) -> npt.NDArray[np.float32]:
         """(clips, classes): probabilities at the temperature, computed once and kept in the run's folder.
@@ -94,14 +91,17 @@ def _opened(model: str | Path | SceneClassifier | Artifact) -> SceneClassifier |
     return Artifact.load(model) if Path(model).suffix in FORMATS else SceneClassifier.load(model)
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _logits(teacher: SceneClassifier | Artifact, clips: Clips, run: Run) -> npt.NDArray[np.float64]:
     """Logarithms of probabilities, in the order of the clips' classes."""
     columns = _columns(teacher.classes, clips.classes)
-    _, probabilities = probabilities_of(teacher, clips, run)
+    if isinstance(teacher, SceneClassifier):
+        teacher = copy.deepcopy(teacher).to(run.fabric.device)
+    # The run keeps the student's features, for which the teacher's would have to go.
+    students, run.features = run.features, {}
+    try:
+        _, probabilities = probabilities_of(teacher, clips, run)
+    finally:
+        run.features = students
     found: npt.NDArray[np.float64] = np.log(np.maximum(probabilities[:, columns], _LEAST))
     return found
 

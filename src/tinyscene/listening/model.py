@@ -1,6 +1,7 @@
 """Listeners: exported files and saved models."""
 
 import hashlib
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 
@@ -27,8 +28,10 @@ def open_model(path: str | Path) -> Model:
     path = Path(path)
     if path.is_dir():
         classifier = SceneClassifier.load(path)
-        if classifier.precision == "float32":
-            classifier.network = laid_out(fold_batch_norm(classifier.network, classifier.short_example()))
+        # Of clips that may be too short for the network where their length is unknown.
+        with suppress(InputError):
+            if classifier.precision == "float32":
+                classifier.network = laid_out(fold_batch_norm(classifier.network, classifier.short_example()))
         return classifier
     if path.suffix in FORMATS:
         return Artifact.load(path, threads=1 if FORMATS[path.suffix].concurrent else 0)

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from fnmatch import fnmatchcase
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +25,18 @@ def foldable(trace: Trace) -> dict[str, str]:
     return {
         call.layer: maker.layer
         for call in calls
-        if isinstance(call.module, _BatchNorm)
+        if _is_norm(call.module)
         and call.module.running_mean is not None
         and (maker := makers.get(call.reads)) is not None
         and readers[call.reads] == 1
         and times[call.layer] == times[maker.layer] == 1
         and _folds_exactly(maker, call.module)
     }
+
+
+def _is_norm(module: nn.Module) -> TypeGuard[_BatchNorm]:
+    """A batch norm that computes nothing else."""
+    return isinstance(module, _BatchNorm) and type(module).forward is _BatchNorm.forward
 
 
 def _outputs_at(call: ModuleCall) -> int | None:
@@ -93,7 +99,7 @@ def fold_batch_norm(network: nn.Module, example: Tensor, keep: tuple[str, ...] =
     folded = copy.deepcopy(network)
     pairs = {norm: into for norm, into in foldable(trace_forward(network, example)).items() if not inside(into, keep)}
     for path, module in network.named_modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is not None and not inside(path, keep):
+        if _is_norm(module) and module.running_mean is not None and not inside(path, keep):
             if path in pairs:
                 _fold(folded.get_submodule(pairs[path]), module)
             folded.set_submodule(path, nn.Identity() if path in pairs else Affine(module))

@@ -45,6 +45,7 @@ class Line:
             "stage": self.stage,
             "seeds": len(self.scores),
             "clips": len(next(iter(self.scores.values())).clips),
+            "optimistic": any(one.optimistic for one in self.scores.values()),
             **{f"fold_{fold}": mean(some) for fold, some in self.accuracies.items()},
             "accuracy": mean(one.accuracy for one in self.scores.values()),
             "deviation": stdev(every) if len(every) > 1 else 0.0,
@@ -116,7 +117,9 @@ def cross_validate(
 def over_folds(folds: Mapping[str, Clips], run: Run, each: Callable[[Clips, Run], Sequence[Row]]) -> CrossValidation:
     """`each` on every fold, whose folder is below the run's, and a table of all. Errors as of `cross_validate`."""
     tested: dict[tuple[str, float], str] = {}
+    first = next(iter(folds.values()))
     for fold, clips in folds.items():
+        clips.require_classes(first.classes)
         for clip in clips.test:
             if (other := tested.setdefault((clip.path, clip.start_s), fold)) != fold:
                 raise InputError(
@@ -128,18 +131,18 @@ def over_folds(folds: Mapping[str, Clips], run: Run, each: Callable[[Clips, Run]
         say(f"fold {fold}, {number} of {len(folds)}", quiet=run.quiet)
         rows[fold] = each(clips, replace(run, folder=folder / f"fold-{fold}", features={}))
     found = CrossValidation(rows)
-    found.save(folder)
+    if run.fabric.is_global_zero:
+        found.save(folder)
     return found
 
 
 def _pooled(scores: Sequence[Scores]) -> Scores:
-    """Of the test clips of all folds together; no classifier was trained on those that it scored, or each is marked."""
+    """Of the test clips of all folds together, each heard in training or not by the classifier of its fold."""
     rows = tuple(clip for one in scores for clip in one.clips)
-    known = [one.training_recordings for one in scores if one.optimistic and one.training_recordings is not None]
-    recordings = frozenset[str]().union(*known)
+    known = [(one.training_recordings or frozenset()).intersection(one.clips.recording_hashes) for one in scores]
     return Scores(
         replace(scores[0].clips, rows=rows),
         np.concatenate([one.probabilities for one in scores]),
         tuple(dict.fromkeys(device for one in scores for device in one.training_devices)),
-        recordings,
+        frozenset[str]().union(*known),
     )

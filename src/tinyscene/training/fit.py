@@ -106,7 +106,7 @@ class Fit(FitSettings, Stage):
                 f"{shortest_frames(classifier.network)} frames for this network"
             )
         # Unusable features, and outputs other than logits, are refused before anything is computed.
-        classifier.eval().classify(classifier.example(length / classifier.sample_rate))
+        classifier.eval().classify(classifier.example(length / classifier.sample_rate)[..., :frames])
         kept = None if on_clips or on_waveforms else features_of_clips(classifier, waveforms, run, "train", length)
         if isinstance(kept, list):
             fit_standardization(classifier, waveforms, run, kept)
@@ -121,7 +121,7 @@ class Fit(FitSettings, Stage):
     def _check(self, classifier: SceneClassifier, clips: Clips) -> None:
         clips.require_classes(classifier.classes)
         # A teacher knows the classes of clips without a label.
-        clips.train.require(*(("train",) if self.teacher is None else ()))
+        clips.train.require(*(("train",) if self.teacher is None or not len(clips.train) else ()))
         if self.early_stopping:
             clips.require_validation("Fit(early_stopping=...)")
         classifier.require_float("Fit")

@@ -16,6 +16,7 @@ from tinyscene.errors import InputError
 from tinyscene.metrics import accuracy, log_loss
 from tinyscene.models import masks
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.fake_quantize import ActivationQuantize
 from tinyscene.progress import Advance, bar, say
 from tinyscene.training.batches import BATCH, DROPOUT, AugmentedClips, Plan, batches_of_waveforms, logits_of
 from tinyscene.training.checkpoint import Checkpoint, Progress
@@ -162,8 +163,6 @@ def train(
             if fabric.is_global_zero:
                 checkpoint.save(classifier, optimizer, averaged, progress)
     classifier.load_state_dict(checkpoint.best_weights or found.state_dict())
-    # An average still holds what a mask removed last.
-    masks.apply(masks.removed(network))
     classifier.load_state_dict(fabric.broadcast(classifier.state_dict()))
     run.history[:] = progress.history
 
@@ -210,6 +209,8 @@ def _epoch(training: _Training, plan: Plan, progress: Progress, advance: Advance
             )
         total, seen = total + value * len(members), seen + len(members)
         advance(note)
+    if averaged is not None:
+        _settle(averaged)
     return {"epoch": epoch, "lr": lr, "train_loss": total / seen, **metrics}
 
 
@@ -218,7 +219,7 @@ def _targets(fit: FitSettings, clips: Clips, run: Run) -> Tensor:
     if fit.teacher is None:
         return torch.eye(len(clips.classes))[clips.labels]
     taught = torch.from_numpy(fit.teacher.targets(clips, run))
-    # A clip without a label has only zeros, and so no share in the loss of labels.
+    # A clip without a label has only zeros.
     known = [[float(clip.scene == name) for name in clips.classes] for clip in clips]
     return torch.cat([torch.tensor(known), taught], 1)
 
@@ -235,6 +236,14 @@ def _averaged(classifier: SceneClassifier, decay: float) -> AveragedModel:
                 kept.copy_(new)
 
     return AveragedModel(classifier, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
+
+
+def _settle(averaged: AveragedModel) -> None:
+    """Zero what masks removed since, and take the scales of the averaged ranges."""
+    masks.apply(masks.removed(averaged))
+    for module in averaged.modules():
+        if isinstance(module, ActivationQuantize):
+            module.set_range(module.low, module.high)
 
 
 def _judge(

@@ -122,7 +122,11 @@ class FitSettings:
         known, taught = targets[:, : logits.shape[1]], targets[:, logits.shape[1] :]
         temperature, weight = self.teacher.temperature, self.teacher.weight
         soft = temperature**2 * F.cross_entropy(logits / temperature, taught)
-        return weight * soft + (1 - weight) * self.loss(logits, known)
+        labelled = known.sum(1) > 0
+        if not labelled.any():
+            return weight * soft
+        hard = labelled.float().mean() * self.loss(logits[labelled], known[labelled])
+        return weight * soft + (1 - weight) * hard
 
 
 def _refuse_kind(fit: FitSettings, name: str, given: object, method: str, accepted: str) -> None:
