@@ -15,6 +15,7 @@ from tinyscene import augment, compression, training
 from tinyscene.augment import (
     Crop,
     DeviceImpulseResponse,
+    Excerpt,
     FreqMixStyle,
     Gain,
     Mixup,
@@ -56,6 +57,7 @@ VALUES = (
     Mixup(),
     SpecAugment(),
     FreqMixStyle(),
+    Excerpt(0.5),
     Cosine(),
     Linear(),
     Step(2),
@@ -141,7 +143,7 @@ def test_an_augmentation_of_clips_is_refused_or_runs(kind, values, seed):
 
 @settings(max_examples=300, deadline=None)
 @given(
-    kind=st.sampled_from([Mixup, SpecAugment, FreqMixStyle, TimeRoll]),
+    kind=st.sampled_from([Mixup, SpecAugment, FreqMixStyle, TimeRoll, Excerpt]),
     values=st.tuples(anything, anything),
     seed=st.integers(0, 9),
 )
@@ -152,7 +154,7 @@ def test_an_augmentation_of_batches_is_refused_or_runs(kind, values, seed):
         return
     batch, targets = torch.randn(4, 1, 6, 9), torch.eye(4)
     mixed, mixed_targets = augmentation(batch, targets, np.random.default_rng(seed))
-    assert mixed.shape == batch.shape
+    assert mixed.shape == (*batch.shape[:3], augmentation.frames(9) if kind is Excerpt else 9)
     assert mixed.isfinite().all()
     torch.testing.assert_close(mixed_targets.sum(1), torch.ones(4))
 

@@ -228,7 +228,7 @@ def test_further_columns(listed, tmp_path, sound):
     path = listed("filename,label,start_s,duration_s,device,city,recording", recordings)
     clip = load_csv(path).rows[3]
     assert clip[:2] == ("long.wav", "park")
-    assert clip[3:] == (3.0, 1.5, "s1", "lyon", "r3", "list.csv:5")
+    assert clip[3:] == (3.0, 1.5, "s1", "lyon", "r3", "list.csv:5", "")
 
 
 def test_classes_give_the_order(listed):

@@ -415,8 +415,8 @@ from tinyscene.training.checkpoint import Checkpoint
 torch.set_num_threads(1)  # as the tests' own process, which goes on
 saves, save = [], Checkpoint.save
 
-def killing(self, network, optimizer, progress):
-    save(self, network, optimizer, progress)
+def killing(self, network, optimizer, averaged, progress):
+    save(self, network, optimizer, averaged, progress)
     saves.append(progress.epoch)
     # Three epochs of the first fit, then the second epoch of the second.
     if len(saves) == 5:
@@ -437,8 +437,10 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (folder / "scorecard.csv").exists()
 
-    def counted(self: Checkpoint, network: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
-        save(self, network, optimizer, progress)
+    def counted(
+        self: Checkpoint, network: nn.Module, optimizer: Optimizer, averaged: nn.Module | None, progress: Progress
+    ) -> None:
+        save(self, network, optimizer, averaged, progress)
         saves.append(progress.epoch)
 
     monkeypatch.setattr(Checkpoint, "save", counted)

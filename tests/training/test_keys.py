@@ -16,11 +16,12 @@ from tinyscene.augment import Crop, Mixup, Noise
 from tinyscene.compression import FilterPruning, ReplaceDense, geometric_median, l1_norm
 from tinyscene.data import decode
 from tinyscene.errors import InputError
+from tinyscene.evaluation import Teacher
 from tinyscene.training import SGD, Adam, Cosine, CrossEntropy, EarlyStopping, Fit, Run, Step
 from tinyscene.training.batches import features_of_clips
 from tinyscene.training.keys import describe, key_of, weights_fingerprint
 
-FIT = Fit()
+FIT, TAUGHT = Fit(), scene_training.build()
 CHANGES = {
     "epochs": (99, 101),
     "batch_size": (31, 64),
@@ -28,6 +29,8 @@ CHANGES = {
     "schedule": (Cosine(), Cosine(1.0), Cosine(final=0.1), Step(3), Step(3, 0.5)),
     "loss": (CrossEntropy(0.1),),
     "augment": ((Noise(),), (Noise(5.0),), (Crop(1.0),), (Noise(), Crop(1.0)), (Crop(1.0), Noise()), (Mixup(),)),
+    "teacher": (Teacher((TAUGHT,)), Teacher((TAUGHT,), temperature=3), Teacher((TAUGHT,), weight=0.5)),
+    "average": (0.9, 0.99),
     "early_stopping": (EarlyStopping(), EarlyStopping("accuracy"), EarlyStopping(patience=7)),
     # Any file: its content is part of the key.
     "init": (__file__, scene_training.__file__),
