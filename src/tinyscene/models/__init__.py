@@ -8,6 +8,7 @@ from tinyscene.models.menu import create_classifier, create_frontend
 from tinyscene.models.moments_linear import MomentsLinear
 from tinyscene.models.network import Network
 from tinyscene.models.pham_cnn import PhamCNN
+from tinyscene.models.plain_cnn import PlainCNN
 from tinyscene.models.registry import NETWORKS, create_model, list_models, register_network
 from tinyscene.models.se_resnet import SEResNet
 from tinyscene.models.tandem import Tandem
@@ -22,6 +23,7 @@ __all__ = [
     "MomentsLinear",
     "Network",
     "PhamCNN",
+    "PlainCNN",
     "SEResNet",
     "Tandem",
     "create_classifier",

@@ -19,6 +19,7 @@ from tinyscene.models.cp_mobile import CPMobile
 from tinyscene.models.dcase_baseline import Baseline2020, Baseline2021
 from tinyscene.models.moments_linear import MomentsLinear
 from tinyscene.models.pham_cnn import PhamCNN
+from tinyscene.models.plain_cnn import PlainCNN
 from tinyscene.models.registry import create_model, entry, register_network
 from tinyscene.models.se_resnet import SEResNet
 from tinyscene.models.tandem import Tandem
@@ -74,6 +75,11 @@ register_network(
         channel=0,
     ),
     standardized=False,
+)
+register_network(
+    "plain_cnn",
+    PlainCNN,
+    frontend=partial(LogMel, sample_rate=32_000, n_fft=2048, hop_length=640, n_mels=64, floor=1e-5),
 )
 register_network(
     "se_resnet",
