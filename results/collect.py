@@ -1,6 +1,7 @@
 """Add run folders to results/, and rewrite RESULTS.md: python results/collect.py RUN...
 
-Each run becomes SYSTEM-DATASET.csv, one row for each stage, with its command, commit, seed and machine. The files'
+Each run becomes SYSTEM-DATASET.csv, one row for each stage, with its command, commit, seed and machine; a
+cross-validation folds-SYSTEM-DATASET.csv. The files'
 table, artifacts-DATASET.csv, comes from artifacts.py, that of int8's ranges from int8_ranges.py.
 """
 
@@ -32,6 +33,55 @@ def take(run: Path) -> None:
         writer = csv.DictWriter(file, [*rows[0], *PROVENANCE])
         writer.writeheader()
         writer.writerows({**row, **provenance} for row in rows)
+
+
+def take_folds(run: Path) -> None:
+    """Copy the table of a cross-validation, with costs from the first fold and the origin of all its runs."""
+    receipts = [json.loads(path.read_text()) for path in sorted(run.glob("fold-*/receipt.json"))]
+    commits = {receipt["commit"] for receipt in receipts}
+    if len(commits) != 1 or not all(commits) or any(commit.endswith("+changes") for commit in commits):
+        sys.exit(f"{run}: commits {', '.join(commits)}; accepted: one committed state for all folds")
+    with (run / "folds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with next(iter(sorted(run.glob("fold-*/scorecard.csv")))).open(newline="") as file:
+        costs = {(row["variant"], row["stage"]): row for row in csv.DictReader(file)}
+    some = next(iter(costs.values()))
+    origin = {name: receipts[0][name] for name in ("command", "commit", "machine", "finished")}
+    origin |= {"torch": receipts[0]["versions"]["torch"], "minutes": round(sum(one["minutes"] for one in receipts), 1)}
+    for row in rows:
+        cost = costs[row["variant"], row["stage"]]
+        row |= {name: cost[name] for name in ("bytes", "convention", "macs", "file_bytes")}
+        row |= {"system": some["system"], "dataset": some["dataset"], **origin}
+    with (HERE / f"folds-{some['system']}-{some['dataset']}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0]])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def folds_table(path: Path) -> list[str]:
+    """A cross-validation: means over seeds by fold, and over all."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    first = rows[0]
+    folds = [name for name in first if name.startswith("fold_")]
+    table_rows = [
+        {
+            "variant": row["variant"],
+            "stage": row["stage"],
+            "seeds": row["seeds"],
+            **{name.replace("_", " ") + " %": f"{100 * float(row[name]):.1f}" for name in folds},
+            "accuracy %": f"{100 * float(row['accuracy']):.2f} ± {100 * float(row['deviation']):.2f}",
+            "log loss": f"{float(row['log_loss']):.3f}",
+            "ECE": f"{float(row['ece']):.3f}",
+            "kB": f"{int(row['bytes']) / 1000:.2f} ({row['convention']})",
+            "MMACs of 1 s": f"{int(row['macs']) / 1e6:.2f}",
+        }
+        for row in rows
+    ]
+    lines = [f"## Cross-validation: {first['system']} on {first['dataset']}, {first['clips']} test clips", ""]
+    facts = f"`{first['command']}`; commit {first['commit']}, {first['machine']}, torch {first['torch']}, "
+    facts += f"{first['minutes']} min, {first['finished'][:10]}; ± is the deviation over folds and seeds."
+    return [*lines, *markdown(table_rows), "", facts, ""]
 
 
 def table(path: Path) -> list[str]:
@@ -225,13 +275,13 @@ def speed_table(path: Path) -> list[str]:
     return [f"## Speed: {path.stem.partition('-')[2]}", "", *markdown(shown), "", facts, ""]
 
 
-TABLES = {"artifacts": artifact_table, "int8_ranges": ranges_table, "speed": speed_table}
+TABLES = {"artifacts": artifact_table, "folds": folds_table, "int8_ranges": ranges_table, "speed": speed_table}
 
 
 def main() -> None:
     """Add the named runs, then write RESULTS.md from all tables."""
     for run in sys.argv[1:]:
-        take(Path(run))
+        (take_folds if Path(run, "folds.csv").is_file() else take)(Path(run))
     lines = ["# Results", "", (HERE / "intro.md").read_text().strip(), ""]
     for path in sorted(HERE.glob("*.csv")):
         lines += TABLES.get(path.stem.split("-")[0], table)(path)
