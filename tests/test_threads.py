@@ -101,7 +101,7 @@ def test_an_error_of_a_job_is_raised_in_its_turn_and_the_jobs_after_it_are_dropp
 
 
 @pytest.mark.parametrize(
-    ("given", "spins"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")]
+    ("given", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")]
 )
 def test_threads_that_wait_spin_briefly_unless_the_user_says_otherwise(given, spins):
     code = "import os, sys, tinyscene; print(os.environ.get('GOMP_SPINCOUNT', ''), 'torch' in sys.modules)"

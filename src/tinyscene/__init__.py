@@ -13,7 +13,7 @@ from tinyscene.allocator import has_little_memory
 if "OMP_WAIT_POLICY" not in os.environ:
     # Read when PyTorch is imported. Its threads spin while they wait for each other, by default so long that two
     # trainings on the same cores take several times as long as one (benchmarks/busy.py).
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 if has_little_memory():
     # PyTorch's large pages, also read when it is imported.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
