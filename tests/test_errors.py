@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tinyscene import augment, compression, training
 from tinyscene.augment import (
+    BetweenClass,
     Crop,
     DeviceImpulseResponse,
     Excerpt,
@@ -58,6 +59,7 @@ VALUES = (
     SpecAugment(),
     FreqMixStyle(),
     Excerpt(0.5),
+    BetweenClass(),
     Cosine(),
     Linear(),
     Step(2),

@@ -10,6 +10,7 @@ from . import rules as rules
 from . import submission as submission
 from . import systems as systems
 from . import training as training
+from .augment import BetweenClass as BetweenClass
 from .augment import Crop as Crop
 from .augment import DeviceImpulseResponse as DeviceImpulseResponse
 from .augment import Excerpt as Excerpt

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from tinyscene.augment import Excerpt, FreqMixStyle, Mixup, SpecAugment, TimeRoll
+from tinyscene.augment import BetweenClass, Excerpt, FreqMixStyle, Mixup, SpecAugment, TimeRoll
 
 TARGETS = torch.eye(3)[[0, 1, 2, 2, 1, 0, 1, 2]]
 
@@ -168,3 +168,22 @@ def test_a_whole_excerpt_is_the_clip() -> None:
         assert taken.shape == batch.shape
     torch.testing.assert_close(Excerpt(1.0)(batch, TARGETS[:3], np.random.default_rng(0))[0], batch)
     assert Excerpt(0.01)(batch, TARGETS[:3], np.random.default_rng(0))[0].shape == (3, 1, 4, 1)
+
+
+def test_two_sounds_are_heard_in_the_ratio_of_their_targets() -> None:
+    """At levels 40 dB apart: each tone's level in the mixture is its share of the target times the other's."""
+    time = torch.arange(8000) / 8000
+    loud, soft = torch.sin(2 * np.pi * 440 * time), 0.01 * torch.sin(2 * np.pi * 1000 * time)
+    batch, labels = torch.stack([loud, soft] * 10), torch.eye(2).repeat(10, 1)
+    mixed, targets = BetweenClass()(batch, labels, np.random.default_rng(0))
+    spectra = torch.fft.rfft(mixed).abs()
+    heard = torch.stack([spectra[:, 440], spectra[:, 1000]], 1)
+    two = (targets > 1e-3).all(1)
+    assert two.sum() >= 5
+    torch.testing.assert_close((heard / heard.sum(1, keepdim=True))[two], targets[two], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(targets.sum(1), torch.ones(20))
+
+
+def test_silence_is_mixed_into_something_finite() -> None:
+    mixed, _ = BetweenClass(0.1)(torch.zeros(8, 100), TARGETS, np.random.default_rng(0))
+    assert torch.equal(mixed, torch.zeros(8, 100))

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from tinyscene.audio import Waveform
-from tinyscene.augment.batch import Excerpt, FreqMixStyle, Mixup, SpecAugment, TimeRoll
+from tinyscene.augment.batch import BetweenClass, Excerpt, FreqMixStyle, Mixup, SpecAugment, TimeRoll
 from tinyscene.augment.waveform import Crop, DeviceImpulseResponse, Gain, Noise, Speed
 
 
@@ -38,6 +38,7 @@ Augmentation = OnClip | OnBatch
 
 __all__ = [
     "Augmentation",
+    "BetweenClass",
     "Crop",
     "DeviceImpulseResponse",
     "Excerpt",

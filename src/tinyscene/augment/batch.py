@@ -132,6 +132,31 @@ class Mixup:
 
 
 @dataclass(frozen=True)
+class BetweenClass:
+    """Mix every waveform with another one so that both are heard in the ratio of their targets (Tokozume, Ushiku and
+    Harada, ICLR 2018, equations 2 and 3).
+
+    The ratio is drawn from Beta(alpha, alpha), which at 1 is the paper's uniform distribution. Levels are root mean
+    squares, where the paper has the loudest A-weighted frame; below -60 dB they count as that.
+    """
+
+    alpha: float = 1.0
+    domain: ClassVar[str] = "waveforms"
+
+    def __post_init__(self) -> None:
+        check(self, alpha=Numbers(above=0))
+
+    def __call__(self, waveforms: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """(batch, samples), (batch, classes) -> the same shapes"""
+        ratio = torch.from_numpy(rng.beta(self.alpha, self.alpha, (len(waveforms), 1))).to(waveforms)
+        other = torch.from_numpy(rng.permutation(len(waveforms))).to(waveforms.device)
+        level = waveforms.square().mean(1, keepdim=True).sqrt().clamp_min(1e-3)
+        share = ratio * level[other] / (ratio * level[other] + (1 - ratio) * level)
+        mixed = (share * waveforms + (1 - share) * waveforms[other]) / (share.square() + (1 - share).square()).sqrt()
+        return mixed, ratio * targets + (1 - ratio) * targets[other]
+
+
+@dataclass(frozen=True)
 class TimeRoll:
     """A circular shift of every clip by at most `fraction` of it, either way.
 
