@@ -78,7 +78,8 @@ def folds_table(path: Path) -> list[str]:
         }
         for row in rows
     ]
-    lines = [f"## Cross-validation: {first['system']} on {first['dataset']}, {first['clips']} test clips", ""]
+    title = path.stem.removeprefix("folds-").replace("_", " ").replace("-", " on ")
+    lines = [f"## Cross-validation: {title}, {first['clips']} test clips", ""]
     facts = f"`{first['command']}`; commit {first['commit']}, {first['machine']}, torch {first['torch']}, "
     facts += f"{first['minutes']} min, {first['finished'][:10]}; ± is the deviation over folds and seeds."
     return [*lines, *markdown(table_rows), "", facts, ""]
