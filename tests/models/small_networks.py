@@ -16,6 +16,7 @@ SIZES = {
     "cp_mobile": {"base_channels": 8},
     "moments_linear": {"bands": 40},
     "pham_cnn": {"channels": (8, 16, 16, 32)},
+    "plain_cnn": {"width": 6},
     "se_resnet": {"channels": (8, 16)},
     "tandem": {"bands": 32, "width": 1},
 }
