@@ -161,7 +161,11 @@ def test_twins_in_other_formats_are_told_by_their_samples(clips, folder):
 
 
 @pytest.mark.parametrize(
-    "spoil", ["shard cut", "shard empty", "shard gone", "shard short", "index cut", "index gone", "memo cut"]
+    "spoil",
+    [
+        *("shard cut", "shard empty", "shard gone", "shard short", "shard long", "shard flipped"),
+        *("index cut", "index gone", "memo cut"),
+    ],
 )
 def test_what_is_half_written_is_not_trusted(clips, folder, spoil):
     expected = [np.array(waveform) for waveform in decode(clips, RATE, folder=folder)]
@@ -174,6 +178,10 @@ def test_what_is_half_written_is_not_trusted(clips, folder, spoil):
         path.unlink()
     elif how == "short":
         np.save(path, np.load(path)[:-1])
+    elif how == "long":
+        np.save(path, np.append(np.load(path), np.float32(0)))
+    elif how == "flipped":  # in its header
+        path.write_bytes(whole.replace(b"<f4", b"<i4", 1))
     else:
         path.write_bytes(whole[: len(whole) // 2 if how == "cut" else 0])
     for waveform, right in zip(decode(clips, RATE, folder=folder), expected, strict=True):
