@@ -81,6 +81,13 @@ def test_arguments_rebuild_a_network_through_json(name):
     torch.testing.assert_close(twin(features), network(features))
 
 
+def test_the_plain_cnn_names_the_bands_that_it_needs():
+    network = create_model("plain_cnn", width=2)
+    assert network(torch.randn(2, 1, 16, 8)).shape == (2, 10)
+    with pytest.raises(InputError, match="PlainCNN was given 15 bands; accepted: at least 16"):
+        network(torch.randn(2, 1, 15, 8))
+
+
 def test_the_last_pooling_takes_every_frame_and_drops_odd_bands():
     features = torch.randn(2, 3, 9, 17)
     pooled = Baseline2021().pool2(features)

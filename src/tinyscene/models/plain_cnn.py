@@ -2,11 +2,13 @@
 
 from torch import Tensor, nn
 
+from tinyscene.errors import InputError
 from tinyscene.models.blocks import conv_bn
 from tinyscene.models.network import Locality, Network
 
 # Channels of the stages, in multiples of the width.
 STAGES = (1, 2, 3, 4)
+FEWEST_BANDS = 16
 
 
 class PlainCNN(Network):
@@ -43,6 +45,8 @@ class PlainCNN(Network):
 
     def local(self, features: Tensor) -> Tensor:
         """(batch, 1, bands, frames) -> (batch, 4 x width, bands / 16, frames / 8), rounded down"""
+        if features.shape[2] < FEWEST_BANDS:
+            raise InputError(f"PlainCNN was given {features.shape[2]} bands; accepted: at least {FEWEST_BANDS}")
         mapped: Tensor = self.stages(self.stem(features))
         return mapped
 
