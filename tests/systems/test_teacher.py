@@ -161,5 +161,7 @@ def test_wrong_teachers_are_refused(teacher: SceneClassifier) -> None:
         Fit(teacher=teacher)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least one"):
         Teacher(())
+    with pytest.raises(InputError, match="nowhere: no such file or folder"):
+        key_of(Fit(teacher=Teacher(("nowhere",))))
     with pytest.raises(InputError, match="temperature"):
         Teacher((teacher,), temperature=0)

@@ -54,7 +54,7 @@ class Quantize(Stage):
             InputError: a test clip is among the clips, there is no training clip or one is too short, or the
                 classifier is untrained or its weights are not float32.
         """
-        clips.train.require(*(("train",) if self.fit is None or self.fit.teacher is None else ()))
+        (self.fit or Fit()).require_train(clips)
         if self.fit is not None and not classifier.standardize.fitted:
             # Ranges would be of features that `fit` then standardizes.
             raise InputError("Quantize(fit=...) was given an untrained classifier; accepted: one that a Fit trained")

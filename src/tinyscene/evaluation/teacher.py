@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyscene.data import Clips, decode
-from tinyscene.deployment import FORMATS, Artifact
+from tinyscene.deployment import Artifact
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.evaluation.evaluate import probabilities_of
 from tinyscene.files import write_whole
+from tinyscene.listening import open_model
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.provenance import Provenance
 from tinyscene.training.keys import key_of
@@ -50,7 +51,7 @@ class Teacher:
     @cached_property
     def opened(self) -> tuple[SceneClassifier | Artifact, ...]:
         """The models."""
-        return tuple(map(_opened, self.models))
+        return tuple(open_model(one) if isinstance(one, str | Path) else one for one in self.models)
 
     @property
     def provenance(self) -> Provenance:
@@ -83,12 +84,6 @@ class Teacher:
         shares: npt.NDArray[np.float32] = np.exp(scaled - scaled.max(1, keepdims=True)).astype(np.float32)
         shares /= shares.sum(1, keepdims=True)
         return shares
-
-
-def _opened(model: str | Path | SceneClassifier | Artifact) -> SceneClassifier | Artifact:
-    if not isinstance(model, str | Path):
-        return model
-    return Artifact.load(model) if Path(model).suffix in FORMATS else SceneClassifier.load(model)
 
 
 def _logits(teacher: SceneClassifier | Artifact, clips: Clips, run: Run) -> npt.NDArray[np.float64]:

@@ -120,8 +120,7 @@ class Fit(FitSettings, Stage):
 
     def _check(self, classifier: SceneClassifier, clips: Clips) -> None:
         clips.require_classes(classifier.classes)
-        # A teacher knows the classes of clips without a label.
-        clips.train.require(*(("train",) if self.teacher is None or not len(clips.train) else ()))
+        self.require_train(clips)
         if self.early_stopping:
             clips.require_validation("Fit(early_stopping=...)")
         classifier.require_float("Fit")

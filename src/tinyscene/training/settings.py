@@ -115,6 +115,11 @@ class FitSettings:
                 f"Fit(epochs={self.epochs}, schedule={self.schedule}); accepted: a warm-up of fewer epochs"
             )
 
+    def require_train(self, clips: Clips) -> None:
+        """Raise InputError unless every class has a training clip; with a teacher, one of any or no label will do."""
+        taught = self.teacher is not None and len(clips.train)
+        clips.train.require(*(() if taught else ("train",)))
+
     def objective(self, logits: Tensor, targets: Tensor) -> Tensor:
         """(batch, classes), (batch, classes) -> (); with a teacher, its probabilities follow in the targets' rows."""
         if self.teacher is None:
