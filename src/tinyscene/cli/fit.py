@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from tinyscene.cli.options import (
     show_folds,
     with_recordings,
 )
+
+if TYPE_CHECKING:
+    from tinyscene.systems.fit_under import Found
 
 
 @with_recordings
@@ -81,6 +84,11 @@ def fit(
             show_folds(over_folds(several, run, winner), title, folder, json_file)
             return
         found = fit_under(clips, budget, run, **how)
+    _show_found(found, folder, json_file)
+
+
+def _show_found(found: "Found", folder: Path, json_file: str | None) -> None:
+    """The winner's scores and verdict, and what to type next."""
     row = found.row
     tried = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
     show(
