@@ -1,7 +1,7 @@
 """Make the C library's allocator keep freed memory.
 
 glibc returns large blocks to the kernel at once and asks for them again a moment later, every page to be cleared
-first: up to two thirds of the time of training on a CPU. Kept blocks of hundreds of MB leave gaps, so that memory may
+first: half of the time of training on a CPU. Kept blocks of hundreds of MB leave gaps, so that memory may
 double: a machine with little of it returns those beyond 32 MB, in large pages, which are cleared faster
 (results/speed-allocator.csv).
 """

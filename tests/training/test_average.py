@@ -35,7 +35,7 @@ def test_it_is_the_average_of_all_steps(small_clips, new_run):
             assert not torch.equal(tensor, steps[-1][name])
 
 
-def test_validation_and_the_kept_epoch_are_of_the_average(small_clips, new_run):
+def test_validation_is_of_the_average(small_clips, new_run):
     clips, fit = small_clips.development, Fit(epochs=4, batch_size=8, optimizer=Adam(3e-2), average=0.95)
     run, plain = new_run("averaged"), new_run("plain")
     fit(build(), clips, run)

@@ -61,7 +61,7 @@ def options(
 
 def main() -> None:
     """Run a command; wrong input gives one sentence and status 2."""
-    # Nearly everything lives as long as the command, and PyTorch is half a million objects to look through.
+    # Nearly everything lives as long as the command, and PyTorch's objects are many to look through again and again.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
     try:
