@@ -218,7 +218,10 @@ def test_reproduce(tinyscene: Callable[..., Said], data: Path, tmp_path: Path) -
     for row in found["rows"]:
         assert set(row) >= {*ROW, "accuracy", "log_loss", "ece", "by_device", "by_city", "seed"}
     slip = json.loads((tmp_path / "run" / "receipt.json").read_text())
-    assert slip["settings"] == {"epochs_scale": 0.01, "set": ["pruned.stages.0.epochs=2"]}
+    settings = {"epochs_scale": 0.01, "set": ["pruned.stages.0.epochs=2"], "train_on_all": False}
+    assert slip["settings"] == settings
+    guard = slip["guard"]
+    assert guard["test_recordings"] > guard["test_recordings_learned_from"] == 0
     assert str(data.parent) not in slip["command"]
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert [stage.get("epochs") for stage in recipe["variants"]["pruned"]] == [2, None, 1, None]
@@ -370,7 +373,7 @@ def wrong(said: Said) -> str:
 @pytest.mark.parametrize(
     ("typed", "named"),
     [
-        (("list", "models"), ["systems, networks, rules, datasets"]),
+        (("list", "recipes"), ["systems, networks, models, rules, datasets"]),
         (("show", "singh2020"), ["'singh2020'", "singh2021"]),
         (("count", "singh2020"), ["'singh2020'", "singh2021", "cp_mobile", "model"]),
         (("count", "gone.py"), ["'gone.py'", "singh2021"]),

@@ -80,10 +80,12 @@ def _openers(
     from tinyscene.deployment import Artifact, export
     from tinyscene.deployment.bench import FORMS, Open
     from tinyscene.models.classifier import SceneClassifier
+    from tinyscene.models.pretrained import located
 
     openers, faults = dict[str, Open](), dict[str, str]()
-    for number, given in enumerate(files):
-        openers[str(given)] = Open(given, clip_s)
+    for number, model in enumerate(files):
+        given = located(model)
+        openers[str(model)] = Open(given, clip_s)
         if not given.is_dir():
             Artifact.load(given)
             continue

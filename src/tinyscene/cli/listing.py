@@ -39,6 +39,13 @@ def networks() -> RenderableType:
     return table("networks", rows)
 
 
+def models() -> RenderableType:
+    """Trained models that come with the package."""
+    from tinyscene.models import pretrained
+
+    return table("models", [{"name": name, "description": pretrained.summary(name)} for name in pretrained.names()])
+
+
 def rules() -> RenderableType:
     """Challenge editions with their limits."""
     from tinyscene.rules import RULES
@@ -212,4 +219,4 @@ def _signed(difference: "Difference", factor: float, decimals: int) -> str:
     return text + (" *" if difference.significant else "  ")
 
 
-KINDS = {"systems": systems, "networks": networks, "rules": rules, "datasets": datasets}
+KINDS = {"systems": systems, "networks": networks, "models": models, "rules": rules, "datasets": datasets}

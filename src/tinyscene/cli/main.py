@@ -77,9 +77,9 @@ def main() -> None:
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="systems, networks, rules or datasets [default: all].")] = "",
+    what: Annotated[str, typer.Argument(help="systems, networks, models, rules or datasets [default: all].")] = "",
 ) -> None:
-    """List systems, networks, rules and data sets."""
+    """List systems, networks, models that come with the package, rules and data sets."""
     from tinyscene.cli import listing
 
     if what and what not in listing.KINDS:
@@ -159,6 +159,9 @@ def reproduce(
     devices: Annotated[int, typer.Option(min=1, help="Number of devices; several train by DDP.")] = 1,
     precision: Precise = "32-true",
     folds: Folds = None,
+    train_on_all: Annotated[
+        bool, typer.Option("--train-on-all", help="Train on the validation part too: nothing is monitored then.")
+    ] = False,
     json_file: Json = None,
 ) -> None:
     """Run a report's system on recordings: train, compress, count and evaluate every stage of every variant.
@@ -175,11 +178,14 @@ def reproduce(
     built = next(iter(file.variants.values())).build(("a", "b"))
     several = recordings.folds(built, folds) if folds else {}
     clips = next(iter(several.values())) if several else recordings.load(built)
+    if train_on_all:
+        several = {fold: some.with_validation_as("train") for fold, some in several.items()}
+        clips = clips.with_validation_as("train")
     folder = run_folder(out, f"{file.name}-folds" if several else file.name, clips)
     run = Run(0, folder, workers, accelerator, devices, precision)  # type: ignore[arg-type]  # checked by Run
     how: Any = {
         "seeds": whole_numbers("--seeds", seeds, at_least=0),
-        "settings": {"epochs_scale": epochs_scale, "set": set_ or []},
+        "settings": {"epochs_scale": epochs_scale, "set": set_ or [], "train_on_all": train_on_all},
     }
     with resumable("the last epoch"):
         if several:
@@ -212,9 +218,10 @@ def evaluate(
     import tinyscene as ts
     from tinyscene.cli import listing
     from tinyscene.deployment import FORMATS
+    from tinyscene.models.pretrained import located
 
     scored, plain, shown = [], [], []
-    for model in models:
+    for model in map(located, models):
         found = ts.Artifact.load(model) if model.suffix in FORMATS else ts.SceneClassifier.load(model)
         scores = ts.evaluate(found, recordings.load(found, split))
         scored.append(scores)

@@ -30,7 +30,10 @@ _PLACES = {
 
 def run(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="FILE", help="An exported file, or a folder with model.json.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="An exported file, a folder with model.json, or a name (`list models`)."),
+    ],
     recordings: Annotated[
         list[str] | None,
         typer.Argument(metavar="RECORDING...", help="Sound files or folders of them; - is raw PCM on standard input."),
@@ -56,7 +59,9 @@ def run(
     With --out, a stopped run resumes after its last complete row when started again.
     """
     from tinyscene import audio, listening
+    from tinyscene.models.pretrained import located
 
+    model = located(model)
     given = recordings or []
     _refuse_mixtures(context, given, stream, listen)
     opened = listening.open_model(model)

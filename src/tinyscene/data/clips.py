@@ -133,6 +133,11 @@ class Clips:
         """
         return self._set_aside("validation", fraction, seed, "train and validate on")
 
+    def with_validation_as(self, split: Split) -> "Clips":
+        """The validation part joined to another one: to "train", on all development clips, or to "test", to select."""
+        rows = (clip._replace(split=split) if clip.split == "validation" else clip for clip in self.rows)
+        return replace(self, rows=tuple(rows))
+
     def with_test(self, fraction: float = 0.2, seed: int = 0) -> "Clips":
         """Cut a test split out of all clips: by recording, with the classes in proportion.
 

@@ -13,6 +13,7 @@ from tinyscene.evaluation.scorecard import Row
 from tinyscene.models import NETWORKS
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.menu import create_classifier
+from tinyscene.models.pretrained import located
 from tinyscene.progress import bar
 from tinyscene.rules import Rules, dcase2024
 from tinyscene.systems.system import SYSTEMS, Shaped, SystemFile, shapes, stage_label
@@ -114,7 +115,7 @@ def count_model(
     edition = rules or dcase2024
     if not target.endswith(EXPORTED):
         network = target in NETWORKS
-        classifier = create_classifier(target, edition.classes) if network else SceneClassifier.load(Path(target))
+        classifier = create_classifier(target, edition.classes) if network else SceneClassifier.load(located(target))
         return count(classifier, edition, name=target, half=half, precision=precision)
     artifact = Artifact.load(target)
     ledger, clip_s = artifact.certificate.ledger, artifact.certificate.clip_s

@@ -11,7 +11,6 @@ from typing import Any
 
 from tinyscene.accounting import CONVENTIONS
 from tinyscene.data import Clips, decode
-from tinyscene.data.clips import Split
 from tinyscene.deployment.certificate import certificate_path
 from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Row
@@ -164,8 +163,7 @@ def fit_under(
     say(f"retraining {one.name} on the training and validation parts, for all epochs", quiet=run.quiet)
     settings = {"epochs_scale": scale, "minutes": minutes, "budget": under, "clip_s": rules.clip_s, "winner": one.name}
     last = replace(run, folder=folder / FINAL)
-    everything = _moved(clips, "train", clips.name)
-    (*_, row) = reproduce(_file([one]), everything, last, settings=settings, files="last stage")
+    (*_, row) = reproduce(_file([one]), clips.with_validation_as("train"), last, settings=settings, files="last stage")
     return Found(deliver(row, tried, folder), row, tuple(tried), left_out, winner, folder)
 
 
@@ -217,7 +215,7 @@ def _scale_in(folder: Path, minutes: float, left: list[Candidate], clips: Clips,
 
 def _search(left: list[Candidate], clips: Clips, run: Run) -> list[Trial]:
     """Every candidate at every rung that it reached, rung by rung, best first."""
-    judged = _moved(clips.development, "test", f"{clips.name}-validation")
+    judged = replace(clips.development.with_validation_as("test"), name=f"{clips.name}-validation")
     tried: list[Trial] = []
     for number, share in enumerate(RUNGS):
         what = f"rung {number + 1} of {len(RUNGS)}: {len(left)} candidates to {100 * share:.0f} % of the epochs"
@@ -246,12 +244,6 @@ def _search(left: list[Candidate], clips: Clips, run: Run) -> list[Trial]:
 def _file(left: list[Candidate], rung: int | None = None) -> SystemFile:
     variants = {one.name: one.system(rung) for one in left}
     return SystemFile("under_budget", Path(under_budget.__file__), (under_budget.__doc__ or "").strip(), variants)
-
-
-def _moved(clips: Clips, split: Split, name: str) -> Clips:
-    """The validation part moved to another split."""
-    rows = (clip._replace(split=split) if clip.split == "validation" else clip for clip in clips)
-    return replace(clips, name=name, rows=tuple(rows))
 
 
 def _save_tried(tried: Sequence[Trial], left_out: dict[str, str], winner: Trial, title: str, folder: Path) -> None:

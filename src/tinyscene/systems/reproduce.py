@@ -94,7 +94,7 @@ def reproduce(
                 _present(f"{file.name} {variant}, {clips.name}, seed {seed}", results, system, folder, variant, seed)
     if run.fabric.is_global_zero:
         slip = receipt(sum(seconds.values()) / 60, list(seeds), clips, data, run.place, settings or {})
-        slip["departures"] = file.departures
+        slip |= {"departures": file.departures, "guard": _guard(clips, rows)}
         _write_run(file, rows, slip, folder)
     return rows
 
@@ -112,6 +112,20 @@ def check_data(clips: Clips, classifier: SceneClassifier, quiet: bool) -> str:
     waveforms = decode(clips, classifier.sample_rate, classifier.channel, quiet=quiet)
     clips.refuse_leaks(waveforms.sounds)
     return waveforms.fingerprint
+
+
+def _guard(clips: Clips, rows: list[Row]) -> dict[str, int]:
+    """For the receipt: test recordings that a stage learned from, by its model's provenance, of all.
+
+    Training, selection, calibration and ranges are given no test clip, so that only a published split that shares
+    recordings, or an `Optimistic` stage, has any.
+    """
+    test = set(clips.test.recording_hashes)
+    learned = {one for row in rows if row.scores is not None for one in row.scores.training_recordings or ()}
+    return {"development_clips": len(clips.development), "test_clips": len(clips.test)} | {
+        "test_recordings": len(test),
+        "test_recordings_learned_from": len(test & learned),
+    }
 
 
 def _claim(folder: Path, file: SystemFile, seeds: list[int], data: str, *, write: bool) -> None:
