@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from esc import augment, build, train
+from esc import build, train
 
 from tinyscene.augment import BetweenClass, Crop, Excerpt, FreqMixStyle, Mixup, SpecAugment
 from tinyscene.data import Clips
@@ -24,7 +24,7 @@ from tinyscene.training.run import Run
 
 TABLE = Path(__file__).with_suffix(".csv")
 SEED, EPOCHS = 0, 150
-crop, between, excerpt, masks = augment
+crop, between, excerpt, masks = train.augment
 recipe = replace(train, epochs=EPOCHS, schedule=replace(train.schedule, warmup_epochs=8))
 # Twice the clip and half the epochs take the same time.
 longer = (Crop(2.4), between, excerpt, SpecAugment(bands=8, frames=20))
@@ -40,7 +40,7 @@ CHANGES: dict[str, Fit] = {
     "weights averaged": replace(recipe, average=0.99),
     "CP-Mobile of the same size": recipe,
     "BetweenClass(1), even shares": replace(recipe, augment=(crop, BetweenClass(1.0), excerpt, masks)),
-    "Freq-MixStyle as well": replace(recipe, augment=(*augment, FreqMixStyle(0.4, 0.3))),
+    "Freq-MixStyle as well": replace(recipe, augment=(*train.augment, FreqMixStyle(0.4, 0.3))),
     "twice the epochs": replace(recipe, epochs=2 * EPOCHS),
 }
 

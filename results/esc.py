@@ -10,31 +10,12 @@ folds 2 and 3. Sounds at equal levels and batches of 32 followed after a cross-v
 from functools import partial
 
 from tinyscene.accounting import CONVENTIONS
-from tinyscene.augment import BetweenClass, Crop, Excerpt, SpecAugment
-from tinyscene.compression import Quantize
 from tinyscene.models import create_classifier
 from tinyscene.rules import dcase2024
 from tinyscene.systems import System
-from tinyscene.training import AdamW, Cosine, Fit
+from tinyscene.systems.under_budget import recipe
 
-# An excerpt of a second out of 1.2, at other speeds and pitches, of two sounds at equal levels.
-augment = (Crop(1.2), BetweenClass(0.3), Excerpt(0.83, speed=0.2, shift=0.03), SpecAugment(bands=8, frames=10))
-train = Fit(
-    epochs=300,
-    batch_size=32,
-    optimizer=AdamW(lr=4e-3, weight_decay=0.02),
-    schedule=Cosine(warmup_epochs=15),
-    augment=augment,
-)
-int8 = Quantize(
-    fit=Fit(
-        epochs=30,
-        batch_size=32,
-        optimizer=AdamW(lr=2e-4, weight_decay=0.02),
-        schedule=Cosine(),
-        augment=augment,
-    )
-)
+train, _, int8 = recipe(clip_s=5.0)
 
 
 def build(width: int, classes: tuple[str, ...]):

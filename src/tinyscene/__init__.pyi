@@ -59,6 +59,9 @@ from .models import list_models as list_models
 from .models import register_network as register_network
 from .models.classifier import Prediction as Prediction
 from .models.classifier import SceneClassifier as SceneClassifier
+from .models.pretrained import Card as Card
+from .models.pretrained import from_pretrained as from_pretrained
+from .models.pretrained import save_pretrained as save_pretrained
 from .models.transfer import for_classes as for_classes
 from .rules import Budget as Budget
 from .systems import Optimistic as Optimistic
@@ -71,6 +74,7 @@ from .systems import reproduce as reproduce
 from .systems import scale_system as scale_system
 from .systems.count import count as count
 from .systems.count import count_model as count_model
+from .systems.fine_tune import fine_tune as fine_tune
 from .systems.fit_under import fit_under as fit_under
 from .training import SGD as SGD
 from .training import Adam as Adam

@@ -28,7 +28,7 @@ from tinyscene.evaluation.scorecard import StageFile
 from tinyscene.rules import Finding, Limit
 from tinyscene.rules.budget import BYTES_IN, COUNTS_IN, amount
 from tinyscene.systems.fit_under import Found, deliver
-from tinyscene.systems.under_budget import Candidate, epochs_of, minutes_of, scale_for
+from tinyscene.systems.under_budget import EPOCHS, Candidate, epochs_of, minutes_of, scale_for
 from tinyscene.training import Run
 
 # The function of that name hides its module.
@@ -276,7 +276,7 @@ SECONDS = [0.02, 0.01, 0.04]
 def test_minutes_choose_as_many_epochs_as_they_have_room_for(done: Done, minutes: float) -> None:
     clips = done.clips
     scale = scale_for(minutes, clips, SECONDS)
-    epochs = round(scale * epochs_of(clips, 1.0) * 120)
+    epochs = round(scale * epochs_of(clips, 1.0) * EPOCHS)
     assert minutes_of(epochs, clips, SECONDS) <= minutes < minutes_of(epochs + 1, clips, SECONDS)
     one = Candidate("baseline2020", {}, BUDGET.rules(CLIP_S, clips.classes), epochs_of(clips, scale))
     assert one.epochs == epochs

@@ -19,8 +19,10 @@ from tinyscene.cli.options import (
     show_folds,
     with_recordings,
 )
+from tinyscene.errors import InputError
 
 if TYPE_CHECKING:
+    from tinyscene.systems.fine_tune import Tuned
     from tinyscene.systems.fit_under import Found
 
 
@@ -47,6 +49,9 @@ def fit(
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     precision: Precise = "32-true",
     folds: Folds = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="Fine-tune this model (`list models`) instead.")
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Find the best int8 classifier under a budget: from a labelled folder to a model and its file.
@@ -56,47 +61,71 @@ def fit(
     on the training and validation parts, and only then scored on the test part. A file over the budget is never
     delivered. The expected time is printed at the start, from one timed step of each candidate; --minutes limits it.
 
+    With --from, a trained model is fine-tuned to the classes of the data instead; a budget is optional then.
+
     A killed run resumes when started again. The folder receives model/, scene.onnx, pareto.png and pareto.csv with
     all candidates, scorecard and receipt.
     """
     from tinyscene.data import Clips
     from tinyscene.evaluation import Row
+    from tinyscene.models.pretrained import from_pretrained
     from tinyscene.rules import Budget
-    from tinyscene.systems.fit_under import fit_under
+    from tinyscene.systems.fine_tune import Tuned, fine_tune
+    from tinyscene.systems.fit_under import Found, fit_under
     from tinyscene.systems.folds import over_folds
     from tinyscene.systems.under_budget import NETWORKS, build
     from tinyscene.training import Run
 
-    budget = Budget.typed(under, macs, parameters, ram)
-    first = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
-    several = recordings.folds(first, folds) if folds else {}
-    clips = next(iter(several.values())) if several else recordings.load(first)
+    asked = (under, macs, parameters, ram)
+    budget = Budget.typed(*asked) if start is None or any(asked) else None
+    if start is None:
+        model = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
+    else:
+        if network or minutes is not None:
+            raise InputError("--network or --minutes with --from; accepted: without it, since nothing is searched")
+        model = from_pretrained(start, trainable=True)
+    several = recordings.folds(model, folds) if folds else {}
+    clips = next(iter(several.values())) if several else recordings.load(model)
     folder = run_folder(out, "fit-folds" if several else "fit", clips)
     run = Run(seed, folder, workers, accelerator, precision=precision)  # type: ignore[arg-type]  # checked by Run
-    how: Any = {"networks": tuple(network or ()), "epochs_scale": epochs_scale, "minutes": minutes}
+
+    def fitted(clips: Clips, run: Run) -> Found | Tuned:
+        if start is not None:
+            return fine_tune(model, clips, run, budget=budget, epochs_scale=epochs_scale or 1.0)
+        assert budget is not None
+        chosen = tuple(network or ())
+        return fit_under(clips, budget, run, networks=chosen, epochs_scale=epochs_scale, minutes=minutes)
+
+    def winner(clips: Clips, run: Run) -> list[Row]:
+        return [replace(fitted(clips, run).row, variant="winner", index=0, stage="int8")]
+
     with resumable("the last epoch"):
         if several:
-
-            def winner(clips: Clips, run: Run) -> list[Row]:
-                return [replace(fit_under(clips, budget, run, **how).row, variant="winner", index=0, stage="int8")]
-
-            title = f"fit under a budget on {clips.name}, {len(several)} folds, each with its own winner"
+            how = f"from {start}" if start else "under a budget, each with its own winner"
+            title = f"fit on {clips.name}, {len(several)} folds, {how}"
             show_folds(over_folds(several, run, winner), title, folder, json_file)
             return
-        found = fit_under(clips, budget, run, **how)
-    _show_found(found, folder, json_file)
+        found = fitted(clips, run)
+    _show_found(found, json_file)
 
 
-def _show_found(found: "Found", folder: Path, json_file: str | None) -> None:
+def _show_found(found: "Found | Tuned", json_file: str | None) -> None:
     """The winner's scores and verdict, and what to type next."""
-    row = found.row
-    tried = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
+    from tinyscene.systems.fit_under import Found
+
+    row, folder = found.row, found.folder
+    plain: dict[str, Any] = {"folder": str(folder), "row": row.to_json()}
+    tried = ""
+    if isinstance(found, Found):
+        plain["tried"] = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
+        plain["left_out"] = found.left_out
+        tried = f", all candidates in {folder}/pareto.png and pareto.csv"
     show(
-        {"folder": str(folder), "row": row.to_json(), "tried": tried, "left_out": found.left_out},
+        plain,
         json_file,
         *scorecard([row], f"{row.variant} on {row.dataset}, test part"),
         f"\n{folder}/scene.onnx {row.rules.judge(row.ledger).line}\n"
-        f"The model is in {folder}/model, all candidates in {folder}/pareto.png and pareto.csv\n"
+        f"The model is in {folder}/model{tried}\n"
         f"Next:  {program()} run {folder}/model RECORDING\n"
         f"       {program()} count {folder}/scene.onnx",
     )

@@ -1,7 +1,7 @@
 """The best classifier under a budget: networks of the menu, scaled to it, pruned to it and quantized (`tinyscene fit`).
 
 Every candidate is a network of the menu behind one small log-mel front end, about as large as the budget, or twice as
-large. It is trained with SpecAugment and mixup, pruned to what its int8 file may cost, tuned, and quantized. All
+large. It is trained on short excerpts by `recipe`, pruned to what its int8 file may cost, tuned, and quantized. All
 candidates begin; after each rung the better half resumes where it stopped (successive halving: Jamieson and
 Talwalkar, AISTATS 2016), by the log loss on the validation part. The winner is retrained on the training
 and the validation part together, for all epochs, ending with quantization-aware training.
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from tinyscene.accounting import CONVENTIONS, Ledger, count
-from tinyscene.augment import Mixup, SpecAugment
+from tinyscene.augment import BetweenClass, Crop, Excerpt, SpecAugment
 from tinyscene.compression import BudgetPruning, Quantize
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
@@ -36,8 +36,11 @@ from tinyscene.systems.system import System
 from tinyscene.training import AdamW, Cosine, Fit
 
 BANDS = 64
-# Clips that a candidate trains on over all epochs, and the fewest epochs: small sets are repeated more often.
-HEARD, FEWEST_EPOCHS = 24_000, 10
+EPOCHS, BATCH = 300, 32
+# Length of the excerpts that are trained on, and of the sounds, two by two mixed, that they are taken from.
+EXCERPT_S, MIXED_S = 1.0, 1.2
+# Excerpts that a candidate trains on over all epochs, and the fewest epochs: small sets are repeated more often.
+HEARD, FEWEST_EPOCHS = 72_000, 10
 # The fewest in full, with which every rung has one more epoch than the last.
 LEAST_EPOCHS = 6
 # The share of the epochs at which each rung ends, and of the candidates in it, halved from rung to rung.
@@ -68,6 +71,7 @@ NETWORKS = (
     # Its maps are large: at twice the budget it takes longer than all others together.
     Scaled("bc_resnet_mod", lambda w: {"width": w}, factors=(1.0,)),
     Scaled("baseline2020", lambda w: {"filters": (4 * w, 8 * w), "dense": 50, "bands": BANDS}),
+    Scaled("plain_cnn", lambda w: {"width": w}),
     Scaled("pham_cnn", lambda w: {"channels": (4 * w, 8 * w, 16 * w, 32 * w)}),
 )
 
@@ -86,15 +90,18 @@ def build(network: str, arguments: dict[str, Any], classes: tuple[str, ...]) -> 
     return SceneClassifier(frontend, create_model(network, classes=len(classes), **arguments), classes)
 
 
-train = Fit(
-    epochs=120,
-    batch_size=16,
-    optimizer=AdamW(lr=5e-3, weight_decay=1e-2),
-    schedule=Cosine(warmup_epochs=4),
-    augment=(SpecAugment(bands=8, frames=40), Mixup(0.2)),
-)
-tune = replace(train, epochs=12, optimizer=AdamW(lr=1e-3, weight_decay=1e-2), schedule=Cosine())
-quantize = Quantize(fit=replace(tune, epochs=8, optimizer=AdamW(lr=2e-4, weight_decay=1e-2)))
+def recipe(clip_s: float) -> tuple[Fit, Fit, Quantize]:
+    """Training, tuning after pruning, and rounding to int8, for clips of that many seconds.
+
+    Two sounds at equal levels, at another speed and pitch, with masks; in whole clips an epoch would take several times
+    as long. What each part is worth alone is in results/ablation.csv.
+    """
+    crop = (Crop(MIXED_S),) if clip_s > MIXED_S else ()
+    share = min(1.0, EXCERPT_S / min(clip_s, MIXED_S))
+    augment = (*crop, BetweenClass(0.3), Excerpt(share, speed=0.2, shift=0.03), SpecAugment(bands=8, frames=10))
+    train = Fit(EPOCHS, BATCH, AdamW(lr=4e-3, weight_decay=0.02), Cosine(warmup_epochs=EPOCHS // 20), augment=augment)
+    tune = replace(train, epochs=EPOCHS // 10, optimizer=AdamW(lr=1e-3, weight_decay=0.02), schedule=Cosine())
+    return train, tune, Quantize(fit=replace(tune, optimizer=AdamW(lr=2e-4, weight_decay=0.02)))
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ class Candidate:
     @property
     def epochs(self) -> int:
         """Epochs in full."""
-        return int(scale_epochs(train, self.scale).epochs)
+        return max(1, round(EPOCHS * self.scale))
 
     def build(self, classes: tuple[str, ...]) -> SceneClassifier:
         """The untrained classifier."""
@@ -129,13 +136,13 @@ class Candidate:
 
     def system(self, rung: int | None = None) -> System:
         """Stages: trained to the end of a rung, or in full, pruned, tuned and quantized; at the end by training."""
-        fit = scale_epochs(train, self.scale)
+        fit, tune, quantize = scale_epochs(recipe(self.rules.clip_s), self.scale)
         fits = [fit]
         if rung is not None:
             ends = [0, *(max(1, round(share * fit.epochs)) for share in RUNGS[: rung + 1])]
             fits = [replace(fit, start_after=a, stop_after=b) for a, b in itertools.pairwise(ends)]
         rounded = quantize if rung in (None, len(RUNGS) - 1) else Quantize()
-        stages = (*fits, self.pruning, *scale_epochs((tune, rounded), self.scale))
+        stages = (*fits, self.pruning, tune, rounded)
         return System(self.rules, self.build, stages, counted_by=CONVENTIONS["bn4"])
 
 
@@ -156,18 +163,21 @@ def candidates(networks: tuple[Scaled, ...], rules: Rules, scale: float) -> list
 
 def epochs_of(clips: Clips, epochs_scale: float) -> float:
     """The factor on the recipe's epochs for these training clips."""
-    return epochs_scale * max(FEWEST_EPOCHS, HEARD / len(clips.train)) / train.epochs
+    return epochs_scale * max(FEWEST_EPOCHS, HEARD / len(clips.train)) / EPOCHS
 
 
 def seconds_a_clip(one: Candidate) -> float:
-    """Time of training on one clip, from one timed step; a rough estimate."""
+    """Time of training on an excerpt of one clip, from one timed step; a rough estimate."""
     classifier = one.build(one.rules.classes)
     network = classifier.network.train().to(memory_format=torch.channels_last)
-    features = classifier.example(one.rules.clip_s).expand(train.batch_size, -1, -1, -1).contiguous()
+    excerpt_s = max(min(EXCERPT_S, one.rules.clip_s), classifier.shortest_samples / classifier.sample_rate)
+    waveforms = torch.zeros(BATCH, round(min(MIXED_S, one.rules.clip_s) * classifier.sample_rate))
+    features = classifier.example(excerpt_s).expand(BATCH, -1, -1, -1).contiguous()
     for _ in range(2):
         started = time.monotonic()
+        classifier.features(waveforms)
         network(features.contiguous(memory_format=torch.channels_last)).square().mean().backward()
-    return (time.monotonic() - started) / train.batch_size
+    return (time.monotonic() - started) / BATCH
 
 
 def minutes_of(epochs: int, clips: Clips, seconds_each: Sequence[float]) -> float:
@@ -194,10 +204,10 @@ def scale_for(minutes: float, clips: Clips, seconds_each: Sequence[float]) -> fl
     """
     if not 0 < minutes < math.inf:
         raise InputError(f"--minutes {minutes:g}; accepted: a number above 0, such as 30")
-    full = max(LEAST_EPOCHS, round(epochs_of(clips, 1.0) * train.epochs))
+    full = max(LEAST_EPOCHS, round(epochs_of(clips, 1.0) * EPOCHS))
     for epochs in range(full, LEAST_EPOCHS - 1, -1):
         if minutes_of(epochs, clips, seconds_each) <= minutes:
-            return epochs / train.epochs / epochs_of(clips, 1.0)
+            return epochs / EPOCHS / epochs_of(clips, 1.0)
     least = math.ceil(minutes_of(LEAST_EPOCHS, clips, seconds_each))
     raise InputError(
         f"--minutes {minutes:g}: at this machine's current load, {LEAST_EPOCHS} epochs in full of "

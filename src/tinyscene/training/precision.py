@@ -1,5 +1,6 @@
 """Training in bfloat16: activations and products at 16 bit, weights, batch norm's statistics and the loss at 32."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -26,6 +27,13 @@ class _StridedInFloat(TorchFunctionMode):
             with torch.autocast("cpu", enabled=False):
                 return func(x.float(), *others).to(x.dtype)
         return func(*args, **kwargs or {})
+
+
+def slow_here(precision: TrainingPrecision, device: torch.device) -> bool:
+    """Whether this processor computes in bfloat16 by way of float32, which takes many times as long as float32."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return precision == "bf16-mixed" and device.type == "cpu" and x86 and not native
 
 
 @contextmanager

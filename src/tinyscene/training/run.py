@@ -17,7 +17,8 @@ from tinyscene.data import Clips
 from tinyscene.errors import InputError, Numbers, check
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.provenance import Provenance
-from tinyscene.training.precision import TrainingPrecision
+from tinyscene.progress import say
+from tinyscene.training.precision import TrainingPrecision, slow_here
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -76,6 +77,11 @@ class Run:
                 f"cpu or gpu, and no more devices than this machine has"
             ) from error
         fabric.launch()
+        if slow_here(self.precision, fabric.device):
+            say(
+                "note: this processor has no bfloat16 products, so that bf16-mixed is slower than 32-true",
+                quiet=self.quiet or not fabric.is_global_zero,
+            )
         if fabric.device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
