@@ -11,37 +11,52 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from esc import build, train
+from esc import build, int8, train
 
-from tinyscene.augment import BetweenClass, Crop, Excerpt, FreqMixStyle, Mixup, SpecAugment
+from tinyscene.augment import Augmentation, BetweenClass, Crop, Excerpt, Mixup, SpecAugment
+from tinyscene.compression import Quantize
 from tinyscene.data import Clips
 from tinyscene.data.esc import load_esc10, load_esc50
 from tinyscene.evaluation import Scores, compare, evaluate
 from tinyscene.models import create_classifier
 from tinyscene.systems.receipt import command, commit, machine
-from tinyscene.training import Fit
+from tinyscene.training import CrossEntropy, Fit
+from tinyscene.training.batches import INITIAL
 from tinyscene.training.run import Run
 
 TABLE = Path(__file__).with_suffix(".csv")
 SEED, EPOCHS = 0, 150
-crop, between, excerpt, masks = train.augment
+excerpt, masks = train.augment
 recipe = replace(train, epochs=EPOCHS, schedule=replace(train.schedule, warmup_epochs=8))
-# Twice the clip and half the epochs take the same time.
-longer = (Crop(2.4), between, excerpt, SpecAugment(bands=8, frames=20))
+
+
+def augmented(*augment: Augmentation) -> Fit:
+    """The recipe with another augmentation."""
+    return replace(recipe, augment=augment)
+
+
+crop, of_crop = Crop(1.2), replace(excerpt, share=1 / 1.2)
 CHANGES: dict[str, Fit] = {
     "the recipe": recipe,
-    "waveforms mixed as they are, no BetweenClass": replace(
-        recipe, augment=(crop, Mixup(0.3, "waveforms"), excerpt, masks)
+    "two sounds mixed at equal levels": augmented(crop, BetweenClass(0.3), of_crop, masks),
+    "two sounds mixed as they are": augmented(crop, Mixup(0.3, "waveforms"), of_crop, masks),
+    "two features mixed": augmented(excerpt, masks, Mixup(0.3)),
+    "neither speed nor shift": augmented(Excerpt(excerpt.share), masks),
+    "no masks": augmented(excerpt),
+    "twice the speed, shift and masks": augmented(Excerpt(excerpt.share, 0.4, 0.06), SpecAugment(16, 20)),
+    "2 s, half the epochs": replace(
+        augmented(replace(excerpt, share=2 * excerpt.share), SpecAugment(8, 20)), epochs=EPOCHS // 2
     ),
-    "nothing mixed": replace(recipe, augment=(crop, excerpt, masks)),
-    "neither speed nor shift": replace(recipe, augment=(crop, between, Excerpt(excerpt.share), masks)),
-    "no masks": replace(recipe, augment=(crop, between, excerpt)),
-    "2 s, half the epochs": replace(recipe, augment=longer, epochs=EPOCHS // 2),
     "weights averaged": replace(recipe, average=0.99),
+    "labels smoothed by 0.1": replace(recipe, loss=CrossEntropy(0.1)),
     "CP-Mobile of the same size": recipe,
-    "BetweenClass(1), even shares": replace(recipe, augment=(crop, BetweenClass(1.0), excerpt, masks)),
-    "Freq-MixStyle as well": replace(recipe, augment=(*train.augment, FreqMixStyle(0.4, 0.3))),
     "twice the epochs": replace(recipe, epochs=2 * EPOCHS),
+}
+# What follows the recipe, for a tenth of its epochs.
+rounding = replace(int8, fit=replace(int8.fit, epochs=EPOCHS // 10))
+ROUNDED = {
+    "int8 after training": Quantize(),
+    "int8 by training": rounding,
 }
 
 
@@ -54,14 +69,17 @@ def chosen(root: Path) -> Clips:
     return clips.with_validation_as("train")
 
 
-def trained(name: str, fit: Fit, clips: Clips, out: Path) -> Scores:
+def trained(name: str, clips: Clips, out: Path) -> Scores:
     """The scores of one row on the test part."""
-    run = Run(SEED, out)
-    run.seed_torch(0)
+    run, fit = Run(SEED, out), CHANGES.get(name, recipe)
+    run.seed_torch(INITIAL)
     classifier = build(25, clips.classes)
     if name.startswith("CP-Mobile"):
         classifier = create_classifier("cp_mobile", clips.classes, base_channels=40)
-    return evaluate(fit(classifier, clips.development, run), clips.test, run)
+    classifier = fit(classifier, clips.development, run)
+    if name in ROUNDED:
+        classifier = ROUNDED[name](classifier, clips.development, run)
+    return evaluate(classifier, clips.test, run)
 
 
 def main() -> None:
@@ -77,15 +95,15 @@ def main() -> None:
             rows = [*csv.DictReader(file)]
     origin = {"command": command(clips), "commit": commit(), "machine": machine(), "seed": SEED}
     asked.out.mkdir(parents=True, exist_ok=True)
-    for name, fit in CHANGES.items():
+    for number, name in enumerate((*CHANGES, *ROUNDED)):
         if name in [row["change"] for row in rows]:
             continue
-        scores = trained(name, fit, clips, asked.out)
-        scores.save(asked.out / f"{list(CHANGES).index(name)}.csv")
+        scores = trained(name, clips, asked.out)
+        scores.save(asked.out / f"{number}.csv")
         base = Scores.load(asked.out / "0.csv")
         gained = {metric: compare(base, scores, metric) for metric in ("accuracy", "log_loss")}
         rows.append(
-            {"change": name, "epochs": fit.epochs, "clips": len(clips.test)}
+            {"change": name, "epochs": CHANGES.get(name, recipe).epochs, "clips": len(clips.test)}
             | {"accuracy": scores.accuracy, "log_loss": scores.log_loss, "ece": scores.calibration_error}
             | {
                 f"{metric}_{part}": getattr(one, part)

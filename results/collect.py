@@ -262,6 +262,32 @@ def difference(row: dict[str, str] | None) -> str:
     return f"{mean:+.1f} ({low:+.1f} ... {high:+.1f})"
 
 
+def ablation_table(path: Path) -> list[str]:
+    """What each part of a recipe is worth alone, with paired 95 % intervals."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    table_rows = []
+    for row in rows:
+        accuracy, loss = (
+            [float(row[f"{metric}_{part}"]) for part in ("mean", "low", "high")] for metric in ("accuracy", "log_loss")
+        )
+        table_rows.append(
+            {
+                "changed": row["change"],
+                "accuracy %": f"{100 * float(row['accuracy']):.1f}",
+                "log loss": f"{float(row['log_loss']):.3f}",
+                "ECE": f"{float(row['ece']):.3f}",
+                "accuracy gained, points": "{:+.1f} ({:+.1f} ... {:+.1f})".format(*(100 * one for one in accuracy)),
+                "log loss gained": "{:+.3f} ({:+.3f} ... {:+.3f})".format(*loss),
+            }
+        )
+    first = rows[0]
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
+    facts = f"`{first['command']}`; commits {commits}, {first['machine']}, seed {first['seed']}, {first['clips']} test "
+    facts += f"clips, {first['epochs']} epochs where nothing else is said, {rows[-1]['finished'][:10]}."
+    return ["## The ESC recipe, one thing changed", "", *markdown(table_rows), "", facts, ""]
+
+
 ORIGIN = ("rounds", "command", "commit", "machine", "torch", "librosa")
 
 
@@ -276,7 +302,13 @@ def speed_table(path: Path) -> list[str]:
     return [f"## Speed: {path.stem.partition('-')[2]}", "", *markdown(shown), "", facts, ""]
 
 
-TABLES = {"artifacts": artifact_table, "folds": folds_table, "int8_ranges": ranges_table, "speed": speed_table}
+TABLES = {
+    "ablation": ablation_table,
+    "artifacts": artifact_table,
+    "folds": folds_table,
+    "int8_ranges": ranges_table,
+    "speed": speed_table,
+}
 
 
 def main() -> None:

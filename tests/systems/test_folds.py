@@ -1,6 +1,7 @@
 """Cross-validation beside its folds, each by itself."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
@@ -158,3 +159,24 @@ def test_the_command(system_file: Path, root: Path, tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, [*command, "--folds", "3"])
     assert isinstance(refused.exception, InputError)
     assert "accepted: all, or of 1, 2, 10" in str(refused.exception)
+
+
+@pytest.mark.parametrize("folds", [["--folds", "1"], ["--test-fold", "1"]])
+def test_the_validation_part_trains_too_where_asked(
+    system_file: Path, root: Path, folds: list[str], tmp_path: Path
+) -> None:
+    command = ["reproduce", str(system_file), "--variant", "large", "--data", str(root), "--out", str(tmp_path)]
+    free = ("--set", "large.stages.0.early_stopping=None")
+    with bare_runs():
+        assert CliRunner().invoke(app, [*command, *folds, *free, "--train-on-all"]).exit_code == 0
+    place = tmp_path / "fold-1" if folds[0] == "--folds" else tmp_path
+    history = json.loads(next(place.glob("stages/0-*/history.json")).read_text())["epochs"]
+    assert "train_loss" in history[0]
+    assert "validation_log_loss" not in history[0]
+    guard = json.loads((place / "receipt.json").read_text())["guard"]
+    assert guard == {
+        "development_clips": 36,
+        "test_clips": 18,
+        "test_recordings": 18,
+        "test_recordings_learned_from": 0,
+    }

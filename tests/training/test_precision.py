@@ -88,3 +88,16 @@ def test_a_convolution_called_as_a_function_takes_any_stride(stride):
 def test_another_precision_is_refused():
     with pytest.raises(InputError, match=r"precision='16-mixed'\); accepted: '32-true' or 'bf16-mixed'"):
         Run(precision="16-mixed")
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_where_bfloat16_is_slow_the_run_says_so(
+    new_run, native: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    for precision in ("32-true", "bf16-mixed"):
+        _ = new_run(precision, precision=precision, quiet=False).fabric
+        told = "bf16-mixed is slower than 32-true" in capsys.readouterr().err
+        assert told == (precision == "bf16-mixed" and not native)

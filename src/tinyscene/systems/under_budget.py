@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from tinyscene.accounting import CONVENTIONS, Ledger, count
-from tinyscene.augment import BetweenClass, Crop, Excerpt, SpecAugment
+from tinyscene.augment import Excerpt, SpecAugment
 from tinyscene.compression import BudgetPruning, Quantize
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
@@ -37,8 +37,8 @@ from tinyscene.training import AdamW, Cosine, Fit
 
 BANDS = 64
 EPOCHS, BATCH = 300, 32
-# Length of the excerpts that are trained on, and of the sounds, two by two mixed, that they are taken from.
-EXCERPT_S, MIXED_S = 1.0, 1.2
+# Length of what is trained on.
+EXCERPT_S = 1.0
 # Excerpts that a candidate trains on over all epochs, and the fewest epochs: small sets are repeated more often.
 HEARD, FEWEST_EPOCHS = 72_000, 10
 # The fewest in full, with which every rung has one more epoch than the last.
@@ -93,12 +93,10 @@ def build(network: str, arguments: dict[str, Any], classes: tuple[str, ...]) -> 
 def recipe(clip_s: float) -> tuple[Fit, Fit, Quantize]:
     """Training, tuning after pruning, and rounding to int8, for clips of that many seconds.
 
-    Two sounds at equal levels, at another speed and pitch, with masks; in whole clips an epoch would take several times
-    as long. What each part is worth alone is in results/ablation.csv.
+    On an excerpt of a second at another speed and pitch, with masks: whole clips would take several times as long. What
+    each part is worth alone, and what was tried besides, is in results/ablation.csv.
     """
-    crop = (Crop(MIXED_S),) if clip_s > MIXED_S else ()
-    share = min(1.0, EXCERPT_S / min(clip_s, MIXED_S))
-    augment = (*crop, BetweenClass(0.3), Excerpt(share, speed=0.2, shift=0.03), SpecAugment(bands=8, frames=10))
+    augment = (Excerpt(min(1.0, EXCERPT_S / clip_s), speed=0.2, shift=0.03), SpecAugment(bands=8, frames=10))
     train = Fit(EPOCHS, BATCH, AdamW(lr=4e-3, weight_decay=0.02), Cosine(warmup_epochs=EPOCHS // 20), augment=augment)
     tune = replace(train, epochs=EPOCHS // 10, optimizer=AdamW(lr=1e-3, weight_decay=0.02), schedule=Cosine())
     return train, tune, Quantize(fit=replace(tune, optimizer=AdamW(lr=2e-4, weight_decay=0.02)))
@@ -171,11 +169,9 @@ def seconds_a_clip(one: Candidate) -> float:
     classifier = one.build(one.rules.classes)
     network = classifier.network.train().to(memory_format=torch.channels_last)
     excerpt_s = max(min(EXCERPT_S, one.rules.clip_s), classifier.shortest_samples / classifier.sample_rate)
-    waveforms = torch.zeros(BATCH, round(min(MIXED_S, one.rules.clip_s) * classifier.sample_rate))
     features = classifier.example(excerpt_s).expand(BATCH, -1, -1, -1).contiguous()
     for _ in range(2):
         started = time.monotonic()
-        classifier.features(waveforms)
         network(features.contiguous(memory_format=torch.channels_last)).square().mean().backward()
     return (time.monotonic() - started) / BATCH
 
