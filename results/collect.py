@@ -288,6 +288,28 @@ def ablation_table(path: Path) -> list[str]:
     return ["## The ESC recipe, one thing changed", "", *markdown(table_rows), "", facts, ""]
 
 
+def devices_table(path: Path) -> list[str]:
+    """Test clips through microphones that training never heard, beside the clips as recorded."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    table_rows = [
+        {
+            "variant": row["variant"],
+            "seed": row["seed"],
+            "as recorded %": f"{100 * float(row['accuracy']):.1f}",
+            f"through {row['microphones']} microphones %": f"{100 * float(row['accuracy_devices']):.1f}",
+            "difference, points": difference(row),
+            "worst microphone": f"{row['worst_device'].replace('_', ' ')}: {100 * float(row['worst']):.1f} %",
+            "log loss": f"{float(row['log_loss']):.3f}, through microphones {float(row['log_loss_devices']):.3f}",
+        }
+        for row in rows
+    ]
+    first = rows[0]
+    facts = f"`{first['command']}`; commit {first['commit']}, {first['machine']}, {first['clips']} test clips, "
+    facts += f"{first['finished'][:10]}."
+    return ["## Microphones that training never heard", "", *markdown(table_rows), "", facts, ""]
+
+
 ORIGIN = ("rounds", "command", "commit", "machine", "torch", "librosa")
 
 
@@ -305,6 +327,7 @@ def speed_table(path: Path) -> list[str]:
 TABLES = {
     "ablation": ablation_table,
     "artifacts": artifact_table,
+    "devices": devices_table,
     "folds": folds_table,
     "int8_ranges": ranges_table,
     "speed": speed_table,

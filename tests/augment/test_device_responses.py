@@ -49,6 +49,17 @@ def test_a_known_response_equals_scipys_filter_at_the_level_of_the_clip(tmp_path
     np.testing.assert_allclose(heard, expected, atol=1e-5)
 
 
+def test_one_file_is_that_microphone(tmp_path, waveform):
+    folder = responses(tmp_path / "irs", a=impulse([1, 0.9]), b=impulse([1, -0.9]))
+    alone = responses(tmp_path / "alone", b=impulse([1, -0.9]))
+    rngs = [np.random.default_rng(0) for _ in range(2)]
+    one, other = (
+        DeviceImpulseResponse(place, 1.0)(waveform, RATE, rng)
+        for place, rng in zip((f"{folder}/b.wav", alone), rngs, strict=True)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
 def test_every_response_is_used_and_p_decides_how_often(tmp_path, waveform):
     folder = responses(tmp_path / "irs", a=impulse([1, 0.9]), b=impulse([1, -0.9]), c=impulse([1, 0, 0.9]))
     outcomes = [DeviceImpulseResponse(folder, 0.4)(waveform, RATE, np.random.default_rng(seed)) for seed in range(200)]

@@ -1,11 +1,13 @@
 """Models that come along, and any model saved with its card."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 
@@ -18,6 +20,7 @@ from tinyscene import (
     from_pretrained,
     save_pretrained,
 )
+from tinyscene.cli import main
 from tinyscene.compression import Quantize
 from tinyscene.models import pretrained
 
@@ -93,3 +96,22 @@ def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.M
     assert pretrained.located(name).is_absolute()
     SceneClassifier.save(create_classifier("plain_cnn", ("a", "b"), width=4), name)
     assert pretrained.located(name) == Path(name)
+
+
+@pytest.mark.parametrize("name", pretrained.names())
+def test_commands_take_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fresh install without data: a recording, the costs, the list."""
+    monkeypatch.chdir(tmp_path)
+    noise = 0.1 * np.random.default_rng(0).normal(size=64_000)
+    soundfile.write("street.wav", noise, 32_000)
+    for typed in (["run", name, "street.wav", "--out", "p.csv"], ["count", name], ["list", "models"]):
+        monkeypatch.setattr("sys.argv", ["tinyscene", *typed])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+    assert name in capsys.readouterr().out
+    with open("p.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    wanted = from_pretrained(name).predict("street.wav")
+    assert row["scene"] == wanted.label

@@ -85,7 +85,7 @@ class DeviceImpulseResponse:
     """Convolve with the impulse response of a microphone drawn from a folder, with probability `p` (Morocutti et al.,
     "Device-robust acoustic scene classification via impulse response augmentation", EUSIPCO 2023).
 
-    The delay of the response is removed, and the level of the clip is kept.
+    The delay of the response is removed, and the level of the clip is kept. `folder` may be the file of one response.
     """
 
     folder: str
@@ -118,13 +118,15 @@ class DeviceImpulseResponse:
         return matched
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=128)
 def _responses(folder: str, sample_rate: int) -> tuple[Waveform, ...]:
     return tuple(read(path, sample_rate) for path in _paths(folder))
 
 
 def _paths(folder: str) -> list[Path]:
-    paths = sorted(path for path in Path(folder).expanduser().glob("*") if path.suffix.lower() in SUFFIXES)
+    place = Path(folder).expanduser()
+    found = [place] if place.is_file() else place.glob("*")
+    paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise InputError(
             f"DeviceImpulseResponse({folder!r}): no sound files there; accepted: a folder of impulse responses"
