@@ -38,6 +38,7 @@ def augmented(*augment: Augmentation) -> Fit:
 crop, of_crop = Crop(1.2), replace(excerpt, share=1 / 1.2)
 CHANGES: dict[str, Fit] = {
     "the recipe": recipe,
+    "twice the epochs": replace(recipe, epochs=2 * EPOCHS),
     "two sounds mixed at equal levels": augmented(crop, BetweenClass(0.3), of_crop, masks),
     "two sounds mixed as they are": augmented(crop, Mixup(0.3, "waveforms"), of_crop, masks),
     "two features mixed": augmented(excerpt, masks, Mixup(0.3)),
@@ -50,7 +51,6 @@ CHANGES: dict[str, Fit] = {
     "weights averaged": replace(recipe, average=0.99),
     "labels smoothed by 0.1": replace(recipe, loss=CrossEntropy(0.1)),
     "CP-Mobile of the same size": recipe,
-    "twice the epochs": replace(recipe, epochs=2 * EPOCHS),
 }
 # What follows the recipe, for a tenth of its epochs.
 rounding = replace(int8, fit=replace(int8.fit, epochs=EPOCHS // 10))
