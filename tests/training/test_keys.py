@@ -31,6 +31,7 @@ CHANGES = {
     "augment": ((Noise(),), (Noise(5.0),), (Crop(1.0),), (Noise(), Crop(1.0)), (Crop(1.0), Noise()), (Mixup(),)),
     "teacher": (Teacher((TAUGHT,)), Teacher((TAUGHT,), temperature=3), Teacher((TAUGHT,), weight=0.5)),
     "average": (0.9, 0.99),
+    "balanced": (True,),
     "early_stopping": (EarlyStopping(), EarlyStopping("accuracy"), EarlyStopping(patience=7)),
     # Any file: its content is part of the key.
     "init": (__file__, scene_training.__file__),

@@ -31,7 +31,11 @@ _CLIPS_AT_A_TIME = 2 * _CLIPS_A_STEP
 
 @dataclass(frozen=True)
 class Plan:
-    """The clips of every batch, over all epochs from `start` on; `rank` of `world` takes its share of each."""
+    """The clips of every batch, over all epochs from `start` on; `rank` of `world` takes its share of each.
+
+    With the `scenes` of all clips, every epoch has as many of each: some clips of rare ones several times, and not all
+    of frequent ones.
+    """
 
     clips: int
     batch_size: int
@@ -40,6 +44,7 @@ class Plan:
     run: Run
     rank: int = 0
     world: int = 1
+    scenes: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -48,7 +53,15 @@ class Plan:
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """The batches of one epoch. A last batch of one clip, which batch norm can't use, is left out."""
-        order = self.run.rng(ORDER, epoch).permutation(self.clips)
+        rng = self.run.rng(ORDER, epoch)
+        order = rng.permutation(self.clips)
+        if self.scenes:
+            drawn = np.array(self.scenes, object)[order]
+            kinds = list(dict.fromkeys(self.scenes))
+            each = -(-self.clips // len(kinds))
+            taken = np.array([np.resize(order[drawn == kind], each) for kind in kinds])
+            # One of every scene in turn, so that what is cut off at the end is at most one of each.
+            order = rng.permutation(taken.T.flatten()[: self.clips])
         batches = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
         return [batch[self.rank :: self.world].tolist() for batch in batches]
 

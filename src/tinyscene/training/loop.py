@@ -135,7 +135,9 @@ def train(
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
     averaged = _averaged(classifier, fit.average) if fit.average else None
     progress = checkpoint.restore(classifier, optimizer, averaged, fit.start_after)
-    plan = Plan(len(source), fit.batch_size, progress.epoch, fit.epochs, run, fabric.global_rank, fabric.world_size)
+    scenes = tuple(clip.scene for clip in clips.train) if fit.balanced else ()
+    rank, world = fabric.global_rank, fabric.world_size
+    plan = Plan(len(source), fit.batch_size, progress.epoch, fit.epochs, run, rank, world, scenes)
     source.start(plan, run)
     targets = _targets(fit, clips.train, run).to(fabric.device)
     training = _Training(fit, classifier, wrapped, wrapped_optimizer, source, targets, run, hooks, averaged)

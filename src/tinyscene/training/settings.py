@@ -68,6 +68,8 @@ class FitSettings:
         schedule: the factor on that rate over the epochs.
         loss: of logits and targets.
         augment: in order; those of clips before those of batches of waveforms before those of features.
+        balanced: every epoch has as many clips of each scene: those of rare ones are repeated, of frequent ones some
+            are left out, others in every epoch.
         early_stopping: None trains all epochs and keeps the final weights.
         teacher: trained classifiers whose decisions the network learns beside the labels (`tinyscene.Teacher`).
         average: decay a step of a moving average of all weights and statistics, which is validated and kept; it is
@@ -86,6 +88,7 @@ class FitSettings:
     schedule: Schedule = field(default_factory=Constant)
     loss: Loss = field(default_factory=CrossEntropy)
     augment: tuple[Augmentation, ...] = ()
+    balanced: bool = False
     early_stopping: EarlyStopping | None = None
     teacher: Teaching | None = None
     average: float = 0.0
@@ -100,7 +103,7 @@ class FitSettings:
         last = self.epochs if self.stop_after is None else self.stop_after
         check(self, start_after=Numbers(least=0, most=last, whole=True))
         check(self, average=Numbers(least=0, below=1))
-        check(self, early_stopping=EarlyStopping | None, init=str | Path | None, augment=tuple | list)
+        check(self, balanced=bool, early_stopping=EarlyStopping | None, init=str | Path | None, augment=tuple | list)
         for name, (method, accepted) in _PARTS.items():
             _refuse_kind(self, name, getattr(self, name), method, accepted)
         if self.teacher is not None:
