@@ -2,7 +2,7 @@
 
 RUN is a cross-validation by esc.py. Every fold's int8 model classifies its own test clips as recorded, and once more
 through the impulse response of each microphone (every second of the folder), its level kept. Differences are paired,
-with 95 % intervals over recordings. Rows of devices.csv of another commit are replaced.
+with 95 % intervals over recordings.
 """
 
 import argparse
@@ -45,8 +45,6 @@ def main() -> None:
     devices = [DeviceImpulseResponse(str(path), p=1.0) for path in names]
     rows = []
     for place in sorted(path.parent for path in asked.run.glob("*/seed-*/predictions.csv")):
-        if place.parent.name.startswith("fold-"):
-            continue
         shares, labels, recordings = [], [], []
         for fold in sorted(asked.run.glob("fold-*")):
             clips = load(asked.data, test_fold=fold.name.removeprefix("fold-")).test

@@ -7,6 +7,7 @@ The recipe is that of esc.py; nothing is left to test on, so that the cards quot
 import argparse
 import csv
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tinyscene.training.run import Run
 
 CREDITS = "README-CC-BY-3.0.txt"
 SEED = 0
+SIZES = {"32kb": esc.kb32, "64kb": esc.kb64, "128kb": esc.kb128}
 
 
 def card(size: str, facts: dict[str, str], made: str, folds: int) -> Card:
@@ -54,14 +56,17 @@ def main() -> None:
     clips = replace(clips, rows=tuple(clip._replace(split="train") for clip in clips))
     with Path(__file__).with_name("folds-esc-esc10.csv").open(newline="") as file:
         tested = {row["variant"]: row for row in csv.DictReader(file) if row["stage"] == "Quantize"}
-    for size, system in {"32kb": esc.kb32, "64kb": esc.kb64, "128kb": esc.kb128}.items():
+    if not (asked.data / CREDITS).is_file():
+        sys.exit(f"{asked.data}: no {CREDITS}; accepted: ESC-10 as published, with the credits of its recordings")
+    made = f"{command(clips)}  # commit {commit()}, seed {SEED}, {machine()}"
+    cards = {size: card(size, tested[f"kb{size.removesuffix('kb')}"], made, len(clips.folds)) for size in SIZES}
+    for size, system in SIZES.items():
+        about = cards[size]
         run = Run(SEED, asked.out / size)
         run.seed_torch(INITIAL)
         train, quantize = system.stages
         trained = train(system.build(clips.classes), clips, run)
         rounded = quantize(trained, clips, run)
-        made = f"{command(clips)}  # commit {commit()}, seed {SEED}, {machine()}"
-        about = card(size, tested[f"kb{size.removesuffix('kb')}"], made, len(clips.folds))
         save_pretrained(rounded, FOLDER / about.name, about, trainable=trained)
     shutil.copyfile(asked.data / CREDITS, FOLDER / "ESC-10-CREDITS.txt")
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
@@ -168,6 +169,9 @@ def test_the_validation_part_trains_too_where_asked(
     command = ["reproduce", str(system_file), "--variant", "large", "--data", str(root), "--out", str(tmp_path)]
     free = ("--set", "large.stages.0.early_stopping=None")
     with bare_runs():
+        refused = CliRunner().invoke(app, [*command, *folds, "--train-on-all"])
+        wanted = "large.stages.0, Fit, needs validation clips, .* or --set large.stages.0.early_stopping=None"
+        assert re.search(wanted, str(refused.exception))
         assert CliRunner().invoke(app, [*command, *folds, *free, "--train-on-all"]).exit_code == 0
     place = tmp_path / "fold-1" if folds[0] == "--folds" else tmp_path
     history = json.loads(next(place.glob("stages/0-*/history.json")).read_text())["epochs"]

@@ -56,6 +56,11 @@ def done(system_file: Path, tone_set: Path, tmp_path_factory: pytest.TempPathFac
     return Done(file, clips, root / "run", reproduce(file, clips, Run(folder=root / "run", quiet=True)))
 
 
+def test_the_receipt_counts_the_test_recordings_that_were_shown(done: Done) -> None:
+    guard = json.loads((done.folder / "receipt.json").read_text())["guard"]
+    assert guard["test_recordings_learned_from"] == guard["test_recordings"] == len(done.clips.test)
+
+
 def by_variant(rows: list[Row], variant: str) -> list[Row]:
     return [row for row in rows if row.variant == variant]
 

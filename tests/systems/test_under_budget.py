@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bare_runs import no_pictures
 from killing import killed_at, same_weights
-from tinyscene import Budget, Fit, InputError, SceneClassifier, evaluate, fit_under
+from tinyscene import Budget, Fit, InputError, SceneClassifier, evaluate, fit_under, for_classes, from_pretrained
 from tinyscene.accounting import count, total
 from tinyscene.audio import Waveform
 from tinyscene.cli import main
@@ -103,6 +103,13 @@ def test_the_model_is_the_one_that_was_scored(done: Done) -> None:
     assert last["legal"] == "True"
 
 
+def test_the_network_before_rounding_lies_beside_it_to_be_trained_on(done: Done) -> None:
+    before = from_pretrained(done.found.folder / "model", trainable=True)
+    assert before.precision == "float32"
+    assert before.provenance == SceneClassifier.load(done.found.folder / "model").provenance
+    assert for_classes(before, ("a", "b")).classes == ("a", "b")
+
+
 def test_no_test_clip_is_heard_before_one_candidate_is_left(done: Done) -> None:
     test = {clip.path for clip in done.clips.test}
     first = next(i for i, path in enumerate(done.heard) if path in test)
@@ -171,7 +178,7 @@ def test_a_file_over_the_budget_is_not_delivered(done: Done, tmp_path: Path) -> 
         ({"file": None}, "no file was written"),
     ):
         with pytest.raises(InputError, match=rf"nothing is delivered, {why}$"):
-            deliver(replace(row, **changed), done.found.tried, tmp_path)
+            deliver(replace(row, **changed), done.found.tried, tmp_path, "")
     assert not list(tmp_path.iterdir())
 
 
@@ -310,7 +317,7 @@ def test_minutes_are_kept_for_the_call_that_goes_on(
     monkeypatch.setattr(BudgetPruning, "plan", lambda *_: None)
     epochs = []
     for seconds, minutes in ((0.01, 5), (0.02, 5), (0.02, 6)):
-        monkeypatch.setattr(fitting, "seconds_a_clip", lambda _, seconds=seconds: seconds)
+        monkeypatch.setattr(fitting, "seconds_a_clip", lambda *_, seconds=seconds: seconds)
         with pytest.raises(PlannedError) as stop:
             fit_under(done.clips, BUDGET, Run(folder=tmp_path / "run"), networks=NETWORKS, minutes=minutes)
         epochs.append(stop.value.args[0])

@@ -13,7 +13,7 @@ from scene_training import CLASSES, RATE, RECIPES, build
 
 from killing import same_weights
 from tinyscene import audio
-from tinyscene.augment import Crop, FreqMixStyle, Gain, Noise, SpecAugment, Speed
+from tinyscene.augment import Crop, Excerpt, FreqMixStyle, Gain, Noise, SpecAugment, Speed
 from tinyscene.compression import HalfPrecision
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
@@ -49,7 +49,9 @@ def test_it_learns_what_it_can_hear(small_clips, new_run, fit):
     assert trained.provenance.devices == ("a", "b")
 
 
-@pytest.mark.parametrize(("augment", "seconds"), [((), 0.5), ((Crop(0.4),), 0.4)])
+@pytest.mark.parametrize(
+    ("augment", "seconds"), [((), 0.5), ((Crop(0.4),), 0.4), ((Excerpt(0.5),), 0.5), ((Crop(0.4), Excerpt(0.5)), 0.4)]
+)
 def test_a_model_says_how_long_the_clips_were(small_clips, new_run, tmp_path, augment, seconds):
     trained = replace(QUICK, epochs=1, augment=augment)(build(), small_clips.development, new_run())
     assert trained.trained_clip_s == seconds
@@ -165,13 +167,14 @@ def test_every_epoch_sees_every_clip_once_in_another_order_and_with_another_draw
     assert len(set(drawn_a_batch)) == 9
 
 
-@pytest.mark.parametrize("augment", [(), (Noise(20, 40),), (Crop(0.3),)], ids=["memory", "loader", "crop"])
+@pytest.mark.parametrize(
+    "augment", [(), (Noise(20, 40),), (Crop(0.3),), (Excerpt(0.4),)], ids=["memory", "loader", "crop", "excerpt"]
+)
 def test_clips_of_unequal_length_train(tmp_path_factory, new_run, augment):
     uneven = scene_training.write_clips(tmp_path_factory.mktemp("uneven"), lambda rng: rng.uniform(0.35, 0.65))
     run = new_run()
     fit = Fit(epochs=25, batch_size=4, optimizer=Adam(3e-3), augment=augment)
-    # A high floor: the zeros after a short clip are then no stranger than a pause.
-    trained = fit(build(floor=1e-3), uneven.development, run)
+    trained = fit(build(), uneven.development, run)
     assert np.mean(probabilities(trained, uneven.test).argmax(1) == uneven.test.labels) >= 10 / 12
     scores = probabilities(trained, uneven.validation)
     # Whole clips are judged, each at its own length.

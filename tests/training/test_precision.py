@@ -14,6 +14,7 @@ from tinyscene.errors import InputError
 from tinyscene.models import create_classifier, list_models
 from tinyscene.training import Adam, Fit, Run
 from tinyscene.training.precision import autocast
+from tinyscene.training.run import _say_slow
 
 CPU = torch.device("cpu")
 FIT = Fit(epochs=15, batch_size=8, optimizer=Adam(3e-3))
@@ -97,7 +98,10 @@ def test_where_bfloat16_is_slow_the_run_says_so(
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    _say_slow.cache_clear()
     for precision in ("32-true", "bf16-mixed"):
         _ = new_run(precision, precision=precision, quiet=False).fabric
         told = "bf16-mixed is slower than 32-true" in capsys.readouterr().err
         assert told == (precision == "bf16-mixed" and not native)
+    _ = new_run("again", precision="bf16-mixed", quiet=False).fabric
+    assert not capsys.readouterr().err, "once is enough"

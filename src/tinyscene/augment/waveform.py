@@ -16,7 +16,7 @@ _LEVELS_DB = Numbers(least=-200, most=200)
 
 @dataclass(frozen=True)
 class Crop:
-    """A stretch of `duration_s`, up to an hour, at a random place; shorter clips are padded with zeros at their end."""
+    """A stretch of `duration_s`, up to an hour, at a random place; shorter clips are repeated."""
 
     duration_s: float
 
@@ -129,7 +129,8 @@ def _paths(folder: str) -> list[Path]:
     paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise InputError(
-            f"DeviceImpulseResponse({folder!r}): no sound files there; accepted: a folder of impulse responses"
+            f"DeviceImpulseResponse({folder!r}): no sound files there; accepted: a folder of impulse responses, or "
+            f"the file of one"
         )
     return paths
 
@@ -141,8 +142,8 @@ def _check_levels(augmentation: object, lowest: str, highest: str) -> None:
 
 
 def fit_length(waveform: Waveform, length: int, rng: np.random.Generator) -> Waveform:
-    """(samples,) -> (length,): a random stretch of a longer waveform, zeros after a shorter one."""
+    """(samples,) -> (length,): a random stretch of a longer waveform, a shorter one again and again."""
     if len(waveform) >= length:
         start = int(rng.integers(0, len(waveform) - length + 1))
         return waveform[start : start + length]
-    return np.pad(waveform, (0, length - len(waveform)))
+    return np.resize(waveform, length)

@@ -52,12 +52,11 @@ def export(
     with the next state.
     """
     import tinyscene as ts
-    from tinyscene.models.pretrained import located
 
     idle = [f"--{name.replace('_', '-')}" for name, value in (asdict(recordings) | {"split": split}).items() if value]
     if recordings.data is None and idle:
         raise InputError(f"{', '.join(idle)} without --data; accepted: with --data, the recordings to compare on")
-    classifier = ts.SceneClassifier.load(located(model))
+    classifier = ts.from_pretrained(model)
     clips = recordings.load(classifier, split or "test") if recordings.data else None
     artifact = ts.export(classifier, file, front_end=front_end, clips=clips, clip_s=clip_s, step_s=step_s)  # type: ignore[arg-type]
     certificate = artifact.certificate

@@ -63,8 +63,8 @@ def fit(
 
     With --from, a trained model is fine-tuned to the classes of the data instead; a budget is optional then.
 
-    A killed run resumes when started again. The folder receives model/, scene.onnx, pareto.png and pareto.csv with
-    all candidates, scorecard and receipt.
+    A killed run resumes when started again. The folder receives model/ (with the network before rounding in float/),
+    scene.onnx, pareto.png and pareto.csv with all candidates, scorecard and receipt.
     """
     from tinyscene.data import Clips
     from tinyscene.evaluation import Row
@@ -82,22 +82,27 @@ def fit(
         model = build(NETWORKS[0].network, NETWORKS[0].arguments(1), ("a", "b"))
     else:
         if network or minutes is not None:
-            raise InputError("--network or --minutes with --from; accepted: without it, since nothing is searched")
+            given = "--network" if network else "--minutes"
+            raise InputError(f"{given} with --from; accepted: {given} without --from, which searches nothing")
         model = from_pretrained(start, trainable=True)
     several = recordings.folds(model, folds) if folds else {}
     clips = next(iter(several.values())) if several else recordings.load(model)
-    folder = run_folder(out, "fit-folds" if several else "fit", clips)
+    name = "fit" if start is None else f"fit-from-{Path(start).name}"
+    folder = run_folder(out, f"{name}-folds" if several else name, clips)
     run = Run(seed, folder, workers, accelerator, precision=precision)  # type: ignore[arg-type]  # checked by Run
 
     def fitted(clips: Clips, run: Run) -> Found | Tuned:
         if start is not None:
-            return fine_tune(model, clips, run, budget=budget, epochs_scale=epochs_scale or 1.0)
+            return fine_tune(
+                model, clips, run, budget=budget, epochs_scale=1.0 if epochs_scale is None else epochs_scale
+            )
         assert budget is not None
         chosen = tuple(network or ())
         return fit_under(clips, budget, run, networks=chosen, epochs_scale=epochs_scale, minutes=minutes)
 
     def winner(clips: Clips, run: Run) -> list[Row]:
-        return [replace(fitted(clips, run).row, variant="winner", index=0, stage="int8")]
+        variant = "winner" if start is None else "tuned"
+        return [replace(fitted(clips, run).row, variant=variant, index=0, stage="int8")]
 
     with resumable("the last epoch"):
         if several:
@@ -116,6 +121,7 @@ def _show_found(found: "Found | Tuned", json_file: str | None) -> None:
     row, folder = found.row, found.folder
     plain: dict[str, Any] = {"folder": str(folder), "row": row.to_json()}
     tried = ""
+    size = f"{row.convention(row.ledger.tensors).bytes / 1000:.2f} kB; no budget was given"
     if isinstance(found, Found):
         plain["tried"] = [trial.facts | {"winner": trial is found.winner} for trial in found.tried]
         plain["left_out"] = found.left_out
@@ -124,7 +130,7 @@ def _show_found(found: "Found | Tuned", json_file: str | None) -> None:
         plain,
         json_file,
         *scorecard([row], f"{row.variant} on {row.dataset}, test part"),
-        f"\n{folder}/scene.onnx {row.rules.judge(row.ledger).line}\n"
+        f"\n{folder}/scene.onnx {row.rules.judge(row.ledger).line or size}\n"
         f"The model is in {folder}/model{tried}\n"
         f"Next:  {program()} run {folder}/model RECORDING\n"
         f"       {program()} count {folder}/scene.onnx",

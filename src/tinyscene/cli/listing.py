@@ -178,7 +178,7 @@ def how_a_file_was_scored(file: "Artifact") -> str:
         unknown = f"Each clip was streamed in steps, after silence and without padding at its end. {unknown}"
     return (
         f"Made for clips of {clip_s:g} s: a longer one was split into several, and the mean of their "
-        f"probabilities counts; a shorter one was padded with zeros. {unknown}"
+        f"probabilities counts; a shorter one was repeated. {unknown}"
     )
 
 

@@ -181,7 +181,8 @@ def reproduce(
     if train_on_all:
         several = {fold: some.with_validation_as("train") for fold, some in several.items()}
         clips = clips.with_validation_as("train")
-    folder = run_folder(out, f"{file.name}-folds" if several else file.name, clips)
+    name = file.name + "-folds" * bool(several) + "-all" * train_on_all
+    folder = run_folder(out, name, clips)
     run = Run(0, folder, workers, accelerator, devices, precision)  # type: ignore[arg-type]  # checked by Run
     how: Any = {
         "seeds": whole_numbers("--seeds", seeds, at_least=0),
@@ -218,11 +219,10 @@ def evaluate(
     import tinyscene as ts
     from tinyscene.cli import listing
     from tinyscene.deployment import FORMATS
-    from tinyscene.models.pretrained import located
 
     scored, plain, shown = [], [], []
-    for model in map(located, models):
-        found = ts.Artifact.load(model) if model.suffix in FORMATS else ts.SceneClassifier.load(model)
+    for model in models:
+        found = ts.Artifact.load(model) if model.suffix in FORMATS else ts.from_pretrained(model)
         scores = ts.evaluate(found, recordings.load(found, split))
         scored.append(scores)
         plain.append({"model": str(model), **scores.to_json()})

@@ -75,8 +75,8 @@ def of_clips(classifier: SceneClassifier, clips: Clips, samples: int | None) -> 
 
 
 def at_least(waveform: Samples, samples: int) -> Samples:
-    """(length,) -> (at least `samples`,), with zeros behind a shorter one, as in training."""
-    return np.pad(waveform, (0, max(0, samples - len(waveform))))
+    """(length,) -> (at least `samples`,), a shorter one again and again, as in training."""
+    return np.resize(waveform, max(samples, len(waveform)))
 
 
 def _sounds(samples: int) -> Probe:

@@ -27,7 +27,7 @@ def evaluate(classifier: SceneClassifier | Artifact, clips: Clips, run: Run | No
     """Score `classifier`, or an exported file, on labelled clips of any length, each taken whole.
 
     A file takes each as in `Artifact.predict`: one for a single length splits it, and the mean of the probabilities
-    counts; a shorter one is zero-padded, as in training. It does not store its classifier's training recordings,
+    counts; a shorter one is repeated, as in training. It does not store its classifier's training recordings,
     so that its scores are never marked as optimistic.
 
     Raises:

@@ -13,6 +13,7 @@ from tinyscene.deployment.formats import Values
 from tinyscene.errors import InputError
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.folding import fold_batch_norm
+from tinyscene.models.pretrained import located, names
 from tinyscene.models.tensors import laid_out
 
 Model = SceneClassifier | Artifact
@@ -21,11 +22,11 @@ BATCH_S = 8.0
 
 
 def open_model(path: str | Path) -> Model:
-    """An exported file, or a folder from `SceneClassifier.save`, its batch norms folded, which is faster.
+    """An exported file, a folder from `SceneClassifier.save`, or the name of a model that comes along.
 
-    Raises InputError for anything else.
+    Batch norms are folded, which is faster. Raises InputError for anything else.
     """
-    path = Path(path)
+    path = located(path)
     if path.is_dir():
         classifier = SceneClassifier.load(path)
         # Of clips that may be too short for the network where their length is unknown.
@@ -36,8 +37,8 @@ def open_model(path: str | Path) -> Model:
     if path.suffix in FORMATS:
         return Artifact.load(path, threads=1 if FORMATS[path.suffix].concurrent else 0)
     raise InputError(
-        f"{path}: {'no model' if path.exists() else 'no such file or folder'}; accepted: a folder with model.json and "
-        f"weights.safetensors, or an exported file ({', '.join(FORMATS)})"
+        f"{path}: {'no model' if path.exists() else 'no such file or folder'}; accepted: {', '.join(names())}, a "
+        f"folder with model.json and weights.safetensors, or an exported file ({', '.join(FORMATS)})"
     )
 
 

@@ -1,9 +1,10 @@
 """Trained models in the layout of a model hub: `model.json`, `weights.safetensors`, and a card, `README.md`.
 
-`float/` beside an int8 model holds the network that it was rounded from, for fine-tuning. Some come with the package.
+`float/` beside an int8 model holds the network before rounding, for fine-tuning. Some models come with the package.
 """
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def from_pretrained(model: str | Path, *, trainable: bool = False) -> SceneClass
     """A model that comes with the package, by its name, or one from `save_pretrained` or `SceneClassifier.save`.
 
     Args:
-        trainable: the float32 network that an int8 one was rounded from, for stages and `for_classes`.
+        trainable: the float32 network from before rounding, for stages and `for_classes`.
 
     Raises:
         InputError: no such name or folder, a damaged model, or there is no float32 network.
@@ -86,22 +87,34 @@ def from_pretrained(model: str | Path, *, trainable: bool = False) -> SceneClass
     if trainable and (folder / FLOAT).is_dir():
         folder /= FLOAT
     classifier = SceneClassifier.load(folder)
-    if trainable:
-        classifier.require_float(f"from_pretrained({str(model)!r}, trainable=True)")
+    if trainable and classifier.precision != "float32":
+        raise InputError(
+            f"{folder}: {classifier.precision} weights, which can't be trained on; accepted: float32 ones, there or in "
+            f"{folder / FLOAT}, as `fit` and save_pretrained(trainable=) write them"
+        )
     return classifier
 
 
 def save_pretrained(
     classifier: SceneClassifier, folder: str | Path, card: Card, *, trainable: SceneClassifier | None = None
 ) -> Path:
-    """Write a classifier with its card into `folder`, and into `folder`/float the one that it was rounded from.
+    """Write a classifier with its card into `folder`, and into `folder`/float the one from before rounding.
 
     Raises:
-        InputError: an entry of the card is empty, or a classifier can't be rebuilt (`SceneClassifier.written`).
+        InputError: an entry of the card is empty, `trainable` is rounded or has other classes, or a classifier can't be
+            rebuilt (`SceneClassifier.written`).
     """
     if empty := [name for name, text in asdict(card).items() if not text.strip()]:
         raise InputError(f"Card without {', '.join(empty)}; accepted: a sentence for each")
+    if trainable is not None:
+        trainable.require_float("save_pretrained(trainable=)")
+        if trainable.classes != classifier.classes:
+            raise InputError(
+                f"trainable names {', '.join(trainable.classes)}; accepted: the classes of the classifier, "
+                f"{', '.join(classifier.classes)}"
+            )
     folder = classifier.save(folder)
+    shutil.rmtree(folder / FLOAT, ignore_errors=True)
     if trainable is not None:
         trainable.save(folder / FLOAT)
     with write_whole(folder / CARD) as partial:

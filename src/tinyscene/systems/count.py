@@ -1,7 +1,6 @@
 """Count a system without data: its stages only change the untrained network's shape."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -13,7 +12,7 @@ from tinyscene.evaluation.scorecard import Row
 from tinyscene.models import NETWORKS
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.menu import create_classifier
-from tinyscene.models.pretrained import located
+from tinyscene.models.pretrained import located, names
 from tinyscene.progress import bar
 from tinyscene.rules import Rules, dcase2024
 from tinyscene.systems.system import SYSTEMS, Shaped, SystemFile, shapes, stage_label
@@ -72,9 +71,9 @@ def is_system(target: str) -> bool:
         InputError: it is none of these.
     """
     system = target in SYSTEMS or target.endswith(".py")
-    if not system and target not in NETWORKS and not Path(target).is_dir() and not target.endswith(EXPORTED):
+    if not system and target not in NETWORKS and not located(target).is_dir() and not target.endswith(EXPORTED):
         raise InputError(
-            f"no system, network or saved model {target!r}; accepted: {', '.join([*SYSTEMS, *NETWORKS])}, "
+            f"no system, network or saved model {target!r}; accepted: {', '.join([*SYSTEMS, *NETWORKS, *names()])}, "
             f"the path of a system's .py file, the folder of a model, or an exported file ({', '.join(EXPORTED)})"
         )
     return system

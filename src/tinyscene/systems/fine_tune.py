@@ -6,12 +6,14 @@ Nothing is selected, so that the training and the validation part both train: a 
 budget, at a quarter of its rate. No report: the recipe is our own.
 """
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from tinyscene.accounting import CONVENTIONS
 from tinyscene.data import Clips, decode
+from tinyscene.errors import InputError
 from tinyscene.evaluation.scorecard import Row
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.transfer import for_classes
@@ -22,6 +24,7 @@ from tinyscene.systems.reproduce import reproduce
 from tinyscene.systems.system import System, SystemFile
 from tinyscene.systems.under_budget import epochs_of, recipe
 from tinyscene.training.batches import training_length
+from tinyscene.training.keys import weights_fingerprint
 from tinyscene.training.run import Run
 
 SHARE_OF_EPOCHS, SHARE_OF_RATE = 1 / 3, 1 / 4
@@ -52,10 +55,12 @@ def fine_tune(
         InputError: `start` is rounded or has no last layer to be made anew, a split lacks a class, the folder holds
             another run, or the file exceeds the budget or differs from its classifier.
     """
+    if not 0 < epochs_scale < math.inf:
+        raise InputError(f"--epochs-scale {epochs_scale:g}; accepted: above 0, such as 0.1")
     for_classes(start, clips.classes)  # refuses before anything is decoded
     waveforms = decode(clips.development, start.sample_rate, start.channel, quiet=run.quiet)
     clip_s = training_length(waveforms, ()) / start.sample_rate
-    train, _, quantize = recipe(clip_s)
+    train, _, quantize = recipe(clip_s, start.frontend.bands)
     fit = replace(train, optimizer=replace(train.optimizer, lr=SHARE_OF_RATE * train.optimizer.lr))
     scale = epochs_of(clips, epochs_scale)
     stages = (scale_epochs(fit, SHARE_OF_EPOCHS * scale), scale_epochs(quantize, scale))
@@ -64,7 +69,8 @@ def fine_tune(
     system = System(rules, partial(for_classes, start), stages, counted_by=CONVENTIONS["bn4"])
     file = SystemFile("fine_tune", Path(__file__), (__doc__ or "").strip(), {"tuned": system})
     folder = Path(run.folder)
-    settings = {"epochs_scale": epochs_scale, "clip_s": clip_s}
-    last = replace(run, folder=folder / FINAL, features={})
-    *_, row = reproduce(file, clips.with_validation_as("train"), last, settings=settings, files="last stage")
-    return Tuned(deliver(row, (), folder), row, folder)
+    limits = None if budget is None else asdict(budget)
+    settings = {"epochs_scale": epochs_scale, "clip_s": clip_s, "budget": limits, "start": weights_fingerprint(start)}
+    last = replace(run, folder=folder / FINAL)
+    before, row = reproduce(file, clips.with_validation_as("train"), last, settings=settings, files="last stage")
+    return Tuned(deliver(row, (), folder, before.model), row, folder)

@@ -17,6 +17,7 @@ from tinyscene.evaluation.scorecard import Row
 from tinyscene.evaluation.scores import Scores
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
+from tinyscene.models.pretrained import FLOAT
 from tinyscene.progress import say, track
 from tinyscene.rules import Budget
 from tinyscene.rules.rules import UNITS
@@ -137,7 +138,7 @@ def fit_under(
         raise InputError(f"--epochs-scale {scale:g}; accepted: above 0, such as 0.1")
     folder = Path(run.folder)
     left, left_out = _planned(clips, budget, networks, scale, run.quiet)
-    each = [seconds_a_clip(one) for one in left]
+    each = [seconds_a_clip(one, clips) for one in left]
     if minutes is not None:
         scale = _scale_in(folder, minutes, left, clips, each)
         left = [replace(one, scale=epochs_of(clips, scale)) for one in left]
@@ -163,8 +164,10 @@ def fit_under(
     say(f"retraining {one.name} on the training and validation parts, for all epochs", quiet=run.quiet)
     settings = {"epochs_scale": scale, "minutes": minutes, "budget": under, "clip_s": rules.clip_s, "winner": one.name}
     last = replace(run, folder=folder / FINAL)
-    (*_, row) = reproduce(_file([one]), clips.with_validation_as("train"), last, settings=settings, files="last stage")
-    return Found(deliver(row, tried, folder), row, tuple(tried), left_out, winner, folder)
+    *_, before, row = reproduce(
+        _file([one]), clips.with_validation_as("train"), last, settings=settings, files="last stage"
+    )
+    return Found(deliver(row, tried, folder, before.model), row, tuple(tried), left_out, winner, folder)
 
 
 def _planned(
@@ -259,8 +262,11 @@ def _save_tried(tried: Sequence[Trial], left_out: dict[str, str], winner: Trial,
     draw_pareto(rows, winner.row, title, folder / "pareto.png")
 
 
-def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
-    """Copy the final run's results into `folder`, the receipt last. Raises InputError for an illegal file."""
+def deliver(row: Row, tried: Sequence[Trial], folder: Path, before: str) -> SceneClassifier:
+    """Copy the final run's results into `folder`, the receipt last. Raises InputError for an illegal file.
+
+    `before` is the place of the network before rounding, in the final run.
+    """
     verdict, fault = row.rules.judge(row.ledger), row.file.fault if row.file else "no file was written"
     if not verdict.passed:
         fault = f"the file exceeds the budget ({verdict.line}); try a larger budget"
@@ -269,6 +275,7 @@ def deliver(row: Row, tried: Sequence[Trial], folder: Path) -> SceneClassifier:
     run = folder / FINAL
     classifier = SceneClassifier.load(run / row.model)
     classifier.save(folder / MODEL)
+    SceneClassifier.load(run / before).save(folder / MODEL / FLOAT)
     receipt = json.loads((run / "receipt.json").read_text())
     places = {folder / SEARCH / place for trial in tried for place in trial.stages}
     receipt["minutes"] = round(receipt["minutes"] + sum(map(_seconds, places)) / 60, 3)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from tinyscene.accounting import count_classifier
+from tinyscene.compression import Calibration
 from tinyscene.data import Clips, decode
 from tinyscene.deployment.export import export
 from tinyscene.errors import InputError
@@ -24,6 +25,7 @@ from tinyscene.systems.count import stage_row
 from tinyscene.systems.receipt import installed, receipt
 from tinyscene.systems.system import Optimistic, Shaped, System, SystemFile, shapes, stage_label
 from tinyscene.training.batches import INITIAL
+from tinyscene.training.fit import Fit
 from tinyscene.training.keys import describe, key_of
 from tinyscene.training.run import Run, Stage
 
@@ -71,6 +73,8 @@ def reproduce(
             the folder holds a run of another system or on other data.
     """
     clips.require("train", "test")
+    if not len(clips.validation):
+        _refuse_watching(file)
     folder, asked, seeds = Path(run.folder), run, seeds or (run.seed,)
     rows: list[Row] = []
     seconds: dict[Path, float] = {}
@@ -114,11 +118,26 @@ def check_data(clips: Clips, classifier: SceneClassifier, quiet: bool) -> str:
     return waveforms.fingerprint
 
 
+def _refuse_watching(file: SystemFile) -> None:
+    """Raise InputError, before anything is trained, for a stage that needs validation clips."""
+    for variant, system in file.variants.items():
+        for number, stage in enumerate(system.stages):
+            fit = stage if isinstance(stage, Fit) else getattr(stage, "fit", None)
+            watching = isinstance(fit, Fit) and fit.early_stopping is not None
+            if watching or isinstance(stage, Calibration):
+                path = f"{variant}.stages.{number}"
+                mend = f"--set {path}{'' if fit is stage else '.fit'}.early_stopping=None" if watching else "--variant"
+                raise InputError(
+                    f"{path}, {stage_label(stage)}, needs validation clips, and there are none; accepted: a validation "
+                    f"part, or {mend}"
+                )
+
+
 def _guard(clips: Clips, rows: list[Row]) -> dict[str, int]:
     """For the receipt: test recordings that a stage learned from, by its model's provenance, of all.
 
     Training, selection, calibration and ranges are given no test clip, so that only a published split that shares
-    recordings, or an `Optimistic` stage, has any.
+    recordings, a model from elsewhere (a start, a teacher), or an `Optimistic` stage has any.
     """
     test = set(clips.test.recording_hashes)
     learned = {one for row in rows if row.scores is not None for one in row.scores.training_recordings or ()}

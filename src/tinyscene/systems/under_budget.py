@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from tinyscene.accounting import CONVENTIONS, Ledger, count
-from tinyscene.augment import Excerpt, SpecAugment
+from tinyscene.augment import Excerpt, Mixup, SpecAugment
 from tinyscene.compression import BudgetPruning, Quantize
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
@@ -90,16 +90,18 @@ def build(network: str, arguments: dict[str, Any], classes: tuple[str, ...]) -> 
     return SceneClassifier(frontend, create_model(network, classes=len(classes), **arguments), classes)
 
 
-def recipe(clip_s: float) -> tuple[Fit, Fit, Quantize]:
-    """Training, tuning after pruning, and rounding to int8, for clips of that many seconds.
+def recipe(clip_s: float, bands: int = BANDS) -> tuple[Fit, Fit, Quantize]:
+    """Training, tuning after pruning, and rounding to int8, for clips of that many seconds and features of `bands`.
 
-    On an excerpt of a second at another speed and pitch, with masks: whole clips would take several times as long. What
+    On excerpts of a second at another speed and pitch, masked, two by two mixed: whole clips would take several times
+    as long. The last epochs, at int8, mix nothing, so that a network that learned shares is sure of itself again. What
     each part is worth alone, and what was tried besides, is in results/ablation.csv.
     """
-    augment = (Excerpt(min(1.0, EXCERPT_S / clip_s), speed=0.2, shift=0.03), SpecAugment(bands=8, frames=10))
-    train = Fit(EPOCHS, BATCH, AdamW(lr=4e-3, weight_decay=0.02), Cosine(warmup_epochs=EPOCHS // 20), augment=augment)
+    single = (Excerpt(min(1.0, EXCERPT_S / clip_s), speed=0.2, shift=0.03), SpecAugment(bands // 8, frames=10))
+    mixed = (*single, Mixup(0.3))
+    train = Fit(EPOCHS, BATCH, AdamW(lr=4e-3, weight_decay=0.02), Cosine(warmup_epochs=EPOCHS // 20), augment=mixed)
     tune = replace(train, epochs=EPOCHS // 10, optimizer=AdamW(lr=1e-3, weight_decay=0.02), schedule=Cosine())
-    return train, tune, Quantize(fit=replace(tune, optimizer=AdamW(lr=2e-4, weight_decay=0.02)))
+    return train, tune, Quantize(fit=replace(tune, optimizer=AdamW(lr=2e-4, weight_decay=0.02), augment=single))
 
 
 @dataclass(frozen=True)
@@ -164,16 +166,27 @@ def epochs_of(clips: Clips, epochs_scale: float) -> float:
     return epochs_scale * max(FEWEST_EPOCHS, HEARD / len(clips.train)) / EPOCHS
 
 
-def seconds_a_clip(one: Candidate) -> float:
-    """Time of training on an excerpt of one clip, from one timed step; a rough estimate."""
+def seconds_a_clip(one: Candidate, clips: Clips) -> float:
+    """Time that a training clip takes an epoch, from one timed step on excerpts, with its share of the validation.
+
+    A rough estimate. Where the features of whole clips are too many to be kept, it is far too low.
+    """
     classifier = one.build(one.rules.classes)
     network = classifier.network.train().to(memory_format=torch.channels_last)
-    excerpt_s = max(min(EXCERPT_S, one.rules.clip_s), classifier.shortest_samples / classifier.sample_rate)
-    features = classifier.example(excerpt_s).expand(BATCH, -1, -1, -1).contiguous()
-    for _ in range(2):
-        started = time.monotonic()
-        network(features.contiguous(memory_format=torch.channels_last)).square().mean().backward()
-    return (time.monotonic() - started) / BATCH
+
+    def timed(clip_s: float, batch: int, *, learning: bool) -> float:
+        features = classifier.example(clip_s).expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        network.train(learning)
+        with torch.set_grad_enabled(learning):
+            for _ in range(2):
+                started = time.monotonic()
+                found = network(features)
+                if learning:
+                    found.square().mean().backward()
+        return (time.monotonic() - started) / batch
+
+    watched = timed(one.rules.clip_s, 4, learning=False) * len(clips.validation) / len(clips.train)
+    return timed(min(EXCERPT_S, one.rules.clip_s), BATCH, learning=True) + watched
 
 
 def minutes_of(epochs: int, clips: Clips, seconds_each: Sequence[float]) -> float:
@@ -186,8 +199,9 @@ def minutes_of(epochs: int, clips: Clips, seconds_each: Sequence[float]) -> floa
     seconds = [epochs * len(clips.train) * each for each in seconds_each]
     total = 0.0
     for begun, ended in itertools.pairwise((0.0, *RUNGS)):
-        # Pruning, tuning and counting: a tenth of the epochs, and some seconds.
-        total += sum((ended - begun + 0.1) * one + 10 for one in seconds)
+        # Pruning, tuning and counting: a tenth of the epochs, at the last rung with quantization two, and some seconds.
+        tuned = 0.2 if ended == RUNGS[-1] else 0.1
+        total += sum((ended - begun + tuned) * one + 10 for one in seconds)
         seconds = sorted(seconds)[len(seconds) // 4 :][: (len(seconds) + 1) // 2]
     return (total + 1.3 * max(seconds) + 60) / 60
 

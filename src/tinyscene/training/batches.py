@@ -117,7 +117,7 @@ def features_of_clips(
 ) -> list[Tensor] | Recomputed:
     """Features of every clip, not standardized, each (1, channels, bands, frames).
 
-    With `length`, other clips are cut or padded to it. They are a list, which the run keeps for its later stages,
+    With `length`, other clips are cut or repeated to it. They are a list, which the run keeps for its later stages,
     where the front end does not learn and there is room beside those of other parts. Features of another
     front end, or of other clips of the same part, are dropped first: they belong to an earlier stage.
     """

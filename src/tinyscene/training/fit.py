@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import torch
+
 from tinyscene.augment import Excerpt, OnBatch, OnClip
 from tinyscene.data import Clips, Waveforms, decode
 from tinyscene.errors import InputError
@@ -31,8 +33,8 @@ class Fit(FitSettings, Stage):
     """Train a classifier's network on the train split, monitoring the validation split if there is one.
 
     Front-end parameters that require a gradient are trained too, at the optimiser's rate; features are
-    standardized by the statistics of the untrained front end. Clips of unequal length are cut, or padded at their
-    end, to the median length unless `augment` holds a `Crop`. Its arguments are those of `FitSettings`.
+    standardized by the statistics of the untrained front end. Clips of unequal length are cut, or
+    repeated, to the median length unless `augment` holds a `Crop`. Its arguments are those of `FitSettings`.
     """
 
     def content(self) -> str | None:
@@ -80,11 +82,13 @@ class Fit(FitSettings, Stage):
         watching = Data(clips, source, features_of_clips(classifier, watched, run, "validation"))
         train(self, classifier, watching, checkpoint, run, hooks)
         clip_s = training_length(waveforms, self._augment_of("clips")) / classifier.sample_rate
-        clip_s *= prod(one.share for one in self.augment if isinstance(one, Excerpt))
         if self.teacher is not None:
             classifier.provenance = classifier.provenance.merged(self.teacher.provenance)
+        # Clips are classified whole where the network takes more than an excerpt of them.
+        if not _takes(classifier.eval(), clip_s):
+            clip_s *= prod(one.share for one in self.augment if isinstance(one, Excerpt))
         classifier.provenance = replace(classifier.provenance, clip_s=clip_s)
-        return classifier.eval()
+        return classifier
 
     def _source(self, classifier: SceneClassifier, waveforms: Waveforms, run: Run) -> Source:
         """Features, computed once where no augmentation changes the waveforms and memory suffices."""
@@ -124,3 +128,13 @@ class Fit(FitSettings, Stage):
         if self.early_stopping:
             clips.require_validation("Fit(early_stopping=...)")
         classifier.require_float("Fit")
+
+
+def _takes(classifier: SceneClassifier, clip_s: float) -> bool:
+    """Whether it classifies clips of that length."""
+    try:
+        with torch.no_grad():
+            classifier.classify(classifier.example(clip_s))
+    except InputError:
+        return False
+    return True

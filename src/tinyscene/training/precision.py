@@ -30,7 +30,7 @@ class _StridedInFloat(TorchFunctionMode):
 
 
 def slow_here(precision: TrainingPrecision, device: torch.device) -> bool:
-    """Whether this processor computes in bfloat16 by way of float32, which takes many times as long as float32."""
+    """Whether this processor computes in bfloat16 by way of float32, which takes longer than float32 itself."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return precision == "bf16-mixed" and device.type == "cpu" and x86 and not native

@@ -4,7 +4,7 @@ import copy
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -77,11 +77,8 @@ class Run:
                 f"cpu or gpu, and no more devices than this machine has"
             ) from error
         fabric.launch()
-        if slow_here(self.precision, fabric.device):
-            say(
-                "note: this processor has no bfloat16 products, so that bf16-mixed is slower than 32-true",
-                quiet=self.quiet or not fabric.is_global_zero,
-            )
+        if slow_here(self.precision, fabric.device) and fabric.is_global_zero and not self.quiet:
+            _say_slow()
         if fabric.device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
@@ -111,6 +108,12 @@ class Run:
     def seed_torch(self, *key: int) -> None:
         """Seed torch's own generator, which dropout and initial values draw from."""
         torch.manual_seed(int(np.random.SeedSequence((self.seed, *key)).generate_state(1)[0]))
+
+
+@cache
+def _say_slow() -> None:
+    """Once, of all runs of a process."""
+    say("note: this processor has no bfloat16 products, so that bf16-mixed is slower than 32-true")
 
 
 class Stage(ABC):
