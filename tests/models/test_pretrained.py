@@ -105,8 +105,8 @@ def test_commands_take_its_name(
         (row,) = csv.DictReader(file)
     assert row["label"] == from_pretrained("tiny").predict("street.wav").label
     assert Teacher(("tiny",)).opened[0].classes == ("hall", "kitchen")
-    for command in ("run", "count", "evaluate"):
-        monkeypatch.setattr("sys.argv", ["tinyscene", command, "tini", *(["--data", "."] * (command == "evaluate"))])
+    for typed in (["run", "tini", "street.wav"], ["count", "tini"], ["evaluate", "tini", "--data", "."]):
+        monkeypatch.setattr("sys.argv", ["tinyscene", *typed])
         with pytest.raises(SystemExit, match="2"):
             main()
         assert "tiny" in capsys.readouterr().err.split("accepted:")[1]
