@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
@@ -15,7 +16,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from typer.testing import CliRunner
 
 from bare_runs import bare_runs
-from tinyscene import InputError, Scores, compare_runs, load_system
+from tinyscene import InputError, SceneClassifier, Scores, compare_runs, load_system
 from tinyscene.cli.main import app
 from tinyscene.data import Clips, load
 from tinyscene.evaluation.tables import fold_table
@@ -184,3 +185,44 @@ def test_the_validation_part_trains_too_where_asked(
         "test_recordings": 18,
         "test_recordings_learned_from": 0,
     }
+
+
+def test_microphones_are_heard_by_the_fold_that_did_not_train_on_the_clip(
+    done: tuple[CrossValidation, Path],
+    root: Path,
+    folds: dict[str, Clips],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """results/devices.py beside every clip, filtered by NumPy and predicted by itself."""
+    found, folder = done
+    (tmp_path / "microphones").mkdir()
+    hum, delta = np.cos(2 * np.pi * 200 * np.arange(1000) / RATE), 0.5 * (np.arange(1000) == 0)
+    for name, response in {"a": delta, "b": 0 * hum, "c": hum}.items():  # every second one is used
+        soundfile.write(tmp_path / "microphones" / f"{name}.flac", response, RATE)
+    script = runpy.run_path(str(Path(__file__).parents[2] / "results" / "devices.py"))
+    script["main"].__globals__["TABLE"] = tmp_path / "devices.csv"
+    typed = ["devices.py", "--data", str(root), "--microphones", str(tmp_path / "microphones"), str(folder)]
+    monkeypatch.setattr("sys.argv", typed)
+    script["main"]()
+    with (tmp_path / "devices.csv").open(newline="") as file:
+        rows = {int(row["seed"]): row for row in csv.DictReader(file)}
+    assert list(rows) == [0, 1]
+    heard = soundfile.read(tmp_path / "microphones" / "c.flac")[0]
+    for seed, clean in found.lines[-1].scores.items():
+        right = []
+        for fold, clips in folds.items():
+            model = SceneClassifier.load(folder / f"fold-{fold}" / "large" / f"seed-{seed}")
+            for clip in clips.test:
+                sound = soundfile.read(clips.root / clip.path)[0]
+                filtered = np.convolve(sound, heard)[np.abs(heard).argmax() :][: len(sound)]
+                level = np.sqrt(np.mean(sound**2) / np.mean(filtered**2))
+                right.append(model.predict((level * filtered).astype(np.float32), RATE).label == clip.scene)
+        row, accuracy = rows[seed], {"a": clean.accuracy, "c": np.mean(right)}
+        assert float(row["accuracy"]) == pytest.approx(clean.accuracy)
+        assert float(row["log_loss"]) == pytest.approx(clean.log_loss, rel=1e-4)
+        assert (row["microphones"], row["clips"]) == ("2", "54")
+        assert float(row["worst"]) == pytest.approx(min(accuracy.values()))
+        assert float(row["accuracy_devices"]) == pytest.approx(np.mean([*accuracy.values()]))
+        assert float(row["difference"]) == pytest.approx(np.mean([*accuracy.values()]) - clean.accuracy)
+        assert float(row["difference_low"]) <= float(row["difference"]) <= float(row["difference_high"])
