@@ -14,7 +14,7 @@ from pathlib import Path
 
 from esc import build, int8, train
 
-from tinyscene.augment import Augmentation, BetweenClass, Crop, Excerpt, Mixup, SpecAugment
+from tinyscene.augment import Augmentation, BetweenClass, Crop, Excerpt, SpecAugment
 from tinyscene.compression import Quantize
 from tinyscene.data import Clips
 from tinyscene.data.esc import load_esc10, load_esc50
@@ -52,7 +52,6 @@ CHANGES: dict[str, Fit] = {
         augmented(replace(excerpt, share=2 * excerpt.share), SpecAugment(8, 20)), epochs=EPOCHS // 2
     ),
     "CP-Mobile of 102.5 kB for 121.5": first,
-    "two sounds mixed as they are": augmented(crop, Mixup(0.3, "waveforms"), of_crop, masks),
 }
 # What follows for a tenth of the epochs: the row that is rounded, and how.
 rounding = replace(int8, fit=replace(int8.fit, epochs=EPOCHS // 10))
