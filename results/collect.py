@@ -285,7 +285,7 @@ def ablation_table(path: Path) -> list[str]:
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
     facts = f"`{first['command']}`; commits {commits}, {first['machine']}, seed {first['seed']}, {first['clips']} test "
     facts += f"clips, {first['epochs']} epochs where nothing else is said, {rows[-1]['finished'][:10]}."
-    return ["## The ESC recipe, one thing changed", "", *markdown(table_rows), "", facts, ""]
+    return ["## What the ESC recipe was chosen by", "", *markdown(table_rows), "", facts, ""]
 
 
 def devices_table(path: Path) -> list[str]:

@@ -60,7 +60,7 @@ def fine_tune(
     for_classes(start, clips.classes)  # refuses before anything is decoded
     waveforms = decode(clips.development, start.sample_rate, start.channel, quiet=run.quiet)
     clip_s = training_length(waveforms, ()) / start.sample_rate
-    train, _, quantize = recipe(clip_s, start.frontend.bands)
+    train, _, quantize = recipe(clip_s)
     fit = replace(train, optimizer=replace(train.optimizer, lr=SHARE_OF_RATE * train.optimizer.lr))
     scale = epochs_of(clips, epochs_scale)
     stages = (scale_epochs(fit, SHARE_OF_EPOCHS * scale), scale_epochs(quantize, scale))

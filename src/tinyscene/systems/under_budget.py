@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from tinyscene.accounting import CONVENTIONS, Ledger, count
-from tinyscene.augment import Excerpt, Mixup, SpecAugment
+from tinyscene.augment import Excerpt
 from tinyscene.compression import BudgetPruning, Quantize
 from tinyscene.data import Clips
 from tinyscene.errors import InputError
@@ -36,11 +36,11 @@ from tinyscene.systems.system import System
 from tinyscene.training import AdamW, Cosine, Fit
 
 BANDS = 64
-EPOCHS, BATCH = 300, 32
+EPOCHS, BATCH = 150, 32
 # Length of what is trained on.
-EXCERPT_S = 1.0
+EXCERPT_S = 2.0
 # Excerpts that a candidate trains on over all epochs, and the fewest epochs: small sets are repeated more often.
-HEARD, FEWEST_EPOCHS = 72_000, 10
+HEARD, FEWEST_EPOCHS = 36_000, 10
 # The fewest in full, with which every rung has one more epoch than the last.
 LEAST_EPOCHS = 6
 # The share of the epochs at which each rung ends, and of the candidates in it, halved from rung to rung.
@@ -90,18 +90,16 @@ def build(network: str, arguments: dict[str, Any], classes: tuple[str, ...]) -> 
     return SceneClassifier(frontend, create_model(network, classes=len(classes), **arguments), classes)
 
 
-def recipe(clip_s: float, bands: int = BANDS) -> tuple[Fit, Fit, Quantize]:
-    """Training, tuning after pruning, and rounding to int8, for clips of that many seconds and features of `bands`.
+def recipe(clip_s: float) -> tuple[Fit, Fit, Quantize]:
+    """Training, tuning after pruning, and rounding to int8, for clips of that many seconds.
 
-    On excerpts of a second at another speed and pitch, masked, two by two mixed: whole clips would take several times
-    as long. The last epochs, at int8, mix nothing, so that a network that learned shares is sure of itself again. What
-    each part is worth alone, and what was tried besides, is in results/ablation.csv.
+    On excerpts at another speed and pitch: whole clips take longer and are not better. What was tried besides, masks,
+    mixtures, averages, is in results/ablation.csv.
     """
-    single = (Excerpt(min(1.0, EXCERPT_S / clip_s), speed=0.2, shift=0.03), SpecAugment(bands // 8, frames=10))
-    mixed = (*single, Mixup(0.3))
-    train = Fit(EPOCHS, BATCH, AdamW(lr=4e-3, weight_decay=0.02), Cosine(warmup_epochs=EPOCHS // 20), augment=mixed)
+    augment = (Excerpt(min(1.0, EXCERPT_S / clip_s), speed=0.2, shift=0.03),)
+    train = Fit(EPOCHS, BATCH, AdamW(lr=4e-3, weight_decay=0.02), Cosine(warmup_epochs=EPOCHS // 20), augment=augment)
     tune = replace(train, epochs=EPOCHS // 10, optimizer=AdamW(lr=1e-3, weight_decay=0.02), schedule=Cosine())
-    return train, tune, Quantize(fit=replace(tune, optimizer=AdamW(lr=2e-4, weight_decay=0.02), augment=single))
+    return train, tune, Quantize(fit=replace(tune, optimizer=AdamW(lr=2e-4, weight_decay=0.02)))
 
 
 @dataclass(frozen=True)
