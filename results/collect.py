@@ -277,13 +277,15 @@ def ablation_table(path: Path) -> list[str]:
                 "accuracy %": f"{100 * float(row['accuracy']):.1f}",
                 "log loss": f"{float(row['log_loss']):.3f}",
                 "ECE": f"{float(row['ece']):.3f}",
-                "accuracy gained, points": "{:+.1f} ({:+.1f} ... {:+.1f})".format(*(100 * one for one in accuracy)),
-                "log loss gained": "{:+.3f} ({:+.3f} ... {:+.3f})".format(*loss),
+                "accuracy, difference in points": "{:+.1f} ({:+.1f} ... {:+.1f})".format(
+                    *(100 * one for one in accuracy)
+                ),
+                "log loss, difference": "{:+.3f} ({:+.3f} ... {:+.3f})".format(*loss),
             }
         )
     first = rows[0]
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
-    facts = f"`{first['command']}`; commits {commits}, {first['machine']}, seed {first['seed']}, {first['clips']} test "
+    facts = f"`{first['command']}`; commit {commits}, {first['machine']}, seed {first['seed']}, {first['clips']} test "
     facts += f"clips, {first['epochs']} epochs where nothing else is said, {rows[-1]['finished'][:10]}."
     return ["## What the ESC recipe was chosen by", "", *markdown(table_rows), "", facts, ""]
 
