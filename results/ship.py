@@ -35,8 +35,8 @@ def card(size: str, facts: dict[str, str], made: str, folds: int) -> Card:
         licence="CC-BY-3.0",
         data=f"ESC-10 (K. J. Piczak, ACM Multimedia 2015), folds 1 to {folds}: clips of 5 s from freesound.org, whose "
         "authors are named in ESC-10-CREDITS.txt, beside this folder.",
-        figures=f"This model was trained on all clips. In a cross-validation of its recipe with {facts['seeds']} "
-        f"seed(s), int8 networks have {by_fold} % on folds 1 to {folds}, {accuracy:.1f} ± {deviation:.1f} %, a log "
+        figures=f"This model was trained on all clips. In a cross-validation of its recipe (seeds: {facts['seeds']}) "
+        f"int8 networks have {by_fold} % on folds 1 to {folds}, {accuracy:.1f} ± {deviation:.1f} %, a log "
         f"loss of {float(facts['log_loss']):.2f} and a calibration error of {float(facts['ece']):.3f} "
         f"(`{facts['command']}`, commit {facts['commit']}). {int(facts['bytes']) / 1000:.1f} kB, "
         f"{int(facts['macs']) / 1e6:.1f} M MACs a second of sound.",
@@ -58,7 +58,7 @@ def main() -> None:
         tested = {row["variant"]: row for row in csv.DictReader(file) if row["stage"] == "Quantize"}
     if not (asked.data / CREDITS).is_file():
         sys.exit(f"{asked.data}: no {CREDITS}; accepted: ESC-10 as published, with the credits of its recordings")
-    made = f"{command(clips)}  # commit {commit()}, seed {SEED}, {machine()}"
+    made = f"python results/{command(clips)}  # commit {commit()}, seed {SEED}, {machine()}"
     cards = {size: card(size, tested[f"kb{size.removesuffix('kb')}"], made, len(clips.folds)) for size in SIZES}
     for size, system in SIZES.items():
         about = cards[size]
