@@ -37,8 +37,8 @@ def open_model(path: str | Path) -> Model:
     if path.suffix in FORMATS:
         return Artifact.load(path, threads=1 if FORMATS[path.suffix].concurrent else 0)
     raise InputError(
-        f"{path}: {'no model' if path.exists() else 'no such file or folder'}; accepted: {', '.join(names())}, a "
-        f"folder with model.json and weights.safetensors, or an exported file ({', '.join(FORMATS)})"
+        f"{path}: {'no model' if path.exists() else 'no such file or folder'}; accepted: a folder with model.json and "
+        f"weights.safetensors, an exported file ({', '.join(FORMATS)}), or {', '.join(names())}"
     )
 
 

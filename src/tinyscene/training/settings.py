@@ -68,8 +68,6 @@ class FitSettings:
         schedule: the factor on that rate over the epochs.
         loss: of logits and targets.
         augment: in order; those of clips before those of batches of waveforms before those of features.
-        balanced: every epoch has as many clips of each scene: those of rare ones are repeated, of frequent ones some
-            are left out, others in every epoch.
         early_stopping: None trains all epochs and keeps the final weights.
         teacher: trained classifiers whose decisions the network learns beside the labels (`tinyscene.Teacher`).
         average: decay a step of a moving average of all weights and statistics, which is validated and kept; it is
@@ -80,6 +78,8 @@ class FitSettings:
         stop_after: stop after this many epochs, with the schedule of all.
         start_after: treat this many epochs as done: schedule and random draws are those of the later ones.
             The optimiser's state is new.
+        balanced: every epoch has as many clips of each scene: those of rare ones are repeated, of frequent ones some
+            are left out, others in every epoch.
     """
 
     epochs: int = 100
@@ -88,13 +88,13 @@ class FitSettings:
     schedule: Schedule = field(default_factory=Constant)
     loss: Loss = field(default_factory=CrossEntropy)
     augment: tuple[Augmentation, ...] = ()
-    balanced: bool = False
     early_stopping: EarlyStopping | None = None
     teacher: Teaching | None = None
     average: float = 0.0
     init: str | Path | None = None
     stop_after: int | None = None
     start_after: int = 0
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         check(self, epochs=Numbers(least=1, whole=True), batch_size=Numbers(least=2, whole=True))
