@@ -1,6 +1,6 @@
-"""Train the models that come with the package, on all of ESC-10: python results/ship.py --data $ESC10 [--out FOLDER]
+"""Train the models that come with the package: python results/ship.py --data $ESC10 [--out FOLDER]
 
-The recipe is that of esc.py; nothing is left to test on, so that the cards quote its cross-validation
+The recipe is that of esc.py, on all folds; nothing is left to test on, so that the cards quote its cross-validation
 (folds-esc-esc10.csv) and its microphones (devices.csv). Credits are the data set's own README.
 """
 
@@ -15,6 +15,7 @@ import esc
 
 from tinyscene.data import load
 from tinyscene.models.pretrained import FOLDER, Card, save_pretrained
+from tinyscene.progress import say
 from tinyscene.systems.receipt import command, commit, machine
 from tinyscene.training.batches import INITIAL
 from tinyscene.training.run import Run
@@ -72,6 +73,7 @@ def main() -> None:
         cards[size] = card(size, tested[variant], devices[variant], made, len(clips.folds))
     for size, system in SIZES.items():
         about = cards[size]
+        say(about.name)
         run = Run(SEED, asked.out / size)
         run.seed_torch(INITIAL)
         train, quantize = system.stages

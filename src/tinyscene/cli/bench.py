@@ -31,7 +31,8 @@ _LEGEND = (
 
 def bench(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Exported files, or folders of models, which run in torch.")
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Exported files, or folders or names of models, which run in torch."),
     ],
     runtimes: Annotated[
         str | None, typer.Option(help="Also export the models for these: all, or some, such as onnx,tflite.")

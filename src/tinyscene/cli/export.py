@@ -24,7 +24,7 @@ class Comparison(Recordings):
 
 @with_recordings
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder with model.json and weights.safetensors.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder with model.json, or a name (`list models`).")],
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Output, such as scene.onnx, scene.tflite or scene.pte.")
     ],

@@ -204,7 +204,9 @@ def reproduce(
 def evaluate(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL...", help="Folders with model.json, one a seed, or exported files."),
+        typer.Argument(
+            metavar="MODEL...", help="Folders with model.json, one a seed, names (`list models`), or files."
+        ),
     ],
     recordings: Recordings,
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",

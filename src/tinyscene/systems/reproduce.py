@@ -126,7 +126,11 @@ def _refuse_watching(file: SystemFile) -> None:
             watching = isinstance(fit, Fit) and fit.early_stopping is not None
             if watching or isinstance(stage, Calibration):
                 path = f"{variant}.stages.{number}"
-                mend = f"--set {path}{'' if fit is stage else '.fit'}.early_stopping=None" if watching else "--variant"
+                mend = (
+                    f"--set {path}{'' if fit is stage else '.fit'}.early_stopping=None"
+                    if watching
+                    else "another --variant"
+                )
                 raise InputError(
                     f"{path}, {stage_label(stage)}, needs validation clips, and there are none; accepted: a validation "
                     f"part, or {mend}"
@@ -141,7 +145,9 @@ def _guard(clips: Clips, rows: list[Row]) -> dict[str, int]:
     """
     test = set(clips.test.recording_hashes)
     learned = {one for row in rows if row.scores is not None for one in row.scores.training_recordings or ()}
-    return {"development_clips": len(clips.development), "test_clips": len(clips.test)} | {
+    return {
+        "development_clips": len(clips.development),
+        "test_clips": len(clips.test),
         "test_recordings": len(test),
         "test_recordings_learned_from": len(test & learned),
     }

@@ -93,7 +93,7 @@ def build(network: str, arguments: dict[str, Any], classes: tuple[str, ...]) -> 
 def recipe(clip_s: float) -> tuple[Fit, Fit, Quantize]:
     """Training, tuning after pruning, and rounding to int8, for clips of that many seconds.
 
-    On excerpts at another speed and pitch: whole clips take longer and are not better. What was tried besides, masks,
+    On excerpts at another speed and pitch, which take less time than whole clips. What was tried besides, masks,
     mixtures, averages, is in results/ablation.csv.
     """
     augment = (Excerpt(min(1.0, EXCERPT_S / clip_s), speed=0.2, shift=0.03),)

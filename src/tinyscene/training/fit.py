@@ -84,11 +84,12 @@ class Fit(FitSettings, Stage):
         clip_s = training_length(waveforms, self._augment_of("clips")) / classifier.sample_rate
         if self.teacher is not None:
             classifier.provenance = classifier.provenance.merged(self.teacher.provenance)
+        share = prod(one.share for one in self.augment if isinstance(one, Excerpt))
         # Clips are classified whole where the network takes more than an excerpt of them.
-        if not _takes(classifier.eval(), clip_s):
-            clip_s *= prod(one.share for one in self.augment if isinstance(one, Excerpt))
+        if share < 1 and not _takes(classifier.eval(), clip_s):
+            clip_s *= share
         classifier.provenance = replace(classifier.provenance, clip_s=clip_s)
-        return classifier
+        return classifier.eval()
 
     def _source(self, classifier: SceneClassifier, waveforms: Waveforms, run: Run) -> Source:
         """Features, computed once where no augmentation changes the waveforms and memory suffices."""
