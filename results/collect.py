@@ -281,6 +281,8 @@ def ablation_table(path: Path) -> list[str]:
                     *(100 * one for one in accuracy)
                 ),
                 "log loss, difference": "{:+.3f} ({:+.3f} ... {:+.3f})".format(*loss),
+                "other microphones %": f"{100 * float(row['accuracy_devices']):.1f}" if row["accuracy_devices"] else "",
+                "log loss there": f"{float(row['log_loss_devices']):.3f}" if row["log_loss_devices"] else "",
             }
         )
     first = rows[0]

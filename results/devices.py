@@ -24,6 +24,11 @@ EVERY = 6
 TABLE = Path(__file__).with_suffix(".csv")
 
 
+def microphones(folder: Path) -> list[Path]:
+    """Those that training never hears."""
+    return sorted(folder.glob("*.flac"))[::EVERY]
+
+
 def probabilities(classifier: SceneClassifier, clips: Clips, devices: list[DeviceImpulseResponse]) -> np.ndarray:
     """(1 + devices, clips, classes): of the clips as they are, and through every device."""
     found, rng = [], np.random.default_rng(0)
@@ -42,7 +47,7 @@ def main() -> None:
     parser.add_argument("--microphones", type=Path, required=True, help="a folder of impulse responses, each a file")
     parser.add_argument("run", type=Path, metavar="RUN")
     asked = parser.parse_args()
-    names = sorted(path for path in asked.microphones.iterdir() if path.suffix == ".flac")[::EVERY]
+    names = microphones(asked.microphones)
     devices = [DeviceImpulseResponse(str(path), p=1.0) for path in names]
     rows = []
     for place in sorted(path.parent for path in asked.run.glob("*/seed-*/predictions.csv")):

@@ -13,6 +13,7 @@ from . import training as training
 from .augment import BetweenClass as BetweenClass
 from .augment import Crop as Crop
 from .augment import DeviceImpulseResponse as DeviceImpulseResponse
+from .augment import Equalizer as Equalizer
 from .augment import Excerpt as Excerpt
 from .augment import FreqMixStyle as FreqMixStyle
 from .augment import Gain as Gain

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tinyscene.audio import Waveform
 from tinyscene.augment.batch import BetweenClass, Excerpt, FreqMixStyle, Mixup, SpecAugment, TimeRoll
-from tinyscene.augment.waveform import Crop, DeviceImpulseResponse, Gain, Noise, Speed
+from tinyscene.augment.waveform import Crop, DeviceImpulseResponse, Equalizer, Gain, Noise, Speed
 
 
 class OnClip(Protocol):
@@ -41,6 +41,7 @@ __all__ = [
     "BetweenClass",
     "Crop",
     "DeviceImpulseResponse",
+    "Equalizer",
     "Excerpt",
     "FreqMixStyle",
     "Gain",

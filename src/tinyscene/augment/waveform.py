@@ -6,12 +6,16 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyscene.audio import SUFFIXES, Waveform, read, resample
 from tinyscene.errors import InputError, Numbers, check
 
 # Louder and softer than any sound; the output stays finite.
 _LEVELS_DB = Numbers(least=-200, most=200)
+_RISES_DB = Numbers(least=0, most=200)
+# Where an equalizer's response begins, how many points it is drawn at, and its deepest fall.
+_LOWEST_HZ, _POINTS, _DEEPEST_DB = 20.0, 256, 60.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,59 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Equalizer:
+    """Filter with a random frequency response, with probability `p`: a microphone that nobody recorded with.
+
+    Over the logarithm of frequency the response is a broken line through `knots` random levels, as in FilterAugment
+    (Nam, Kim and Park, ICASSP 2022); below and above random corners it falls. Phases and the clip's level are kept.
+
+    Args:
+        ripple_db: the largest level at a knot, up or down.
+        knots: at random frequencies, and one at either end.
+        low_hz, high_hz: the lower corner is at most, the upper one at least here.
+        slope_db: the steepest fall, in dB an octave; it ends at -60 dB.
+        p: share of the clips.
+    """
+
+    ripple_db: float = 6.0
+    knots: int = 4
+    low_hz: float = 300.0
+    high_hz: float = 4000.0
+    slope_db: float = 36.0
+    p: float = 0.8
+
+    def __post_init__(self) -> None:
+        check(self, ripple_db=_RISES_DB, knots=Numbers(least=0, whole=True), low_hz=Numbers(above=0))
+        check(self, high_hz=Numbers(above=0), slope_db=_RISES_DB, p=Numbers(least=0, most=1))
+
+    def response_db(self, frequencies: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+        """Drawn levels at rising frequencies in Hz, the first above 0"""
+        octaves = np.log2(frequencies)
+        lowest, highest = octaves[0], octaves[-1]
+        knots = np.sort(rng.uniform(lowest, highest, self.knots))
+        levels = rng.uniform(-self.ripple_db, self.ripple_db, self.knots + 2)
+        low = rng.uniform(lowest, np.log2(self.low_hz).clip(lowest, highest))
+        high = rng.uniform(np.log2(self.high_hz).clip(lowest, highest), highest)
+        below, above = rng.uniform(0, self.slope_db, 2)
+        falls = below * (low - octaves).clip(0) + above * (octaves - high).clip(0)
+        return np.interp(octaves, [lowest, *knots, highest], levels) - falls.clip(max=_DEEPEST_DB)
+
+    def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+        """(samples,) -> (samples,)"""
+        from scipy import fft
+
+        frequencies = np.geomspace(min(_LOWEST_HZ, sample_rate / 4), sample_rate / 2, _POINTS)
+        gains = 10 ** (self.response_db(frequencies, rng) / 20)
+        if rng.random() >= self.p:
+            return waveform
+        # Zeros behind the clip keep its end from being heard at its beginning.
+        size = fft.next_fast_len(len(waveform) + sample_rate // 10, real=True)
+        response = np.interp(fft.rfftfreq(size, 1 / sample_rate), frequencies, gains).astype(np.float32)
+        filtered = fft.irfft(fft.rfft(np.asarray(waveform, np.float32), size) * response, size)[: len(waveform)]
+        return _at_level_of(waveform, filtered)
+
+
+@dataclass(frozen=True)
 class DeviceImpulseResponse:
     """Convolve with the impulse response of a microphone drawn from a folder, with probability `p` (Morocutti et al.,
     "Device-robust acoustic scene classification via impulse response augmentation", EUSIPCO 2023).
@@ -111,11 +168,14 @@ class DeviceImpulseResponse:
             return waveform
         onset = int(np.abs(chosen).argmax())
         filtered = fftconvolve(waveform, chosen)[onset : onset + len(waveform)].astype(np.float32)
-        level = np.sqrt(
-            np.mean(np.square(waveform, dtype=np.float64)) / (np.mean(np.square(filtered, dtype=np.float64)) + 1e-20)
-        )
-        matched: Waveform = filtered * np.float32(level)
-        return matched
+        return _at_level_of(waveform, filtered)
+
+
+def _at_level_of(waveform: Waveform, changed: Waveform) -> Waveform:
+    """The changed waveform at the level of the first."""
+    before, after = (np.mean(np.square(one, dtype=np.float64)) for one in (waveform, changed))
+    matched: Waveform = changed * np.float32(np.sqrt(before / (after + 1e-20)))
+    return matched
 
 
 @lru_cache(maxsize=128)
