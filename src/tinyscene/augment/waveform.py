@@ -120,7 +120,9 @@ class Equalizer:
         high = rng.uniform(np.log2(self.high_hz).clip(lowest, highest), highest)
         below, above = rng.uniform(0, self.slope_db, 2)
         falls = below * (low - octaves).clip(0) + above * (octaves - high).clip(0)
-        return np.interp(octaves, [lowest, *knots, highest], levels) - falls.clip(max=_DEEPEST_DB)
+        ripple = np.interp(octaves, [lowest, *knots, highest], levels)
+        response: npt.NDArray[np.float64] = ripple - falls.clip(max=_DEEPEST_DB)
+        return response
 
     def __call__(self, waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
         """(samples,) -> (samples,)"""

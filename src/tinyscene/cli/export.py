@@ -26,7 +26,7 @@ class Comparison(Recordings):
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder with model.json, or a name (`list models`).")],
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Output, such as scene.onnx, scene.tflite or scene.pte.")
+        Path, typer.Argument(metavar="FILE", help="Output, such as scene.onnx, scene.tflite, scene.pte or scene.c.")
     ],
     recordings: Comparison,
     front_end: Annotated[
@@ -44,7 +44,7 @@ def export(
     ] = None,
     json_file: Json = None,
 ) -> None:
-    """Write a model as one file for ONNX Runtime, LiteRT or ExecuTorch, at the precision of its weights.
+    """Write a model as one file for ONNX Runtime, LiteRT or ExecuTorch, or as C, at the precision of its weights.
 
     The file is run and compared with the model before it gets its name, and deleted if it differs. The result is
     written beside it, to FILE.json. A file takes clips of one length; an ONNX file with the front end outside takes
@@ -96,6 +96,8 @@ def table_of(artifact: "Artifact") -> "Table":
     if found.integer_layers is not None and found.float_layers is not None:
         layers = found.integer_layers + found.float_layers
         rows.append(("run on integers", found.integer_layers, f"of {layers} layers"))
+    for name, size in artifact.format.memory(artifact.path).items():
+        rows.append((name, f"{size:,}", "B of the caller's"))
     if found.accuracy is not None and found.file_accuracy is not None:
         rows.append(("accuracy", f"{found.file_accuracy:.1%}", f"{found.accuracy:.1%} of the model, same clips"))
     rows += [(f"  {kind}", f"{most:.2g}", found.unit) for kind, most in found.by_kind.items()]

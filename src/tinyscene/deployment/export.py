@@ -42,7 +42,7 @@ def export(
     (`Certificate`), as JSON.
 
     Args:
-        path: its suffix selects the runtime: .onnx, .tflite, .pte.
+        path: its suffix selects the runtime: .onnx, .tflite, .pte, .c.
         front_end: "inside": from waveforms to probabilities; "outside": from standardized features to logits.
         clips: recordings to compare on, beside generated sounds; preferably held-out ones.
         clip_s: length of the file's clips; that of the training clips where None. ONNX
@@ -149,6 +149,7 @@ def _write_checked(classifier: SceneClassifier, path: Path, attempts: Iterable[_
         except InputError as error:
             refused[name] = str(error)
         else:
+            format_.write_beside(path)
             return Artifact(path, described)
     reasons = "; ".join(f"{name}: {why}" if name else why for name, why in refused.items())
     raise InputError(f"{path}: not written: {reasons}")
@@ -157,8 +158,7 @@ def _write_checked(classifier: SceneClassifier, path: Path, attempts: Iterable[_
 def _certified(classifier: SceneClassifier, format_: Format, file: Path, attempt: _Attempt) -> Certificate:
     """Compare a file with its classifier. Raises InputError with the differences."""
     form = attempt.form
-    # One thread, so that sums are split the same way on every machine.
-    run = format_.runner(file, threads=1)
+    run = format_.checked_runner(file)
     found = compare(classifier, form, run, attempt.probes, format_.layers_by_kernel(file))
     if found.faults:
         raise InputError(
@@ -183,6 +183,6 @@ def _certified(classifier: SceneClassifier, format_: Format, file: Path, attempt
         versions={name: version(name) for name in ("tinyscene", "torch")},
         parity=found,
         clip_s=clip_s,
-        ledger=count_classifier(counted, clip_s, inside=form.module.frontend),
+        ledger=count_classifier(counted, clip_s, inside=form.module.frontend if format_.products else None),
         step_samples=form.step_samples,
     )

@@ -29,6 +29,7 @@ class Format(ABC):
         keeps_halves: whether 16-bit weights are stored as such, rather than widened to 32 bits.
         concurrent: whether a runner may be called from several threads at once.
         ways: to write the same file; where one fails, the next is tried.
+        products: whether a front end inside is written as matrix products, with their constants.
     """
 
     suffix: ClassVar[str]
@@ -38,6 +39,7 @@ class Format(ABC):
     keeps_halves: ClassVar[bool] = False
     concurrent: ClassVar[bool] = False
     ways: ClassVar[tuple[str, ...]] = ("",)
+    products: ClassVar[bool] = True
 
     @abstractmethod
     def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
@@ -58,6 +60,17 @@ class Format(ABC):
         It takes and gives float32, whatever the file's own input and output are. Raises InputError where the runtime
         refuses the file; the runner does where it refuses the input.
         """
+
+    def checked_runner(self, path: Path) -> Runner:
+        """The runner that export compares: of one thread, so that sums are split the same way on every machine."""
+        return self.runner(path, threads=1)
+
+    def write_beside(self, path: Path) -> None:  # noqa: B027
+        """Write what goes with an accepted file; nothing, for most formats."""
+
+    def memory(self, path: Path) -> dict[str, int]:
+        """Bytes that the caller provides, by name; empty where the runtime does."""
+        return {}
 
     def layers_by_kernel(self, path: Path) -> tuple[int | None, int | None]:
         """Numbers of layers with weights that run on integers and in float; None if not reported by the runtime."""

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from tinyscene.deployment.c_format import C
 from tinyscene.deployment.executorch import ExecuTorch
 from tinyscene.deployment.formats import Format
 from tinyscene.deployment.litert import LiteRT
 from tinyscene.deployment.onnx_format import Onnx
 from tinyscene.errors import InputError
 
-FORMATS: dict[str, Format] = {form.suffix: form for form in (Onnx(), LiteRT(), ExecuTorch())}
+FORMATS: dict[str, Format] = {form.suffix: form for form in (Onnx(), LiteRT(), ExecuTorch(), C())}
 
 
 def format_of(path: Path) -> Format:
