@@ -77,6 +77,7 @@ MICROPHONES = "2 s, responses of other microphones"
 FOR_DEVICES: dict[str, Fit] = {
     "2 s, a random response": halved(stretch, Equalizer(), of_stretch),
     "2 s, a stronger random response": halved(stretch, Equalizer(12, slope_db=60, p=0.9), of_stretch),
+    "2 s, the strongest random response": halved(stretch, Equalizer(18, slope_db=90, p=1), of_stretch),
     "2 s, Freq-MixStyle": halved(two_seconds, FreqMixStyle(p=0.8)),
     "2 s, a random response, Freq-MixStyle": halved(stretch, Equalizer(), of_stretch, FreqMixStyle()),
     MICROPHONES: halved(stretch, of_stretch),

@@ -41,7 +41,7 @@ class C(Format):
         path.write_text(source(form, metadata))
 
     def write_beside(self, path: Path) -> None:
-        path.with_suffix(".h").write_text(_header(path))
+        path.with_suffix(".h").write_text(header_of(path))
         for given, suffix in (("scene_main.c", "_main.c"), ("scene.mk", ".mk")):
             text = (TEMPLATES / given).read_text()
             path.with_name(path.stem + suffix).write_text(re.sub(r"\bscene(?=\.[chm]|_main|:|`)", path.stem, text))
@@ -70,7 +70,7 @@ class C(Format):
         return run
 
     def memory(self, path: Path) -> dict[str, int]:
-        sizes = _sizes(_header(path))
+        sizes = _sizes(header_of(path))
         found = {"arena": 8 * sizes["ARENA_WORDS"], "input": 4 * sizes["INPUTS"], "output": 4 * sizes["CLASSES"]}
         return found | ({"state": 4 * sizes["STATE_FLOATS"]} if "STATE_FLOATS" in sizes else {})
 
@@ -83,7 +83,8 @@ class C(Format):
         return f"{GENERATOR} {version(GENERATOR)}, {compiler.splitlines()[0]}"
 
 
-def _header(path: Path) -> str:
+def header_of(path: Path) -> str:
+    """The header of a C file, which stands in it. Raises InputError for another file."""
     found = _HEADER.search(path.read_text(errors="replace"))
     if found is None:
         raise InputError(f"{path}: not a C file of tinyscene; accepted: one that export wrote")
@@ -106,7 +107,7 @@ class _Program:
     """A file compiled with c/harness.c, and running: it reads a clip and writes its outputs."""
 
     def __init__(self, path: Path, flags: Sequence[str]) -> None:
-        header = _header(path)
+        header = header_of(path)
         sizes = _sizes(header)
         shape = ("INPUTS",) if "#define SCENE_TAKES_SAMPLES" in header else ("CHANNELS", "BANDS", "FRAMES")
         state = [(1, sizes["STATE_FLOATS"])] if "STATE_FLOATS" in sizes else []
