@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-runtimes check format bench soak clean
+.PHONY: demo test test-runtimes test-device check format bench soak clean
 
 demo: .venv/installed
 	$(BIN)/tinyscene demo
@@ -18,6 +18,11 @@ test: .venv/tested
 # LiteRT and ExecuTorch files on their own runtimes, about 2 GB more than for `make test`.
 test-runtimes: .venv/runtimes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/deployment
+
+# C files on emulated Cortex-M boards; a compiler and an emulator come from Debian, 500 MB.
+test-device: .venv/tested
+	command -v arm-none-eabi-gcc qemu-system-arm || apt-get install -y gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/deployment/test_boards.py tests/deployment/test_c_files.py
 
 # The same, for development.
 check: test
