@@ -328,9 +328,40 @@ def speed_table(path: Path) -> list[str]:
     return [f"## Speed: {path.stem.partition('-')[2]}", "", *markdown(shown), "", facts, ""]
 
 
+def device_table(path: Path) -> list[str]:
+    """C files on emulated boards."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    table_rows = [
+        {
+            "model": row["model"],
+            "input": row["form"],
+            "core": row["core"],
+            "M instructions": f"{int(row['instructions']) / 1e6:.1f}",
+            "a MAC": f"{int(row['instructions']) / int(row['macs']):.2f}",
+            "flash, B": f"{int(row['flash']):,}",
+            "of it weights": f"{int(row['weights']):,}",
+            "RAM, B": f"{int(row['ram']):,}",
+            "of it the arena": f"{int(row['arena']):,}",
+            "ledger's peak": f"{int(row['peak_activations']):,}",
+            "stack, B": row["stack"],
+            "from this computer": f"{float(row['difference']):.1g}",
+            "from the classifier": f"{float(row['from_classifier']):.2g} {row['unit']}",
+        }
+        for row in rows
+    ]
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
+    facts = (
+        f"`device.py`; commit {commits}, {rows[0]['machine']}, {rows[-1]['finished'][:10]}. Largest differences: of "
+    )
+    facts += "the board's outputs from those of the same file on this computer, and of the file from its classifier."
+    return ["## C files on emulated Cortex-M boards", "", *markdown(table_rows), "", facts, ""]
+
+
 TABLES = {
     "ablation": ablation_table,
     "artifacts": artifact_table,
+    "device": device_table,
     "devices": devices_table,
     "folds": folds_table,
     "int8_ranges": ranges_table,

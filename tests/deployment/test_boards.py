@@ -14,7 +14,6 @@ from tinyscene.deployment import export, probes
 sys.path.insert(0, str(Path(__file__).parents[2] / "results"))
 import boards
 
-pytest.importorskip("emx_onnx_cgen", reason="emx-onnx-cgen is not installed: pip install -e .[c]")
 pytestmark = [
     pytest.mark.skipif(bool(boards.missing()), reason=f"no {boards.missing()}: make test-device"),
     pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc"),

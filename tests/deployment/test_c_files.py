@@ -28,7 +28,6 @@ from tinyscene.models import Network
 from tinyscene.models.classifier import SceneClassifier
 from tinyscene.models.preparation import prepare
 
-pytest.importorskip("emx_onnx_cgen", reason="emx-onnx-cgen is not installed: pip install -e .[c]")
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 
 # The generator and two compilations take seconds a file. Convolutions with and without padding, depthwise, pointwise,

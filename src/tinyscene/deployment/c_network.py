@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tinyscene.deployment.formats import installed, reason
+from tinyscene.deployment.formats import reason
 from tinyscene.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ def network_in_c(model: "onnx.ModelProto", before: Sequence[Buffer]) -> Network:
         before: buffers of the caller; `features`, if among them, is held until the network has read it.
 
     Raises:
-        InputError: the generator is missing, or has no C for an operator.
+        InputError: the generator has no C for an operator.
     """
-    compiler = installed("emx_onnx_cgen.compiler", "c")
+    from emx_onnx_cgen import compiler
+
     with tempfile.TemporaryDirectory() as folder:
         graph = _integer_graph(model, Path(folder))
         own = Path(folder) / "templates"

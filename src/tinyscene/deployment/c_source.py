@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from tinyscene.deployment.c_network import TEMPLATES, Buffer, network_in_c
-from tinyscene.deployment.formats import installed
 from tinyscene.deployment.forms import Form, FormModule
 from tinyscene.deployment.onnx_format import onnx_model
 from tinyscene.errors import InputError
@@ -25,9 +24,10 @@ def source(form: Form, metadata: Mapping[str, str]) -> str:
     """C99 for a form; the metadata stand in a comment.
 
     Raises:
-        InputError: there is no C for its front end or its network, or the generator is missing.
+        InputError: there is no C for its front end or its network.
     """
-    jinja2 = installed("jinja2", "c")
+    import jinja2
+
     facts = json.loads(metadata["tinyscene"])
     frontend = FRONTENDS[facts["frontend"]["name"]](**facts["frontend"]["arguments"])
     named, buffers = _named(form, frontend, facts["classes"]), list[Buffer]()
