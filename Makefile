@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-runtimes test-device check format bench soak clean
+.PHONY: demo test test-runtimes test-device test-page check format bench soak clean
 
 demo: .venv/installed
 	$(BIN)/tinyscene demo
@@ -21,8 +21,14 @@ test-runtimes: .venv/runtimes
 
 # C files on emulated Cortex-M boards; a compiler and an emulator come from Debian, 500 MB.
 test-device: .venv/tested
-	command -v arm-none-eabi-gcc qemu-system-arm || apt-get install -y gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+	command -v arm-none-eabi-gcc && command -v qemu-system-arm || apt-get install -y gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/deployment/test_boards.py tests/deployment/test_c_files.py
+
+# The page in headless Chromium; compiler and browser come from Debian, 900 MB.
+test-page: .venv/tested
+	command -v clang && command -v wasm-ld && command -v chromium || apt-get install -y clang lld chromium
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt playwright
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/deployment/test_page.py
 
 # The same, for development.
 check: test

@@ -38,6 +38,7 @@ from .compression import l1_norm as l1_norm
 from .compression import max_norm as max_norm
 from .deployment import Artifact as Artifact
 from .deployment import export as export
+from .deployment import page as page
 from .errors import InputError as InputError
 from .evaluation import Reported as Reported
 from .evaluation import Scores as Scores

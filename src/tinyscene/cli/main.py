@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import tinyscene
-from tinyscene.cli import bench, data, export, fit, run, submission
+from tinyscene.cli import bench, data, export, fit, page, run, submission
 from tinyscene.cli.options import (
     Folds,
     Json,
@@ -42,6 +42,7 @@ app.command("fit")(fit.fit)
 app.command("export")(export.export)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
+app.command("page")(page.page)
 
 
 def _version(wanted: bool) -> None:

@@ -4,6 +4,7 @@ from tinyscene.deployment.artifact import Artifact
 from tinyscene.deployment.certificate import Certificate
 from tinyscene.deployment.export import export
 from tinyscene.deployment.menu import FORMATS
+from tinyscene.deployment.page import page
 from tinyscene.deployment.parity import Parity
 from tinyscene.deployment.runtime import kernels, layers_by_kernel
 
@@ -15,4 +16,5 @@ __all__ = [
     "export",
     "kernels",
     "layers_by_kernel",
+    "page",
 ]

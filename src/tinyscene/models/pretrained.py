@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,6 +71,16 @@ def summary(name: str) -> str:
     """The first sentence of the card of a model that comes with the package."""
     lines = (FOLDER / name / CARD).read_text(encoding="utf-8").splitlines()
     return lines[lines.index(f"# {name}") + 2]
+
+
+def credits(model: str | Path) -> str:
+    """Licence and data, from the card of a model's folder; empty where there is none."""
+    card = located(model) / CARD
+    if not card.is_file():
+        return ""
+    text = card.read_text(encoding="utf-8")
+    found = re.search(r"^license: \"(.*)\"$.*?^## Data\n\n(.*?)\n\n^## ", text, re.M | re.S)
+    return f"{found[1].upper()}. {found[2]}" if found else ""
 
 
 def from_pretrained(model: str | Path, *, trainable: bool = False) -> SceneClassifier:
