@@ -12,7 +12,7 @@ import soundfile
 from scene_files import CLASSES, CLIP_S, at
 
 from tinyscene.deployment import export, page
-from tinyscene.deployment.page import COMPILER, LINKER
+from tinyscene.deployment.page import TOOLS
 from tinyscene.errors import InputError
 
 RATE, STEP_S, CLIPS = 8000, 0.25, 40
@@ -20,9 +20,7 @@ BROWSER = shutil.which("chromium")
 browsers = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-page")
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no chromium: make test-page"),
-    pytest.mark.skipif(
-        any(shutil.which(name) is None for name in (COMPILER, LINKER)), reason="no clang: make test-page"
-    ),
+    pytest.mark.skipif(any(shutil.which(tool) is None for tool in TOOLS["c"]), reason="no clang: make test-page"),
 ]
 
 
@@ -170,9 +168,26 @@ def test_a_missing_compiler_and_an_unknown_length_are_said(monkeypatch: pytest.M
     with pytest.raises(InputError, match="length is unknown; accepted: clip_s"):
         page(at("pham_cnn", "int8"), tmp_path)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match="clang, wasm-ld: not installed; accepted: clang and lld"):
+    with pytest.raises(
+        InputError, match="not installed: clang, wasm-ld .engine c. or npm .engine onnx.; accepted: clang"
+    ):
         page(at("pham_cnn", "int8"), tmp_path, clip_s=CLIP_S)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm")
+def test_the_other_engine_has_the_same_probabilities(opened: Any, tmp_path: Path) -> None:
+    made = page(at("pham_cnn", "int8"), tmp_path / "onnx", clip_s=CLIP_S, step_s=STEP_S, engine="onnx")
+    samples = np.random.default_rng(2).uniform(-0.3, 0.3, 2 * RATE)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    found = []
+    for _ in range(2):
+        opened.set_input_files("#file", tmp_path / "a.wav")
+        until(opened, "document.getElementById('detail').textContent.includes('Whole recording')")
+        found.append(opened.evaluate("history.map((one) => one.alone)"))
+        opened.goto(made.as_uri())
+        opened.wait_for_selector("html[data-ready]", timeout=60_000)
+    np.testing.assert_allclose(*found, atol=1e-5)
 
 
 def test_the_model_is_the_only_thing_that_differs(folder: Path) -> None:

@@ -14,16 +14,20 @@ def page(
         float | None, typer.Option(help="Length of the clips, in seconds [default: the training clips'].")
     ] = None,
     step_s: Annotated[float, typer.Option(help="Seconds between decisions; at most half a clip.")] = 0.5,
+    engine: Annotated[
+        str | None, typer.Option(help="c (needs clang and lld) or onnx (needs npm; 20 MB) [default: the first there].")
+    ] = None,
 ) -> None:
     """Write a web page that listens: recordings and the microphone, with the model in it.
 
     One file without a server: open it, or put it anywhere. It may not use the network, so that no sound leaves the
-    browser. Needs clang and lld.
+    browser.
     """
     import tinyscene as ts
     from tinyscene.models import pretrained
 
     classifier = ts.from_pretrained(model)
     name = title or pretrained.located(model).resolve().name
-    made = ts.page(classifier, folder, title=name, credits=pretrained.credits(model), clip_s=clip_s, step_s=step_s)
+    credits = pretrained.credits(model)
+    made = ts.page(classifier, folder, title=name, credits=credits, clip_s=clip_s, step_s=step_s, engine=engine)
     typer.echo(f"{made}: {made.stat().st_size:,} B; open it in a browser")

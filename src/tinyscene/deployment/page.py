@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from importlib.resources import files
 from math import ceil
@@ -19,7 +20,9 @@ from tinyscene.models.classifier import SceneClassifier
 TEMPLATES = files("tinyscene.deployment") / "page"
 # Time constant of smoothing, as in `tinyscene run --stream`, and the probability below which a decision is unsure.
 SMOOTH_S, UNSURE = 3.0, 0.5
-COMPILER, LINKER = "clang", "wasm-ld"
+# Of the engines, in the order in which they are tried.
+TOOLS = {"c": ("clang", "wasm-ld"), "onnx": ("npm",)}
+ONNXRUNTIME_WEB = "1.30.0"
 # Vector instructions are in every browser since 2023; integers stay the same, and so do sums of floats.
 FLAGS = ("--target=wasm32", "-O3", "-msimd128", "-mbulk-memory", "-nostdlib", "-nostdlibinc", "-isystem", "include")
 _LINK = ("-Wl,--no-entry", "-Wl,--allow-undefined", "-Wl,--strip-all")
@@ -33,29 +36,35 @@ def page(
     credits: str = "",
     clip_s: float | None = None,
     step_s: float = 0.5,
+    engine: str | None = None,
 ) -> Path:
     """Write FOLDER/index.html: it classifies recordings and the microphone, and nothing leaves the browser.
 
-    The model is exported as C in steps, which compares it with the classifier, and compiled for WebAssembly by clang.
+    The model is exported in steps, which compares the file with the classifier, and put into the page: as C compiled
+    for WebAssembly by clang, or as an ONNX file with onnxruntime-web, a hundred times as large.
 
     Args:
         title, credits: shown on the page; credits are those of the model, such as its licence and recordings.
         clip_s: length of the clips; that of the training clips where None.
         step_s: a decision each, to the nearest hop; at most half a clip.
+        engine: "c", which needs clang and lld, or "onnx", which needs npm; the first that is there where None.
 
     Raises:
-        InputError: clang or lld is missing, the model can't be exported as C in steps, or the folder can't be written.
+        InputError: an engine's tools are missing, the model can't be exported in steps, or the folder can't be written.
     """
-    if missing := [name for name in (COMPILER, LINKER) if shutil.which(name) is None]:
-        raise InputError(f"{', '.join(missing)}: not installed; accepted: clang and lld (apt-get install clang lld)")
+    name = _chosen(engine)
     length = classifier.trained_clip_s if clip_s is None else clip_s
     if length is None:
         raise InputError("the model was not trained, so that its clips' length is unknown; accepted: clip_s (--clip-s)")
     with tempfile.TemporaryDirectory() as work:
-        place = Path(work)
-        step_s = min(step_s, length / 2)
-        file = export(classifier, place / "scene.c", front_end="inside", clip_s=clip_s, step_s=step_s)
-        text = _rendered(file, classifier, _compiled(file.path), title, credits)
+        path = Path(work) / f"scene.{name}"
+        file = export(classifier, path, front_end="inside", clip_s=clip_s, step_s=min(step_s, length / 2))
+        code = _compiled(path) if name == "c" else path.read_bytes()
+        engine_name, more = f"C as WebAssembly, {len(code) / 1000:.0f} kB", dict[str, str]()
+        if name == "onnx":
+            engine_name, more = _runtime(Path(work))
+        model = {"code": _in_base64(code), **more}
+        text = _rendered(file, classifier, model, engine=name, engine_name=engine_name, title=title, credits=credits)
     out = Path(folder) / "index.html"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -66,20 +75,54 @@ def page(
     return out
 
 
+def _chosen(engine: str | None) -> str:
+    """The engine asked for, or the first whose tools are there."""
+    if engine is not None and engine not in TOOLS:
+        raise InputError(f"page was given engine={engine!r}; accepted: {', '.join(TOOLS)}")
+    missing = {
+        name: [tool for tool in tools if shutil.which(tool) is None]
+        for name, tools in TOOLS.items()
+        if engine in (None, name)
+    }
+    found = next((name for name, tools in missing.items() if not tools), None)
+    if found is None:
+        wanted = " or ".join(f"{', '.join(tools)} (engine {name})" for name, tools in missing.items())
+        raise InputError(f"not installed: {wanted}; accepted: clang and lld (apt-get install clang lld), or npm")
+    return found
+
+
 def _compiled(path: Path) -> bytes:
     """A C file in steps as WebAssembly."""
     place = path.parent
     (place / "scene.h").write_text(header_of(path))
-    shutil.copytree(str(TEMPLATES / "include"), place / "include")
+    shutil.copytree(str(TEMPLATES / "include"), place / "include", dirs_exist_ok=True)
     (place / "engine.c").write_text((TEMPLATES / "engine.c").read_text())
-    command = [COMPILER, *COMPUTES, *FLAGS, *_LINK, path.name, "engine.c", "-o", "scene.wasm"]
+    command = [TOOLS["c"][0], *COMPUTES, *FLAGS, *_LINK, path.name, "engine.c", "-o", "scene.wasm"]
     made = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     if made.returncode:
-        raise InputError(f"{COMPILER} can't compile the model for WebAssembly: {made.stderr.strip()[:300]}")
+        raise InputError(f"{command[0]} can't compile the model for WebAssembly: {made.stderr.strip()[:300]}")
     return (place / "scene.wasm").read_bytes()
 
 
-def _rendered(file: Artifact, classifier: SceneClassifier, code: bytes, title: str, credits: str) -> str:
+def _runtime(place: Path) -> tuple[str, dict[str, str]]:
+    """onnxruntime-web from npm: its name, and what the page takes of it."""
+    package = f"onnxruntime-web@{ONNXRUNTIME_WEB}"
+    made = subprocess.run(["npm", "pack", package], cwd=place, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise InputError(f"npm can't fetch {package}: {made.stderr.strip()[-300:]}; try again, or engine c")
+    with tarfile.open(place / made.stdout.split()[-1]) as archive:
+        archive.extractall(place, filter="data")
+    files = {"runtime": "ort.wasm.bundle.min.mjs", "runtime_code": "ort-wasm-simd-threaded.wasm"}
+    dist = place / "package" / "dist"
+    return f"ONNX on {package} (MIT)", {name: _in_base64((dist / file).read_bytes()) for name, file in files.items()}
+
+
+def _in_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _rendered(file: Artifact, classifier: SceneClassifier, code: dict[str, str], *, engine: str, **shown: str) -> str:
+    """The page; `shown` are its title, credits and the engine's name."""
     import jinja2
     from markupsafe import Markup
 
@@ -102,11 +145,10 @@ def _rendered(file: Artifact, classifier: SceneClassifier, code: bytes, title: s
         "raw": raw,
         "smooth_s": SMOOTH_S,
         "unsure": UNSURE,
-        "code": base64.b64encode(code).decode(),
+        **code,
     }
     named = {
-        "title": title,
-        "credits": credits,
+        **shown,
         "classes": classifier.classes,
         "clip_s": clip_s,
         "step_s": step / classifier.sample_rate,
@@ -118,11 +160,10 @@ def _rendered(file: Artifact, classifier: SceneClassifier, code: bytes, title: s
         "precision": classifier.precision,
         "kilobytes": round(sum(row.bytes for row in ledger.tensors) / 1000),
         "macs": f"{ledger.macs['nessi'] / 1e6:.1f}",
-        "engine_name": f"C as WebAssembly, {len(code) / 1000:.0f} kB",
         # `</script>` would end the script.
         "model": json.dumps(model).replace("</", "<\\/"),
         "style": (TEMPLATES / "page.css").read_text(),
-        "engine": (TEMPLATES / "engine_c.js").read_text(),
+        "engine": (TEMPLATES / f"engine_{engine}.js").read_text(),
         "script": (TEMPLATES / "page.js").read_text(),
     }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
