@@ -25,7 +25,7 @@ from tinyscene.errors import InputError
 COMPUTES = ("-std=c99", "-fno-strict-aliasing", "-ffp-contract=off")
 WARNS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror")
 SHIPPED = ("-O2",)
-SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _HEADER = re.compile(r"^#ifndef SCENE_H$.*?^#endif\n(?=\n*#include <float)", re.M | re.S)
 
 

@@ -1,11 +1,12 @@
 const $ = (id) => document.getElementById(id);
 const pretty = (name) => name.replaceAll("_", " ");
 const percent = (share) => `${Math.round(100 * share)} %`;
-const UNSURE = MODEL.unsure, SECONDS_SHOWN = 60, LEAST = 1e-6;
+const UNSURE = MODEL.unsure, SECONDS_SHOWN = 60, LEAST = 1e-6, KEPT = 2000;
 const stepSeconds = MODEL.step_samples / MODEL.sample_rate;
 
 let engine, source = null, running = 0;
-let history = [], logs = null, spent = [], quiet = 0;
+// Of every step its probabilities; of the microphone only the last minutes are kept.
+let history = [], heard = 0, logs = null, spent = [], quiet = 0;
 
 const rows = MODEL.classes.map((name) => {
   const row = document.createElement("div");
@@ -36,6 +37,7 @@ function smoothed(probabilities) {
 function start() {
   engine.reset();
   history = [];
+  heard = 0;
   logs = null;
   spent = [];
   quiet = 0;
@@ -49,13 +51,16 @@ async function hear(block) {
   spent.push(performance.now() - began);
   const entry = { alone, smoothed: smoothed(alone) };
   history.push(entry);
+  heard += stepSeconds;
+  if (source === "microphone" && history.length > KEPT) history = history.slice(-KEPT / 2);
+  spent = spent.slice(-KEPT);
   quiet = block.some((x) => Math.abs(x) > 1e-4) ? 0 : quiet + 1;
   return entry;
 }
 
 function decide() {
   if (!history.length) return;
-  const heard = history.length * stepSeconds, shares = history.at(-1).smoothed;
+  const shares = history.at(-1).smoothed;
   const order = shares.map((_, i) => i).sort((a, b) => shares[b] - shares[a]);
   const [best, next] = order, full = heard >= MODEL.clip_s - stepSeconds / 2;
   const sure = shares[best] >= UNSURE;
@@ -102,7 +107,7 @@ function draw() {
     });
   });
   $("from").textContent = history.length ? (live ? `${SECONDS_SHOWN} s ago` : "0:00") : "";
-  $("to").textContent = history.length ? (live ? "now" : clock(history.length * stepSeconds)) : "";
+  $("to").textContent = history.length ? (live ? "now" : clock(heard)) : "";
   drawSpectrogram(dark);
 }
 
