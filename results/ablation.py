@@ -73,13 +73,14 @@ CHANGES: dict[str, Fit] = {
 }
 # A stretch a little longer than the excerpt is filtered, so that it can still be played faster.
 stretch, of_stretch = Crop(2.4), replace(two_seconds, share=2 / 2.4)
+gentle = Equalizer(ripple_db=6, slope_db=36, p=0.8)
 MICROPHONES = "2 s, responses of other microphones"
 FOR_DEVICES: dict[str, Fit] = {
-    "2 s, a random response": halved(stretch, Equalizer(), of_stretch),
-    "2 s, a stronger random response": halved(stretch, Equalizer(12, slope_db=60, p=0.9), of_stretch),
-    "2 s, the strongest random response": halved(stretch, Equalizer(18, slope_db=90, p=1), of_stretch),
+    "2 s, a random response": halved(stretch, gentle, of_stretch),
+    "2 s, a stronger random response": halved(stretch, replace(gentle, ripple_db=12, slope_db=60, p=0.9), of_stretch),
+    "2 s, the strongest random response": halved(stretch, Equalizer(), of_stretch),
     "2 s, Freq-MixStyle": halved(two_seconds, FreqMixStyle(p=0.8)),
-    "2 s, a random response, Freq-MixStyle": halved(stretch, Equalizer(), of_stretch, FreqMixStyle()),
+    "2 s, a random response, Freq-MixStyle": halved(stretch, gentle, of_stretch, FreqMixStyle()),
     MICROPHONES: halved(stretch, of_stretch),
 }
 # What follows for a tenth of the epochs.
