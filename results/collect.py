@@ -287,7 +287,8 @@ def ablation_table(path: Path) -> list[str]:
         )
     first = rows[0]
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
-    facts = f"`{first['command']}`; commit {commits}, {first['machine']}, seed {first['seed']}, {first['clips']} test "
+    commands = " and ".join(dict.fromkeys(f"`{row['command']}`" for row in rows))
+    facts = f"{commands}; commit {commits}, {first['machine']}, seed {first['seed']}, {first['clips']} test "
     facts += f"clips, {first['epochs']} epochs where nothing else is said, {rows[-1]['finished'][:10]}."
     return ["## What the ESC recipe was chosen by", "", *markdown(table_rows), "", facts, ""]
 

@@ -1,7 +1,6 @@
 """C files: compiled, with and without sanitizers, against the classifier; their parts against brute force and torch."""
 
 import itertools
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -206,6 +205,9 @@ def test_the_program_beside_it_names_the_scenes_of_pcm(written: Callable[..., Ar
     wanted = file.probabilities((pcm / 32768).astype(np.float32))
     lines = shown.stdout.decode().splitlines()
     assert [line.split()[0] for line in lines] == [CLASSES[i] for i in wanted.argmax(1)]
+    short = subprocess.run([tmp_path / name], input=b"12", capture_output=True, check=False)
+    assert short.returncode == 1
+    assert f"fewer than {file.clip_samples} values in" in short.stderr.decode()
     for line, shares in zip(lines, wanted, strict=True):
         words = line.split()[1:]
         assert words[::2] == [*CLASSES]
@@ -269,12 +271,40 @@ def test_what_cannot_be_done_is_said(
         written("cp_mobile", "int8", "outside").format.runner(written("cp_mobile", "int8", "outside").path)
 
 
-def test_metadata_may_hold_anything(tmp_path: Path) -> None:
-    described = {"tinyscene": json.dumps({"classes": ["a */ b", "??/", "Straße\n"]}), "other": "/* \\/"}
-    path = tmp_path / "scene.c"
-    path.write_text(" * tinyscene: " + json.dumps(described).replace("/", "\\/") + "\n */\n")
-    assert C().metadata(path) == described
-    assert path.read_text().count("*/") == 1
+def test_classes_and_metadata_may_be_called_anything(tmp_path: Path) -> None:
+    classes = ("a */ b", "/* ??/", "Straße\n\\")
+    classifier = SceneClassifier(LogMel(8000, 256, 4, hop_length=800), Nothing(1, 3), classes, Standardize.identity(4))
+    classifier.network = nn.Sequential(nn.Flatten(), nn.Linear(4 * 4, len(classes)))
+    export(classifier, tmp_path / "scene.c", clip_s=0.3)
+    assert Artifact.load(tmp_path / "scene.c").classes == classes
+
+
+def test_a_users_own_files_are_not_replaced(written: Callable[..., Artifact], tmp_path: Path) -> None:
+    classifier = at("cp_mobile", "int8")
+    (tmp_path / "audio.h").write_text("int mine;")
+    with pytest.raises(InputError, match=r"audio\.h: not written by tinyscene.*accepted: another name"):
+        c_format.C().neighbours(tmp_path / "audio.c", written("cp_mobile", "int8", "outside").path)
+    with pytest.raises(InputError, match=r"my scene\.c: make can't take this name"):
+        c_format.C().neighbours(tmp_path / "my scene.c", written("cp_mobile", "int8", "outside").path)
+    # Nothing is left where a neighbour can't be written.
+    (tmp_path / "other.mk").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        text = written("cp_mobile", "int8", "outside").path.read_text()
+        patch.setattr(c_format, "source", lambda form, metadata: text)
+        with pytest.raises(InputError, match=r"other\.c: can't be written"):
+            export(classifier, tmp_path / "other.c", clip_s=CLIP_S)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audio.h", "other.mk"]
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="no clang")
+def test_clang_compiles_it_to_the_same_bits(written: Callable[..., Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written("cp_mobile", "int8", "outside")
+    features = np.random.default_rng(0).standard_normal((2, *_Program(file.path, SHIPPED).given[0][1:]))
+    outputs = []
+    for compiler in ("gcc", "clang"):
+        monkeypatch.setenv("CC", compiler)
+        outputs.append(_Program(file.path, SHIPPED)(features.astype(np.float32))[0])
+    np.testing.assert_array_equal(*outputs)
 
 
 class Convolutions(nn.Module):

@@ -27,7 +27,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    page(at("pham_cnn", "int8"), folder / "out", title="</script> & more", clip_s=CLIP_S, step_s=STEP_S)
+    page(at("pham_cnn", "int8"), folder / "out", title="</script> & <!--<script> more", clip_s=CLIP_S, step_s=STEP_S)
     rng = np.random.default_rng(0)
     levels = np.repeat(rng.uniform(0.01, 0.5, 30), RATE // 2)
     soundfile.write(folder / "microphone.wav", rng.uniform(-1, 1, len(levels)) * levels, RATE)
@@ -79,22 +79,25 @@ def test_recordings_have_the_probabilities_of_the_c_file(opened: Any, tmp_path: 
         stream = file.stream()
         padded = np.pad(samples.astype(np.float32), (-len(samples) % step, 0))[None]
         wanted = [stream(padded[:, at : at + step])[0] for at in range(0, padded.shape[1], step)]
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        full = -(-file.clip_samples // step)
+        np.testing.assert_allclose(found, wanted[full - 1 :], atol=1e-5)
         opened.evaluate("document.getElementById('detail').textContent = ''")
 
 
-def test_smoothing_is_that_of_a_stream(opened: Any, tmp_path: Path) -> None:
-    from tinyscene.listening.decisions import Smoothing
+def test_decisions_are_those_of_run_stream(opened: Any, tmp_path: Path) -> None:
+    from tinyscene.listening import decisions
 
-    samples = np.random.default_rng(2).uniform(-0.3, 0.3, 4 * RATE)
+    file = export(at("pham_cnn", "int8"), tmp_path / "scene.c", front_end="inside", clip_s=CLIP_S, step_s=STEP_S)
+    samples = np.random.default_rng(2).uniform(-0.3, 0.3, 12 * file.step_samples).astype(np.float32)
+    samples *= np.linspace(0, 1, len(samples), dtype=np.float32)
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     opened.set_input_files("#file", tmp_path / "a.wav")
     until(opened, "document.getElementById('detail').textContent.includes('Whole recording')")
     alone, smoothed = (np.array(opened.evaluate(f"history.map((one) => one.{name})")) for name in ("alone", "smoothed"))
-    smooth = Smoothing().every(STEP_S)
-    np.testing.assert_allclose(smoothed, [smooth(one) for one in alone], atol=1e-6)
-    best = CLASSES[int(smoothed[-1].argmax())]
-    assert best in opened.inner_text("#scene")
+    wanted = [*decisions(file, [samples], every_s=STEP_S)]
+    np.testing.assert_allclose(alone, [[*one.probabilities.values()] for one in wanted], atol=1e-5)
+    np.testing.assert_allclose(smoothed, [[*one.smoothed_probabilities.values()] for one in wanted], atol=1e-5)
+    assert wanted[-1].smoothed in opened.inner_text("#scene")
     assert opened.get_attribute("#now", "data-state") == ("sure" if smoothed[-1].max() >= 0.5 else "unsure")
 
 
@@ -123,16 +126,60 @@ def test_what_goes_wrong_gets_a_sentence(opened: Any, tmp_path: Path) -> None:
     assert "broken.wav: this browser can't read it as sound. Accepted: WAV" in opened.inner_text("#problem")
     soundfile.write(tmp_path / "short.wav", np.zeros(1000), RATE)
     opened.set_input_files("#file", tmp_path / "short.wav")
-    until(opened, "document.getElementById('problem').textContent.includes('0.1 s; accepted: at least 0.6 s')")
+    until(opened, "document.getElementById('problem').textContent.includes('0.13 s; accepted: at least 0.6 s')")
     opened.click("#listen")  # nothing was granted in this context
     until(opened, "document.getElementById('problem').textContent.includes('The microphone was refused')")
 
 
-def test_the_page_may_not_use_the_network(browser: Any, folder: Path) -> None:
+def test_the_page_may_fetch_nothing(browser: Any, folder: Path) -> None:
     shown = browser.new_page()
     shown.goto((folder / "out" / "index.html").as_uri())
-    assert shown.evaluate("fetch('https://example.org').then(() => 'sent', () => 'refused')") == "refused"
+    refused = shown.evaluate("""() => new Promise((resolve) => {
+      addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
+      fetch("https://example.org").catch(() => setTimeout(resolve, 2000, "the network"));
+    })""")
+    assert refused == "connect-src"
     shown.close()
+
+
+def test_what_was_begun_last_is_what_is_heard(opened: Any, tmp_path: Path) -> None:
+    for name, seconds in (("a", 1), ("b", 2)):
+        soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(0).uniform(-1, 1, seconds * RATE), RATE)
+    opened.evaluate("""() => {
+      const real = OfflineAudioContext.prototype.decodeAudioData;
+      let first = true;
+      OfflineAudioContext.prototype.decodeAudioData = async function (content) {
+        const slow = first;
+        first = false;
+        if (slow) await new Promise((resolve) => setTimeout(resolve, 1000));
+        return real.call(this, content);
+      };
+    }""")
+    opened.set_input_files("#file", tmp_path / "a.wav")
+    opened.set_input_files("#file", tmp_path / "b.wav")
+    until(opened, "document.getElementById('detail').textContent.includes('Whole recording')")
+    before = opened.evaluate("[steps, document.getElementById('detail').textContent]")
+    opened.wait_for_timeout(1500)
+    assert opened.evaluate("[steps, document.getElementById('detail').textContent]") == before
+
+
+def test_two_clicks_leave_no_microphone_on(opened: Any) -> None:
+    opened.context.grant_permissions(["microphone"])
+    opened.evaluate("""() => {
+      const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      window.tracks = [];
+      navigator.mediaDevices.getUserMedia = async (wanted) => {
+        const stream = await real(wanted);
+        tracks.push(...stream.getTracks());
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        return stream;
+      };
+    }""")
+    opened.click("#listen")
+    opened.click("#listen")
+    until(opened, "document.getElementById('listen').textContent === 'Stop'")
+    opened.click("#listen")
+    until(opened, "tracks.length === 2 && tracks.every((track) => track.readyState === 'ended')")
 
 
 @pytest.mark.parametrize("width", [360, 1100])
@@ -146,7 +193,7 @@ def test_it_fits_and_is_drawn_at_every_size(opened: Any, tmp_path: Path, width: 
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     drawn = "(canvas) => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size"
     assert opened.eval_on_selector("#spectrogram", drawn) > 20
-    assert opened.title() == "</script> & more: what does it sound like?"
+    assert opened.title() == "</script> & <!--<script> more: what does it sound like?"
     names = [row.inner_text() for row in opened.query_selector_all(".name")]
     assert names == [*CLASSES]
     # What is read and what it is read on differ enough (WCAG 2.1: 4.5).
@@ -169,10 +216,17 @@ def test_a_missing_compiler_and_an_unknown_length_are_said(monkeypatch: pytest.M
         page(at("pham_cnn", "int8"), tmp_path)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(
-        InputError, match="not installed: clang, wasm-ld .engine c. or npm .engine onnx.; accepted: clang"
+        InputError, match="not installed: clang, wasm-ld, gcc .engine c. or npm .engine onnx.; accepted: clang"
     ):
         page(at("pham_cnn", "int8"), tmp_path, clip_s=CLIP_S)
     assert not list(tmp_path.iterdir())
+
+
+def test_another_page_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("my site")
+    with pytest.raises(InputError, match="index.html: not written by tinyscene.*accepted: another folder"):
+        page(at("pham_cnn", "int8"), tmp_path, clip_s=CLIP_S)
+    assert (tmp_path / "index.html").read_text() == "my site"
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm")

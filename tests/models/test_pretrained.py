@@ -134,3 +134,4 @@ def test_what_comes_along(name: str) -> None:
     assert (folder.parent / "ESC-10-CREDITS.txt").is_file()
     assert len(classifier.provenance.recordings) > 100, "evaluate says which recordings were heard"
     assert pretrained.summary(name)
+    assert pretrained.credits(name).startswith("CC-BY-3.0. ESC-10 (K. J. Piczak")

@@ -90,7 +90,7 @@ class Equalizer:
 
     Over the logarithm of frequency the response is a broken line through `knots` random levels, as in FilterAugment
     (Nam, Kim and Park, ICASSP 2022); below and above random corners it falls. Phases and the clip's level are kept. Its
-    defaults were the best of three for microphones that training never heard (results/ablation.py).
+    defaults were the best of three for microphones that training never heard (results/ablation.py: one seed).
 
     Args:
         ripple_db: the largest level at a knot, up or down.

@@ -15,7 +15,8 @@ def page(
     ] = None,
     step_s: Annotated[float, typer.Option(help="Seconds between decisions; at most half a clip.")] = 0.5,
     engine: Annotated[
-        str | None, typer.Option(help="c (needs clang and lld) or onnx (needs npm; 20 MB) [default: the first there].")
+        str | None,
+        typer.Option(help="c (needs clang, lld and gcc) or onnx (needs npm; 20 MB) [default: the first there]."),
     ] = None,
 ) -> None:
     """Write a web page that listens: recordings and the microphone, with the model in it.

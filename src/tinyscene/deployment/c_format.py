@@ -23,9 +23,11 @@ from tinyscene.errors import InputError
 
 # As in c/scene.mk.
 COMPUTES = ("-std=c99", "-fno-strict-aliasing", "-ffp-contract=off")
-WARNS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror")
+WARNS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Werror")
 SHIPPED = ("-O2",)
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+# A name that make takes, and what is in every neighbour.
+_STEM, _OURS = re.compile(r"\w[\w.-]*", re.ASCII), "SCENE_"
 _HEADER = re.compile(r"^#ifndef SCENE_H$.*?^#endif\n(?=\n*#include <float)", re.M | re.S)
 
 
@@ -40,11 +42,18 @@ class C(Format):
     def write(self, form: Form, path: Path, metadata: Mapping[str, str], way: str) -> None:
         path.write_text(source(form, metadata))
 
-    def write_beside(self, path: Path) -> None:
-        path.with_suffix(".h").write_text(header_of(path))
+    def neighbours(self, path: Path, written: Path) -> dict[Path, str]:
+        if not _STEM.fullmatch(path.stem):
+            raise InputError(f"{path}: make can't take this name; accepted: letters, digits, _, - and .")
+        texts = {path.with_suffix(".h"): header_of(written)}
         for given, suffix in (("scene_main.c", "_main.c"), ("scene.mk", ".mk")):
             text = (TEMPLATES / given).read_text()
-            path.with_name(path.stem + suffix).write_text(re.sub(r"\bscene(?=\.[chm]|_main|:|`)", path.stem, text))
+            text = re.sub(r"\bscene(?=\.[chm]|_main|:|`)", path.stem, text)
+            texts[path.with_name(path.stem + suffix)] = text
+        for place in texts:
+            if place.exists() and _OURS not in place.read_text(errors="replace"):
+                raise InputError(f"{place}: not written by tinyscene, and would be replaced; accepted: another name")
+        return texts
 
     def metadata(self, path: Path) -> dict[str, str]:
         found = re.search(r"^ \* tinyscene: (.*)$", path.read_text(errors="replace"), re.M)
@@ -113,18 +122,20 @@ class _Program:
         state = [(1, sizes["STATE_FLOATS"])] if "STATE_FLOATS" in sizes else []
         self.path, self.given = path, [(1, *(sizes[name] for name in shape)), *state]
         self.made: list[tuple[int, ...]] = [(1, sizes["CLASSES"]), *state]
-        folder = tempfile.TemporaryDirectory()
-        place = Path(folder.name)
-        (place / "scene.h").write_text(header)
-        (place / "scene.c").write_bytes(path.read_bytes())
-        (place / "harness.c").write_text((TEMPLATES / "harness.c").read_text())
-        command = [_compiler(), *COMPUTES, *WARNS, *flags, "scene.c", "harness.c", "-lm", "-o", "program"]
-        built = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-        if built.returncode:
-            raise InputError(f"{path}: {command[0]} can't compile it ({_fault(built.stderr)}); try another one (CC)")
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([place / "program"], stdin=pipe, stdout=pipe, stderr=pipe)
-        weakref.finalize(self, _end, self.process, folder)
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            (place / "scene.h").write_text(header)
+            (place / "scene.c").write_bytes(path.read_bytes())
+            (place / "harness.c").write_text((TEMPLATES / "harness.c").read_text())
+            command = [_compiler(), *COMPUTES, *WARNS, *flags, "scene.c", "harness.c", "-lm", "-o", "program"]
+            built = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+            if built.returncode:
+                raise InputError(
+                    f"{path}: {command[0]} can't compile it ({_fault(built.stderr)}); try another one (CC)"
+                )
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen([place / "program"], stdin=pipe, stdout=pipe, stderr=pipe)
+        weakref.finalize(self, _end, self.process)
 
     def __call__(self, *given: Values) -> tuple[Values, ...]:
         return clip_by_clip(self.path, given, self.given, self._once)
@@ -152,11 +163,10 @@ def _fault(text: str) -> str:
     return next((line.strip()[:200] for line in text.splitlines() if "error" in line.lower()), "")
 
 
-def _end(process: "subprocess.Popen[bytes]", folder: "tempfile.TemporaryDirectory[str]") -> None:
+def _end(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
     process.wait()
     for stream in (process.stdin, process.stdout, process.stderr):
         assert stream
         with contextlib.suppress(OSError):  # what was not read any more
             stream.close()
-    folder.cleanup()

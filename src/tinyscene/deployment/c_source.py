@@ -39,8 +39,8 @@ def source(form: Form, metadata: Mapping[str, str]) -> str:
     network = network_in_c(onnx_model(_network_alone(form, named)), buffers)
     named |= {"network": network.text.strip(), "arena_words": max(1, -(-network.arena // 8))}
     named |= {f"{one.name}_at": network.offsets[one.name] for one in buffers}
-    # No */ may end the comment.
-    named |= {"metadata": json.dumps(dict(metadata)).replace("/", "\\/")}
+    # Neither /* nor */ may stand in the comment.
+    named |= {"metadata": json.dumps(dict(metadata)).replace("/", "\\u002f")}
     named |= {"version": version("tinyscene"), "generator": version(GENERATOR)}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(TEMPLATES)),

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from math import inf
@@ -140,16 +141,18 @@ def _write_checked(classifier: SceneClassifier, path: Path, attempts: Iterable[_
         name = ", ".join(filter(None, (attempt.name, way)))
         described = describe(classifier, attempt.form)
         try:
-            # Written and compared under other names; the file takes its own first, then the certificate.
-            with write_whole(certificate_path(path)) as beside, write_whole(path) as partial:
+            # Written and compared under other names; neighbours take theirs first, then the file, then the certificate.
+            with ExitStack() as stack:
+                beside, partial = (stack.enter_context(write_whole(one)) for one in (certificate_path(path), path))
                 format_.write(attempt.form, partial, described, way)
                 certificate = _certified(classifier, format_, partial, attempt)
                 certificate = replace(certificate, way=name, refused=refused, data=data)
                 beside.write_text(json.dumps(certificate.to_json(), indent=1))
+                for place, text in format_.neighbours(path, partial).items():
+                    stack.enter_context(write_whole(place)).write_text(text)
         except InputError as error:
             refused[name] = str(error)
         else:
-            format_.write_beside(path)
             return Artifact(path, described)
     reasons = "; ".join(f"{name}: {why}" if name else why for name, why in refused.items())
     raise InputError(f"{path}: not written: {reasons}")

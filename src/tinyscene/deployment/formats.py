@@ -65,8 +65,12 @@ class Format(ABC):
         """The runner that export compares: of one thread, so that sums are split the same way on every machine."""
         return self.runner(path, threads=1)
 
-    def write_beside(self, path: Path) -> None:  # noqa: B027
-        """Write what goes with an accepted file; nothing, for most formats."""
+    def neighbours(self, path: Path, written: Path) -> dict[Path, str]:
+        """Texts that go beside `path`, whose contents are in `written`; none, for most formats.
+
+        Raises InputError for a name that they can't have.
+        """
+        return {}
 
     def memory(self, path: Path) -> dict[str, int]:
         """Bytes that the caller provides, by name; empty where the runtime does."""

@@ -7,7 +7,6 @@ import subprocess
 import tarfile
 import tempfile
 from importlib.resources import files
-from math import ceil
 from pathlib import Path
 
 from tinyscene.deployment.artifact import Artifact
@@ -17,11 +16,13 @@ from tinyscene.errors import InputError
 from tinyscene.files import write_whole
 from tinyscene.models.classifier import SceneClassifier
 
+# In every page.
+_OURS = "const MODEL = "
 TEMPLATES = files("tinyscene.deployment") / "page"
 # Time constant of smoothing, as in `tinyscene run --stream`, and the probability below which a decision is unsure.
 SMOOTH_S, UNSURE = 3.0, 0.5
 # Of the engines, in the order in which they are tried.
-TOOLS = {"c": ("clang", "wasm-ld"), "onnx": ("npm",)}
+TOOLS = {"c": ("clang", "wasm-ld", "gcc"), "onnx": ("npm",)}
 ONNXRUNTIME_WEB = "1.30.0"
 # Vector instructions are in every browser since 2023; integers stay the same, and so do sums of floats.
 FLAGS = ("--target=wasm32", "-O3", "-msimd128", "-mbulk-memory", "-nostdlib", "-nostdlibinc", "-isystem", "include")
@@ -47,12 +48,15 @@ def page(
         title, credits: shown on the page; credits are those of the model, such as its licence and recordings.
         clip_s: length of the clips; that of the training clips where None.
         step_s: a decision each, to the nearest hop; at most half a clip.
-        engine: "c", which needs clang and lld, or "onnx", which needs npm; the first that is there where None.
+        engine: "c", which needs clang, lld and gcc, or "onnx", which needs npm; the first that is there where None.
 
     Raises:
-        InputError: an engine's tools are missing, the model can't be exported in steps, or the folder can't be written.
+        InputError: an engine's tools are missing, the model can't be exported in steps, or the folder can't be written,
+            or holds another page.
     """
-    name = _chosen(engine)
+    name, out = _chosen(engine), Path(folder) / "index.html"
+    if out.exists() and _OURS not in out.read_text(errors="replace"):
+        raise InputError(f"{out}: not written by tinyscene, and would be replaced; accepted: another folder")
     length = classifier.trained_clip_s if clip_s is None else clip_s
     if length is None:
         raise InputError("the model was not trained, so that its clips' length is unknown; accepted: clip_s (--clip-s)")
@@ -65,7 +69,6 @@ def page(
             engine_name, more = _runtime(Path(work))
         model = {"code": _in_base64(code), **more}
         text = _rendered(file, classifier, model, engine=name, engine_name=engine_name, title=title, credits=credits)
-    out = Path(folder) / "index.html"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(out) as partial:
@@ -87,7 +90,9 @@ def _chosen(engine: str | None) -> str:
     found = next((name for name, tools in missing.items() if not tools), None)
     if found is None:
         wanted = " or ".join(f"{', '.join(tools)} (engine {name})" for name, tools in missing.items())
-        raise InputError(f"not installed: {wanted}; accepted: clang and lld (apt-get install clang lld), or npm")
+        raise InputError(
+            f"not installed: {wanted}; accepted: clang, lld and gcc (apt-get install clang lld gcc), or npm"
+        )
     return found
 
 
@@ -129,14 +134,13 @@ def _rendered(file: Artifact, classifier: SceneClassifier, code: dict[str, str],
     ledger, facts, step = file.certificate.ledger, file.facts, file.step_samples or 0
     frontend = classifier.frontend
     frames = frontend.frames(file.clip_samples or 0)
-    clip_s = (file.clip_samples or 0) / classifier.sample_rate
-    # At most a frame more than the clips' seconds.
-    clip_s = ceil(clip_s * 10 - 0.5) / 10
+    clip_s = round((file.clip_samples or 0) / classifier.sample_rate, 2)
     raw = facts["frontend"]["name"] == "raw"
     model = {
         "classes": classifier.classes,
         "sample_rate": classifier.sample_rate,
         "channel": classifier.channel,
+        "clip_samples": file.clip_samples,
         "clip_s": clip_s,
         "step_samples": step,
         "state_size": facts["state_size"],
@@ -160,8 +164,8 @@ def _rendered(file: Artifact, classifier: SceneClassifier, code: dict[str, str],
         "precision": classifier.precision,
         "kilobytes": round(sum(row.bytes for row in ledger.tensors) / 1000),
         "macs": f"{ledger.macs['nessi'] / 1e6:.1f}",
-        # `</script>` would end the script.
-        "model": json.dumps(model).replace("</", "<\\/"),
+        # `</script>` would end the script, `<!--` begin a comment.
+        "model": json.dumps(model).replace("<", "\\u003c"),
         "style": (TEMPLATES / "page.css").read_text(),
         "engine": (TEMPLATES / f"engine_{engine}.js").read_text(),
         "script": (TEMPLATES / "page.js").read_text(),

@@ -79,7 +79,7 @@ def credits(model: str | Path) -> str:
     if not card.is_file():
         return ""
     text = card.read_text(encoding="utf-8")
-    found = re.search(r"^license: \"(.*)\"$.*?^## Data\n\n(.*?)\n\n^## ", text, re.M | re.S)
+    found = re.search(r"^license: \"([^\"\n]*)\"$.*?^## Data\n\n(.*?)\n\n^## ", text, re.M | re.S)
     return f"{found[1].upper()}. {found[2]}" if found else ""
 
 

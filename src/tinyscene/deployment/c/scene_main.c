@@ -28,8 +28,10 @@ static int next_input(void)
 
 int main(void)
 {
+    int named = 0;
     while (next_input()) {
         int best = 0;
+        named = 1;
 #ifdef SCENE_STATE_FLOATS
         scene_step(input, state, output, arena);
 #else
@@ -42,5 +44,6 @@ int main(void)
         putchar('\n');
         fflush(stdout);
     }
-    return 0;
+    if (!named) fprintf(stderr, "fewer than %d values in; accepted: at least so many, for one decision\n", SCENE_INPUTS);
+    return !named;
 }

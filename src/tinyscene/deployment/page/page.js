@@ -1,12 +1,14 @@
 const $ = (id) => document.getElementById(id);
 const pretty = (name) => name.replaceAll("_", " ");
 const percent = (share) => `${Math.round(100 * share)} %`;
-const UNSURE = MODEL.unsure, SECONDS_SHOWN = 60, LEAST = 1e-6, KEPT = 2000;
-const stepSeconds = MODEL.step_samples / MODEL.sample_rate;
+const UNSURE = MODEL.unsure, SECONDS_SHOWN = 60, LEAST = 1e-6;
+const stepSeconds = MODEL.step_samples / MODEL.sample_rate, KEPT = 2 * Math.ceil(SECONDS_SHOWN / stepSeconds);
+// Steps until a clip is full: decisions begin there, as those of `tinyscene run --stream`.
+const FULL = Math.ceil(MODEL.clip_samples / MODEL.step_samples);
 
 let engine, source = null, running = 0;
-// Of every step its probabilities; of the microphone only the last minutes are kept.
-let history = [], heard = 0, logs = null, spent = [], quiet = 0;
+// Of every full clip its probabilities; of the microphone only the last minutes are kept.
+let history = [], steps = 0, logs = null, spent = [], quiet = 0;
 
 const rows = MODEL.classes.map((name) => {
   const row = document.createElement("div");
@@ -37,7 +39,7 @@ function smoothed(probabilities) {
 function start() {
   engine.reset();
   history = [];
-  heard = 0;
+  steps = 0;
   logs = null;
   spent = [];
   quiet = 0;
@@ -49,30 +51,26 @@ async function hear(block) {
   const began = performance.now();
   const alone = await engine.step(block);
   spent.push(performance.now() - began);
-  const entry = { alone, smoothed: smoothed(alone) };
-  history.push(entry);
-  heard += stepSeconds;
+  if (++steps >= FULL) history.push({ alone, smoothed: smoothed(alone) });
   if (source === "microphone" && history.length > KEPT) history = history.slice(-KEPT / 2);
   spent = spent.slice(-KEPT);
   quiet = block.some((x) => Math.abs(x) > 1e-4) ? 0 : quiet + 1;
-  return entry;
 }
 
 function decide() {
   if (!history.length) return;
+  const heard = steps * stepSeconds;
   const shares = history.at(-1).smoothed;
   const order = shares.map((_, i) => i).sort((a, b) => shares[b] - shares[a]);
-  const [best, next] = order, full = heard >= MODEL.clip_s - stepSeconds / 2;
+  const [best, next] = order;
   const sure = shares[best] >= UNSURE;
-  $("now").dataset.state = full ? (sure ? "sure" : "unsure") : "idle";
-  let text = sure ? pretty(MODEL.classes[best]) : `Not sure: ${pretty(MODEL.classes[best])} or ${pretty(MODEL.classes[next])}?`;
-  if (!full) text = "Listening…";
+  $("now").dataset.state = sure ? "sure" : "unsure";
+  const text = sure ? pretty(MODEL.classes[best]) : `Not sure: ${pretty(MODEL.classes[best])} or ${pretty(MODEL.classes[next])}?`;
   if ($("scene").textContent !== text) $("scene").textContent = text;
   const time = source === "microphone" ? "" : `at ${clock(heard)}, `;
-  $("detail").textContent = full
-    ? `${time}${percent(shares[best])}; next: ${pretty(MODEL.classes[next])}, ${percent(shares[next])}.` +
-      (quiet * stepSeconds > 3 ? " It is silent: is the microphone on?" : "")
-    : `The first decision comes after ${MODEL.clip_s} s.`;
+  $("detail").textContent =
+    `${time}${percent(shares[best])}; next: ${pretty(MODEL.classes[next])}, ${percent(shares[next])}.` +
+    (source === "microphone" && quiet * stepSeconds > 3 ? " It is silent: is the microphone on?" : "");
   rows.forEach(({ row, share }, i) => {
     share.textContent = percent(shares[i]);
     row.toggleAttribute("data-top", i === best);
@@ -106,15 +104,15 @@ function draw() {
       pen.fillRect(x, 0, Math.ceil(width) + 1, canvas.height);
     });
   });
-  $("from").textContent = history.length ? (live ? `${SECONDS_SHOWN} s ago` : "0:00") : "";
-  $("to").textContent = history.length ? (live ? "now" : clock(heard)) : "";
+  $("from").textContent = history.length ? (live ? `${SECONDS_SHOWN} s ago` : clock(FULL * stepSeconds)) : "";
+  $("to").textContent = history.length ? (live ? "now" : clock(steps * stepSeconds)) : "";
   drawSpectrogram(dark);
 }
 
 // The state holds the bands' sums of the frames that the next clip shares with this one.
 function drawSpectrogram(dark) {
   const { kept_frames: frames, bands } = MODEL, sums = engine.state, pen = context($("spectrogram"));
-  if (!history.length || !frames) return;
+  if (!steps || !frames) return;
   const levels = new Float32Array(frames * bands);
   let low = Infinity, high = -Infinity;
   for (let i = 0; i < levels.length; ++i) {
@@ -164,14 +162,17 @@ async function openFile(file) {
   await stopListening();
   const mine = start();
   source = "file";
+  $("file").value = "";
   let sound;
   try {
     const decoder = new OfflineAudioContext(1, 1, MODEL.sample_rate);
     sound = await decoder.decodeAudioData(await file.arrayBuffer());
   } catch (error) {
+    if (mine !== running) return;
     say(`${file.name}: this browser can't read it as sound. Accepted: WAV, FLAC, MP3, Ogg and whatever else it plays.`);
     return;
   }
+  if (mine !== running) return;
   const channels = Array.from({ length: sound.numberOfChannels }, (_, i) => sound.getChannelData(i));
   if (MODEL.channel !== "mean" && MODEL.channel >= channels.length) {
     say(`${file.name}: ${channels.length} channel(s); accepted: at least ${MODEL.channel + 1}.`);
@@ -180,8 +181,8 @@ async function openFile(file) {
   const mono = MODEL.channel === "mean" && channels.length > 1
     ? channels[0].map((_, i) => channels.reduce((sum, channel) => sum + channel[i], 0) / channels.length)
     : channels[MODEL.channel === "mean" ? 0 : MODEL.channel];
-  if (mono.length < MODEL.clip_s * MODEL.sample_rate) {
-    say(`${file.name}: ${sound.duration.toFixed(1)} s; accepted: at least ${MODEL.clip_s} s.`);
+  if (mono.length < MODEL.clip_samples) {
+    say(`${file.name}: ${sound.duration.toFixed(2)} s; accepted: at least ${MODEL.clip_s} s.`);
     return;
   }
   // Whole steps, which end with the recording.
@@ -190,23 +191,22 @@ async function openFile(file) {
   for (let at = -silent; at < mono.length; at += step) {
     const block = new Float32Array(step);
     block.set(mono.subarray(Math.max(0, at), at + step), Math.max(0, -at));
-    await hear(block);
     if (mine !== running) return;
+    await hear(block);
     if (performance.now() - painted > 50) {
       show();
       await new Promise((resolve) => setTimeout(resolve));
       painted = performance.now();
     }
   }
+  if (mine !== running) return;
   show();
   $("detail").textContent += ` Whole recording: ${mean()}.`;
-  $("file").value = "";
 }
 
-// The classes that a recording's full clips say most, on the average.
+// The classes of a recording's clips, on the average.
 function mean() {
-  const first = Math.min(history.length, Math.round(MODEL.clip_s / stepSeconds)) - 1, full = history.slice(first);
-  const shares = MODEL.classes.map((_, i) => full.reduce((sum, { alone }) => sum + alone[i], 0) / full.length);
+  const shares = MODEL.classes.map((_, i) => history.reduce((sum, { alone }) => sum + alone[i], 0) / history.length);
   const order = shares.map((_, i) => i).sort((a, b) => shares[b] - shares[a]);
   return order.slice(0, 3).map((i) => `${pretty(MODEL.classes[i])} ${percent(shares[i])}`).join(", ");
 }
@@ -225,8 +225,13 @@ async function listen() {
   try {
     const wanted = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     const stream = await navigator.mediaDevices.getUserMedia({ audio: wanted });
-    const audio = new AudioContext({ sampleRate: MODEL.sample_rate });
-    microphone = { stream, audio };
+    if (mine !== running) {
+      // Something else was begun while the browser asked.
+      stream.getTracks().forEach((track) => track.stop());
+      return;
+    }
+    microphone = { stream, audio: null };
+    const audio = (microphone.audio = new AudioContext({ sampleRate: MODEL.sample_rate }));
     await audio.audioWorklet.addModule(`data:text/javascript,${encodeURIComponent(WORKLET)}`);
     const node = new AudioWorkletNode(audio, "tape", { numberOfOutputs: 0 });
     audio.createMediaStreamSource(stream).connect(node);
@@ -251,13 +256,15 @@ async function listen() {
       }
     };
     $("listen").textContent = "Stop";
-    $("listen").setAttribute("aria-pressed", "true");
+    $("now").dataset.state = "idle";
     $("scene").textContent = "Listening…";
     $("detail").textContent = `The first decision comes after ${MODEL.clip_s} s.`;
     draw();
   } catch (error) {
+    if (mine !== running) return;
     await stopListening();
     const reasons = {
+      NotSupportedError: `This browser can't give the microphone at ${MODEL.sample_rate} Hz. Open a recording, or take another browser.`,
       NotAllowedError: "The microphone was refused. Allow it in the browser's settings for this page, or open a recording.",
       NotFoundError: "There is no microphone. Open a recording instead.",
       NotReadableError: "Another program is using the microphone. Close it, or open a recording.",
@@ -272,9 +279,8 @@ async function stopListening() {
   const { stream, audio } = microphone;
   microphone = null;
   stream.getTracks().forEach((track) => track.stop());
-  await audio.close();
   $("listen").textContent = "Listen";
-  $("listen").setAttribute("aria-pressed", "false");
+  await audio?.close();
 }
 
 $("listen").addEventListener("click", () => (microphone ? stopListening() : listen()));
