@@ -9,7 +9,7 @@ import pytest
 import torch
 from scene_files import CLIP_S, at
 
-from tinyscene.deployment import export, probes
+from tinyscene.deployment import Artifact, export, probes
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "results"))
 import boards
@@ -23,9 +23,13 @@ CORES = [board.core for board in boards.BOARDS]
 CLOSE = 1e-6
 
 
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return export(at("cp_mobile", "int8"), tmp_path_factory.mktemp("c") / "scene.c", clip_s=CLIP_S)
+
+
 @pytest.mark.parametrize("board", boards.BOARDS, ids=CORES)
-def test_integers_are_the_same_to_the_bit(board: boards.Board, tmp_path: Path) -> None:
-    file = export(at("cp_mobile", "int8"), tmp_path / "scene.c", clip_s=CLIP_S)
+def test_integers_are_the_same_to_the_bit(board: boards.Board, file: Artifact) -> None:
     waveforms = probes.generated(file.clip_samples)[0].waveforms[3:6]
     features = file.classifier.features(torch.from_numpy(waveforms)).numpy()
     measured = boards.run(file.path, board, [[one] for one in features])
