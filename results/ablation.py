@@ -5,7 +5,8 @@
 Every row changes one thing of the first, trains on folds 1 to 3 of ESC-50 and is scored on fold 4, in every second of
 the 40 classes that are not in ESC-10: no test clip of the ESC-10 figures takes part in a choice. What helped is put
 together in LAST. The rows after it change that one for microphones that training never heard: every sixth of the folder
-(devices.py), and none of them is in the row that trains with microphones. Differences from the first row are paired
+(devices.py), and none of them is in the row that trains with microphones. They took part in this choice: a figure for
+unheard microphones must be of others. Differences from the first row are paired
 over recordings, with 95 % intervals. A row of ablation.csv that exists is not recomputed.
 """
 

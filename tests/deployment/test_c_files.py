@@ -1,6 +1,7 @@
 """C files: compiled, with and without sanitizers, against the classifier; their parts against brute force and torch."""
 
 import itertools
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -161,10 +162,10 @@ def test_buffers_in_use_together_share_no_byte(drawn: list[tuple[int, int, int]]
 def test_the_arena_is_not_larger_than_two_values_and_the_rows(written: Callable[..., Artifact]) -> None:
     # Alone, without rounding to words: a chain of layers has its input and its output at a time.
     text = written("pham_cnn", "float16", "outside").path.read_text()
-    values = dict(c_format.re.findall(r"^    float \(\*const (tmp\w+)\)((?:\[\d+\])+) = ", text, c_format.re.M))
+    values = dict(re.findall(r"^    float \(\*const (tmp\w+)\)((?:\[\d+\])+) = ", text, re.M))
     sizes = {name: 4 * int(np.prod([int(axis) for axis in shape[1:-1].split("][")])) for name, shape in values.items()}
-    (words,) = c_format.re.findall(r"ARENA_WORDS (\d+)", text)
-    scratch = [4 * int(size) for size in c_format.re.findall(r"float scratch\[(\d+)\]", text)]
+    (words,) = re.findall(r"ARENA_WORDS (\d+)", text)
+    scratch = [4 * int(size) for size in re.findall(r"float scratch\[(\d+)\]", text)]
     pairs = [a + b for a, b in itertools.pairwise(sizes.values())]
     assert 8 * int(words) <= max(pairs) + max(scratch) + 3 * ALIGNED
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,18 @@ def test_a_missing_compiler_and_an_unknown_length_are_said(monkeypatch: pytest.M
     ):
         page(at("pham_cnn", "int8"), tmp_path, clip_s=CLIP_S)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_shows_the_models_name(tinyscene: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    model = at("pham_cnn", "int8").save(tmp_path / "my model")
+    code, said = tinyscene("page", model, tmp_path / "out", "--clip-s", CLIP_S, "--step-s", 0.3)
+    assert code == 0, said
+    assert "open it in a browser" in said
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert "<title>my model: what does it sound like?</title>" in text
+    code, said = tinyscene("page", model, tmp_path / "other")
+    assert code != 0
+    assert "length is unknown; accepted: clip_s (--clip-s)" in said
 
 
 def test_another_page_is_not_replaced(tmp_path: Path) -> None:

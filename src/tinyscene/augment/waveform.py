@@ -95,7 +95,7 @@ class Equalizer:
     Args:
         ripple_db: the largest level at a knot, up or down.
         knots: at random frequencies, and one at either end.
-        low_hz, high_hz: the lower corner is at most, the upper one at least here.
+        low_hz, high_hz: the lower corner lies at or below the one, the upper one at or above the other.
         slope_db: the steepest fall, in dB an octave; it ends at -60 dB.
         p: share of the clips.
     """

@@ -27,7 +27,7 @@ WARNS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-
 SHIPPED = ("-O2",)
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 # A name that make takes, and what is in every neighbour.
-_STEM, _OURS = re.compile(r"\w[\w.-]*", re.ASCII), "SCENE_"
+_STEM, _OURS = re.compile(r"\w[\w.-]*", re.ASCII), "SCENE_SAMPLE_RATE"
 _HEADER = re.compile(r"^#ifndef SCENE_H$.*?^#endif\n(?=\n*#include <float)", re.M | re.S)
 
 

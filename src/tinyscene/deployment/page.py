@@ -26,7 +26,8 @@ TOOLS = {"c": ("clang", "wasm-ld", "gcc"), "onnx": ("npm",)}
 ONNXRUNTIME_WEB = "1.30.0"
 # Vector instructions are in every browser since 2023; integers stay the same, and so do sums of floats.
 FLAGS = ("--target=wasm32", "-O3", "-msimd128", "-mbulk-memory", "-nostdlib", "-nostdlibinc", "-isystem", "include")
-_LINK = ("-Wl,--no-entry", "-Wl,--allow-undefined", "-Wl,--strip-all")
+# A function that neither the file nor the page has is refused here, and not in the browser.
+_LINK = ("-Werror=implicit-function-declaration", "-Wl,--no-entry", "-Wl,--allow-undefined", "-Wl,--strip-all")
 
 
 def page(
@@ -62,7 +63,10 @@ def page(
         raise InputError("the model was not trained, so that its clips' length is unknown; accepted: clip_s (--clip-s)")
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / f"scene.{name}"
-        file = export(classifier, path, front_end="inside", clip_s=clip_s, step_s=min(step_s, length / 2))
+        try:
+            file = export(classifier, path, front_end="inside", clip_s=clip_s, step_s=min(step_s, length / 2))
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), str(out))) from error
         code = _compiled(path) if name == "c" else path.read_bytes()
         engine_name, more = f"C as WebAssembly, {len(code) / 1000:.0f} kB", dict[str, str]()
         if name == "onnx":

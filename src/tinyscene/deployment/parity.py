@@ -165,7 +165,7 @@ class _Reference:
         """The file's logits, or the logarithms of its probabilities, a stream's at the end: (batch, classes)"""
         if self.form.step_samples:
             stream = Stream(run, self.form.step_samples, self.form.examples[1].shape[1], len(given))
-            return _logarithms(stream.through(given))
+            return _logarithms(stream.through(given, f"comparing the file on {len(given)} sounds, step by step"))
         (made,) = run(given)
         return _logarithms(made) if self.form.front_end == "inside" else made
 

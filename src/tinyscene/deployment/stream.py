@@ -4,6 +4,7 @@ import numpy as np
 
 from tinyscene.deployment.formats import Runner, Values
 from tinyscene.errors import InputError
+from tinyscene.progress import track
 
 
 class Stream:
@@ -29,9 +30,10 @@ class Stream:
         probabilities, self.state = self.run(samples, self.state)
         return probabilities
 
-    def through(self, waveforms: Values) -> Values:
-        """(recordings, a whole number of steps) -> (recordings, classes), at their end"""
-        for start in range(0, waveforms.shape[1], self.step_samples):
+    def through(self, waveforms: Values, shown: str = "") -> Values:
+        """(recordings, a whole number of steps) -> (recordings, classes), at their end; `shown` names the progress."""
+        starts = range(0, waveforms.shape[1], self.step_samples)
+        for start in track(starts, shown, len(starts), quiet=not shown):
             probabilities = self(waveforms[:, start : start + self.step_samples])
         return probabilities
 

@@ -1,7 +1,6 @@
 /* Names the scenes of 16-bit PCM, mono, at SCENE_SAMPLE_RATE, from the standard input: one line a clip, or a step.
    Where the front end is outside, of float32 features. */
 #include <stdio.h>
-#include <string.h>
 
 #include "scene.h"
 
