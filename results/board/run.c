@@ -7,7 +7,7 @@
 #include "scene.h"
 
 #define BUFFER __attribute__((section(".bss.buffers")))
-enum { WRAP = 1 << 24, UNTOUCHED = 0xA5, LOOPS = 10000000 };
+enum { UNSEEN = 256, WRAP = 1 << 24, UNTOUCHED = 0xA5, LOOPS = 10000000 };
 
 extern volatile uint32_t wraps;
 extern unsigned char stack_limit[];
@@ -48,7 +48,7 @@ static void call(void)
 int main(void)
 {
     FILE *const in = fopen("in.bin", "rb"), *const out = fopen("out.bin", "wb");
-    unsigned char *const here = (unsigned char *)__builtin_frame_address(0) - 256;
+    unsigned char *const here = (unsigned char *)__builtin_frame_address(0) - UNSEEN;
     uint64_t most = 0;
     double a_tick;
     long deepest = 0;
@@ -61,7 +61,7 @@ int main(void)
     a_tick = instructions_a_tick();
     while (fread(input, sizeof *input, SCENE_INPUTS, in) == SCENE_INPUTS) {
         uint64_t start, used;
-        long depth = 0;
+        long depth = UNSEEN; /* at most */
 #ifdef SCENE_STATE_FLOATS
         if (fread(state, sizeof *state, SCENE_STATE_FLOATS, in) != SCENE_STATE_FLOATS) return 2;
 #endif
@@ -71,7 +71,7 @@ int main(void)
         used = ticks() - start;
         for (unsigned char *at = stack_limit; at < here; ++at)
             if (*at != UNTOUCHED) {
-                depth = here - at + 256;
+                depth = here - at + UNSEEN;
                 break;
             }
         most = used > most ? used : most;
